@@ -1,0 +1,1 @@
+"""heroimg to try out: what stands in for Stripe where there is no account."""

@@ -1,0 +1,156 @@
+"""Everything that can go wrong, its status, its code and its sentence, on one screen.
+
+Stores and helpers raise these; views do not catch them; `register_errors` turns them, and Werkzeug's own, into
+`{"error": <sentence for a person>, "code": <stable word for a program>}`. The quoted sentences of the front end's
+contract ("No image provided", "Image not found or expired", ...) never change, nor do the codes.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from flask import Flask, Response, jsonify
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+log = logging.getLogger(__name__)
+
+
+class HeroimgError(Exception):
+    """A failure that a caller is told about.
+
+    :param sentence: replaces the class's own, where the figures of the case belong in it.
+    :param retry_after: seconds after which asking again makes sense; sent as `Retry-After`.
+    """
+
+    status = 500
+    code = "internal_error"
+    sentence = "Something went wrong here. Please try again."
+
+    def __init__(self, sentence: str | None = None, *, retry_after: int | None = None) -> None:
+        self.sentence = sentence or self.sentence
+        self.retry_after = retry_after
+        super().__init__(self.sentence)
+
+
+class NoImage(HeroimgError):
+    status, code, sentence = 400, "no_image", "No image provided"
+
+
+class ImageIdRequired(HeroimgError):
+    status, code, sentence = 400, "image_id_required", "imageId required"
+
+
+class SessionIdRequired(HeroimgError):
+    status, code, sentence = 400, "session_id_required", "session_id is required"
+
+
+class SessionIdMalformed(HeroimgError):
+    status, code = 400, "session_id_malformed"
+    sentence = "session_id is not the id of a Checkout Session: those start with cs_test_ or cs_live_."
+
+
+class ClaimMalformed(HeroimgError):
+    status, code = 400, "claim_malformed"
+    sentence = "claim must be 16 to 64 characters of A-Z, a-z, 0-9, - and _."
+
+
+class NotAJsonObject(HeroimgError):
+    status, code = 400, "json_object_required"
+    sentence = 'The body must be a JSON object, such as {"imageId": "..."}, sent as application/json.'
+
+
+class SignatureInvalid(HeroimgError):
+    status, code, sentence = 400, "signature_invalid", "The webhook's signature is missing, wrong or too old."
+
+
+class ImageNotFound(HeroimgError):
+    status, code, sentence = 404, "image_not_found", "Image not found or expired"
+
+
+class SessionNotFound(HeroimgError):
+    status, code, sentence = 404, "session_not_found", "There is no such Checkout Session."
+
+
+class ImageClaimed(HeroimgError):
+    status, code = 409, "image_claimed"
+    sentence = "Another page is fetching this picture just now. Please try again later."
+
+
+class CheckoutComplete(HeroimgError):
+    status, code, sentence = 409, "checkout_complete", "The checkout for this picture is complete already."
+
+
+class ImageTooLarge(HeroimgError):
+    status, code = 413, "image_too_large"
+
+
+class NotAPicture(HeroimgError):
+    status, code, sentence = 415, "not_a_picture", "This is neither a PNG nor a JPEG picture. Please choose one."
+
+
+class ImageDamaged(HeroimgError):
+    status, code = 422, "image_damaged"
+    sentence = "This picture is damaged or incomplete. Please choose another, or save it anew."
+
+
+class TooManyPixels(HeroimgError):
+    status, code = 422, "too_many_pixels"
+
+
+class StripeFailed(HeroimgError):
+    status, code, sentence = 502, "payment_failed", "The payment service did not accept that. Nothing was charged."
+
+
+class StripeUnreachable(HeroimgError):
+    status, code = 503, "payment_unreachable"
+    sentence = "The payment service cannot be reached just now. Please try again in a moment."
+
+
+class CheckoutNotConfigured(HeroimgError):
+    status, code = 503, "checkout_not_configured"
+    sentence = "Payments are not set up on this server: set STRIPE_SECRET_KEY and start it again."
+
+
+class Prefetched(HeroimgError):
+    status, code, sentence = 503, "prefetch_refused", "A picture is handed over once, so it is not handed to a prefetch."
+
+
+class StoreUnavailable(HeroimgError):
+    status, code = 503, "store_unavailable"
+    sentence = "Pictures cannot be kept or read just now. Please try again in a moment."
+
+
+class NotReady(HeroimgError):
+    status, code = 503, "not_ready"
+
+
+class StoreFull(HeroimgError):
+    status, code, sentence = 507, "no_room", "There is no room for another picture just now. Please try again later."
+
+
+def register_errors(app: Flask) -> None:
+    """Answer every failure of this application in the one shape."""
+    app.register_error_handler(HeroimgError, _ours)
+    app.register_error_handler(HTTPException, _werkzeugs)
+
+
+def _ours(error: HeroimgError) -> Response:
+    if error.status >= 500:
+        log.warning("answered %d %s: %s", error.status, error.code, error.__cause__ or error.sentence)
+    response = jsonify(error=error.sentence, code=error.code)
+    response.status_code = error.status
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
+
+
+def _werkzeugs(error: HTTPException) -> Response:
+    """Keep the status and the headers (`Allow`, `Retry-After`); replace the page of HTML by the one shape.
+
+    An exception that nobody foresaw arrives here as an InternalServerError; Flask has logged it by then.
+    """
+    response = Response.force_type(error.get_response())
+    sentence = HeroimgError.sentence if isinstance(error, InternalServerError) else error.description or error.name
+    response.data = jsonify(error=sentence, code=error.name.lower().replace(" ", "_")).data
+    response.content_type = "application/json"
+    return response

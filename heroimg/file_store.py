@@ -1,0 +1,394 @@
+"""FileStore: pictures as files in one folder of one machine.
+
+A picture has at most four names, all of them known to the sweep:
+
+    <id>.part   the picture while it arrives; its writer holds a lock on it
+    <id>.json   the sidecar: mimetype, timestamp, size, expires, and claim and the checkout's notes while there are any
+    <id>        the picture, visible from the moment it has this name
+    <id>.new    the next sidecar, for the moment between its writing and the rename over the old one
+
+The order of things is what makes it safe to be killed at any point. Keeping writes the sidecar first and then renames
+the part, which publishes both at once. Removing unlinks the picture first, which unpublishes both. So a lone sidecar, a
+lone next sidecar and a part that nobody locks are leftovers, and a picture without a valid sidecar is one too.
+
+Whoever changes or removes a picture holds a lock (flock) on the picture itself, which the kernel drops if the process
+dies, and looks after taking it whether the file is still linked. A sidecar's modification time is set to the instant
+its picture expires, so that a sweep reads only the sidecars that are due.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from .config import Config, ConfigError
+from .errors import ImageNotFound, StoreFull, StoreUnavailable
+from .store import (
+    NO_EXPIRY_CHANGE,
+    Claim,
+    Claimed,
+    Clock,
+    Held,
+    ImageStore,
+    Staged,
+    StoredImage,
+    Swept,
+    is_image_id,
+    new_image_id,
+)
+
+_NAME = re.compile(r"([0-9a-f]{32})(|\.part|\.json|\.new)")
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_EXPIRED, _LEFTOVER = "expired", "leftover"
+
+
+class FileStore(ImageStore):
+    """Pictures in `config.upload_dir`, which is created with mode 0700; files have mode 0600.
+
+    :raises ConfigError: the folder cannot be made or written.
+    """
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self._folder = config.upload_dir
+        self._config = config
+        self._clock = clock
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self._folder.stat().st_mode & 0o077:
+                self._folder.chmod(0o700)
+            self._probe()
+        except OSError as error:
+            raise ConfigError([_unusable(self._folder, error)]) from error
+
+    def stage(self) -> Staged:
+        self._refuse_without_room()
+        with _translated():
+            return _new_part(self._folder)
+
+    def keep(self, staged: Staged, media_type: str) -> StoredImage:
+        part = cast(_Part, staged)
+        size = part.seek(0, os.SEEK_END)
+        now = self._now()
+        sidecar = {"mimetype": media_type, "timestamp": now, "size": size, "expires": now + self._config.image_seconds}
+        with _translated():
+            try:
+                self._write_sidecar(self._path(part.id, ".json"), sidecar)
+                part.publish()
+            except OSError:
+                self._path(part.id, ".json").unlink(missing_ok=True)
+                raise
+        return _image(part.id, sidecar, size, now)
+
+    def get(self, image_id: str) -> StoredImage:
+        if not is_image_id(image_id):
+            raise ImageNotFound
+        with _translated():
+            return self._read_current(image_id)[0]
+
+    def pin(
+        self,
+        image_id: str,
+        until: int = NO_EXPIRY_CHANGE,
+        *,
+        renewed: int = NO_EXPIRY_CHANGE,
+        checkout_session: str | None = None,
+        checkout_complete: bool = False,
+    ) -> StoredImage:
+        with self._locked(image_id) as picture:
+            image, sidecar = self._read_current(image_id)
+            if image.expires < until:
+                sidecar["expires"] = max(until, renewed)
+            if checkout_session:
+                sidecar["checkout_session"] = checkout_session
+            if checkout_complete:
+                sidecar["checkout_complete"] = True
+            os.fsync(picture.fileno())
+            self._replace_sidecar(image_id, sidecar, durable=True)
+            return _image(image_id, sidecar, image.size, self._now())
+
+    def claim(self, image_id: str, token: str) -> Claimed:
+        with self._locked(image_id) as picture:
+            image, sidecar = self._read_current(image_id)
+            now = self._now()
+            image.refuse_others(token, now)
+            sidecar["claim"] = {"token": token, "until": now + self._config.claim_seconds}
+            self._replace_sidecar(image_id, sidecar)
+            return Claimed(image, os.fdopen(os.dup(picture.fileno()), "rb", buffering=0))
+
+    def release(self, image_id: str, token: str) -> None:
+        with suppress(ImageNotFound), self._locked(image_id):
+            image, sidecar = self._read_current(image_id)
+            if image.claim and image.claim.token == token:
+                del sidecar["claim"]
+                self._replace_sidecar(image_id, sidecar)
+
+    def remove(self, image_id: str, token: str | None = None) -> None:
+        with suppress(ImageNotFound), self._locked(image_id):
+            with suppress(ImageNotFound):
+                self._read_current(image_id)[0].refuse_others(token, self._now())
+            self._unlink(image_id)
+
+    def sweep(self) -> Swept:
+        names: dict[str, set[str]] = defaultdict(set)
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                if known := _NAME.fullmatch(entry.name):
+                    names[known[1]].add(known[2])
+        removed = [self._sweep_image(image_id, suffixes) for image_id, suffixes in names.items()]
+        return Swept(expired=removed.count(_EXPIRED), leftovers=removed.count(_LEFTOVER))
+
+    def held(self) -> Held:
+        images = []
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                with suppress(ImageNotFound):
+                    images.append(self.get(entry.name))
+        return Held(len(images), sum(i.size for i in images), min((i.stored for i in images), default=None))
+
+    def check(self) -> None:
+        try:
+            self._probe()
+        except OSError as error:
+            raise StoreUnavailable from OSError(_unusable(self._folder, error))
+        self._refuse_without_room()
+
+    # One picture: reading, locking, changing
+
+    def _now(self) -> int:
+        return int(self._clock())
+
+    def _path(self, image_id: str, suffix: str = "") -> Path:
+        return self._folder / f"{image_id}{suffix}"
+
+    def _read_current(self, image_id: str) -> tuple[StoredImage, dict[str, Any]]:
+        """Read a picture whose time is not over.
+
+        :raises ImageNotFound: it is, or there is no such picture, or not all of it.
+        """
+        image, sidecar = self._read(image_id)
+        if image.expires <= self._now():
+            raise ImageNotFound
+        return image, sidecar
+
+    def _read(self, image_id: str) -> tuple[StoredImage, dict[str, Any]]:
+        """Read a picture's sidecar, and look whether the picture is there, as long as when it was kept.
+
+        A power cut can leave a picture that was never pinned shorter than it was.
+        """
+        try:
+            sidecar = json.loads(self._path(image_id, ".json").read_bytes())
+            size = self._path(image_id).stat().st_size
+            sidecar.setdefault("expires", sidecar["timestamp"] + self._config.image_seconds)
+            image = _image(image_id, sidecar, size, self._now())
+        except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+            raise ImageNotFound from error
+        if sidecar.get("size", size) != size:
+            raise ImageNotFound
+        return image, sidecar
+
+    @contextmanager
+    def _locked(self, image_id: str, *, wait: bool = True) -> Iterator[BinaryIO]:
+        """Hold the lock on a picture that exists; the file is open for reading meanwhile.
+
+        :raises ImageNotFound: there is none, or it was removed while we waited.
+        :raises BlockingIOError: another holds the lock, and we were not to wait.
+        """
+        picture = self._open(image_id)
+        with picture:
+            fcntl.flock(picture, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            try:
+                if not _is_linked(picture):
+                    raise ImageNotFound
+                with _translated():
+                    yield picture
+            finally:
+                # Said, not left to close(): a claim's stream is a duplicate that would keep the lock.
+                fcntl.flock(picture, fcntl.LOCK_UN)
+
+    def _open(self, image_id: str) -> BinaryIO:
+        if not is_image_id(image_id):
+            raise ImageNotFound
+        with _translated():
+            try:
+                return self._path(image_id).open("rb")
+            except FileNotFoundError:
+                raise ImageNotFound from None
+
+    def _replace_sidecar(self, image_id: str, sidecar: dict[str, Any], *, durable: bool = False) -> None:
+        new = self._path(image_id, ".new")
+        try:
+            self._write_sidecar(new, sidecar, durable=durable)
+            new.rename(self._path(image_id, ".json"))
+        except OSError:
+            new.unlink(missing_ok=True)
+            raise
+        if durable:
+            _sync_folder(self._folder)
+
+    def _write_sidecar(self, path: Path, sidecar: dict[str, Any], *, durable: bool = False) -> None:
+        with open(path, "wb", opener=_private) as file:
+            file.write(json.dumps(sidecar).encode())
+            file.flush()
+            os.utime(file.fileno(), (sidecar["expires"], sidecar["expires"]))
+            if durable:
+                os.fsync(file.fileno())
+
+    def _unlink(self, image_id: str) -> None:
+        for suffix in ("", ".json", ".new"):
+            self._path(image_id, suffix).unlink(missing_ok=True)
+
+    # Sweeping
+
+    def _sweep_image(self, image_id: str, suffixes: set[str]) -> str | None:
+        """Remove what is due under one id, and say what it was."""
+        # In use just now, or removed by another meanwhile: no matter, the next sweep comes in a minute.
+        with suppress(BlockingIOError, FileNotFoundError, ImageNotFound):
+            if "" in suffixes:
+                return self._sweep_picture(image_id, suffixes)
+            if ".part" in suffixes:
+                return self._sweep_part(image_id)
+            return self._sweep_sidecar(image_id)
+        return None
+
+    def _sweep_picture(self, image_id: str, suffixes: set[str]) -> str | None:
+        if suffixes == {"", ".json"} and self._path(image_id, ".json").stat().st_mtime > self._now():
+            return None
+        with self._locked(image_id, wait=False):
+            self._path(image_id, ".new").unlink(missing_ok=True)
+            try:
+                is_over = self._read(image_id)[0].expires <= self._now()
+            except ImageNotFound:
+                self._unlink(image_id)
+                return _LEFTOVER
+            if is_over:
+                self._unlink(image_id)
+                return _EXPIRED
+        return None
+
+    def _sweep_part(self, image_id: str) -> str | None:
+        path = self._path(image_id, ".part")
+        with path.open("rb") as part:
+            fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+        self._sweep_sidecar(image_id)
+        return _LEFTOVER
+
+    def _sweep_sidecar(self, image_id: str) -> str | None:
+        """Remove a sidecar without a picture.
+
+        The folder is read while others rename in it, and may show neither name of a part that is being published. So
+        look again, at the part first: if that is gone, the picture is there or never will be.
+        """
+        if self._path(image_id, ".part").exists() or self._path(image_id).exists():
+            return None
+        for suffix in (".json", ".new"):
+            self._path(image_id, suffix).unlink(missing_ok=True)
+        return _LEFTOVER
+
+    # The folder
+
+    def _refuse_without_room(self) -> None:
+        room = os.statvfs(self._folder)
+        free = room.f_bavail * room.f_frsize
+        if free < self._config.min_free_bytes:
+            raise StoreFull from OSError(
+                f"{self._folder} has {free:,} bytes free, and uploads are refused below HEROIMG_MIN_FREE_BYTES="
+                f"{self._config.min_free_bytes}: free some room, or set it lower"
+            )
+
+    def _probe(self) -> None:
+        """Find out by doing it whether files can be made here."""
+        _new_part(self._folder).close()
+
+
+class _Part(io.FileIO):
+    """A picture as it arrives. Its writer holds its lock, so that a sweep can tell it from a leftover."""
+
+    def __init__(self, folder: Path) -> None:
+        self.id = new_image_id()
+        self._folder = folder
+        self._is_published = False
+        super().__init__(self._path(".part"), "x+", opener=_private)
+        fcntl.flock(self, fcntl.LOCK_EX)
+
+    def _path(self, suffix: str = "") -> Path:
+        return self._folder / f"{self.id}{suffix}"
+
+    def write(self, data: Any, /) -> int:
+        """Write all of it: a nearly full disk takes a part first, and refuses only what follows."""
+        with _translated():
+            rest = memoryview(data)
+            while rest:
+                rest = rest[super().write(rest) :]
+        return len(data)
+
+    def publish(self) -> None:
+        self._path(".part").rename(self._path())
+        self._is_published = True
+
+    def close(self) -> None:
+        if not self.closed and not self._is_published:
+            self._path(".part").unlink(missing_ok=True)
+        super().close()
+
+
+def _new_part(folder: Path) -> _Part:
+    """Open a new part; again, if a sweep took the first for a leftover before it was locked."""
+    while not _is_linked(part := _Part(folder)):
+        part.close()
+    return part
+
+
+def _image(image_id: str, sidecar: dict[str, Any], size: int, now: int) -> StoredImage:
+    claim = sidecar.get("claim")
+    return StoredImage(
+        id=image_id,
+        media_type=str(sidecar["mimetype"]),
+        size=size,
+        stored=int(sidecar["timestamp"]),
+        expires=int(sidecar["expires"]),
+        checkout_session=sidecar.get("checkout_session"),
+        checkout_complete=sidecar.get("checkout_complete", False),
+        claim=Claim(claim["token"], claim["until"]) if claim and claim["until"] > now else None,
+    )
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn the system's errors into ours."""
+    try:
+        yield
+    except OSError as error:
+        raise (StoreFull if error.errno in _NO_ROOM else StoreUnavailable) from error
+
+
+def _unusable(folder: Path, error: OSError) -> str:
+    return (
+        f"HEROIMG_UPLOAD_DIR is {folder}, where pictures cannot be kept ({error.strerror}): make it a folder that "
+        f"belongs to the user running heroimg (uid {os.geteuid()}), or name another; for example /var/lib/heroimg/uploads"
+    )
+
+
+def _private(path: str | Path, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _is_linked(file: BinaryIO | io.FileIO) -> bool:
+    return os.fstat(file.fileno()).st_nlink > 0
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
