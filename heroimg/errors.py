@@ -84,6 +84,10 @@ class ImageTooLarge(HeroimgError):
     status, code = 413, "image_too_large"
 
 
+class RequestTooLarge(HeroimgError):
+    status, code = 413, "request_too_large"
+
+
 class NotAPicture(HeroimgError):
     status, code, sentence = 415, "not_a_picture", "This is neither a PNG nor a JPEG picture. Please choose one."
 
@@ -95,6 +99,14 @@ class ImageDamaged(HeroimgError):
 
 class TooManyPixels(HeroimgError):
     status, code = 422, "too_many_pixels"
+
+
+class ImageTooComplex(HeroimgError):
+    status, code = 422, "image_too_complex"
+
+
+class TooManyRequests(HeroimgError):
+    status, code = 429, "too_many_requests"
 
 
 class StripeFailed(HeroimgError):
@@ -112,7 +124,8 @@ class CheckoutNotConfigured(HeroimgError):
 
 
 class Prefetched(HeroimgError):
-    status, code, sentence = 503, "prefetch_refused", "A picture is handed over once, so it is not handed to a prefetch."
+    status, code = 503, "prefetch_refused"
+    sentence = "A picture is handed over once, so it is not handed to a prefetch."
 
 
 class StoreUnavailable(HeroimgError):
@@ -149,8 +162,8 @@ def _werkzeugs(error: HTTPException) -> Response:
 
     An exception that nobody foresaw arrives here as an InternalServerError; Flask has logged it by then.
     """
-    response = Response.force_type(error.get_response())
     sentence = HeroimgError.sentence if isinstance(error, InternalServerError) else error.description or error.name
-    response.data = jsonify(error=sentence, code=error.name.lower().replace(" ", "_")).data
-    response.content_type = "application/json"
+    response = jsonify(error=sentence, code=error.name.lower().replace(" ", "_"))
+    response.status_code = error.code or 500
+    response.headers.extend((name, value) for name, value in error.get_headers() if name != "Content-Type")
     return response

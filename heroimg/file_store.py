@@ -131,11 +131,14 @@ class FileStore(ImageStore):
                 del sidecar["claim"]
                 self._replace_sidecar(image_id, sidecar)
 
-    def remove(self, image_id: str, token: str | None = None) -> None:
+    def remove(self, image_id: str, token: str | None = None) -> StoredImage | None:
+        image = None
         with suppress(ImageNotFound), self._locked(image_id):
             with suppress(ImageNotFound):
-                self._read_current(image_id)[0].refuse_others(token, self._now())
+                image, _ = self._read_current(image_id)
+                image.refuse_others(token, self._now())
             self._unlink(image_id)
+        return image
 
     def sweep(self) -> Swept:
         names: dict[str, set[str]] = defaultdict(set)
@@ -374,7 +377,8 @@ def _translated() -> Iterator[None]:
 def _unusable(folder: Path, error: OSError) -> str:
     return (
         f"HEROIMG_UPLOAD_DIR is {folder}, where pictures cannot be kept ({error.strerror}): make it a folder that "
-        f"belongs to the user running heroimg (uid {os.geteuid()}), or name another; for example /var/lib/heroimg/uploads"
+        f"belongs to the user running heroimg (uid {os.geteuid()}), or name another; "
+        "for example /var/lib/heroimg/uploads"
     )
 
 

@@ -16,7 +16,7 @@ from zlib import crc32
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from .errors import ImageDamaged, NotAPicture, TooManyPixels
+from .errors import HeroimgError, ImageDamaged, ImageTooComplex, NotAPicture, TooManyPixels
 
 MAX_PIXELS = 50_000_000
 
@@ -38,7 +38,7 @@ def media_type_of(data: bytes, *, decode: bool = True) -> str:
 
     :param decode: False looks at the header alone.
     :raises NotAPicture: neither PNG nor JPEG.
-    :raises TooManyPixels: refused before anything is decoded.
+    :raises TooManyPixels: refused before anything is decoded, as is ImageTooComplex.
     :raises ImageDamaged: it does not decode.
     """
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -50,7 +50,7 @@ def media_type_of(data: bytes, *, decode: bool = True) -> str:
     try:
         with _one_at_a_time:
             check(data, decode)
-    except (NotAPicture, TooManyPixels, ImageDamaged):
+    except HeroimgError:
         raise
     except Exception as error:  # Pillow's parsers raise whatever they stumble over: SyntaxError, struct.error, ...
         raise ImageDamaged from error
@@ -64,30 +64,30 @@ def extension_of(media_type: str) -> str:
 
 def _check_png(data: bytes, decode: bool) -> None:
     stream = BytesIO(data)
-    with PngImageFile(stream) as png:
-        _refuse_too_many_pixels(png.size)
-        if not decode:
-            return
-        if not png.tile:
-            raise ImageDamaged  # no image data at all
-        png.verify()  # every chunk's checksum but the last one's, which it stops before
+    png = PngImageFile(stream)
+    _refuse_too_many_pixels(png.size)
+    if not decode:
+        return
+    if not png.tile:
+        raise ImageDamaged  # no image data at all
+    png.verify()  # every chunk's checksum but the last one's, which it stops before
     if stream.read(4) != crc32(b"IEND").to_bytes(4, "big"):
         raise ImageDamaged
 
 
 def _check_jpeg(data: bytes, decode: bool) -> None:
     stream = BytesIO(data)
-    with JpegImageFile(stream) as jpeg:
-        _refuse_too_many_pixels(jpeg.size)
-        if not decode:
-            return
-        start = stream.tell()  # Pillow stops reading where the first scan's entropy-coded data begins
-        if not _is_in_one_scan(data, start, jpeg):
-            _refuse_costly_scans(data, start, jpeg)
-        width, height = jpeg.size
-        jpeg.draft("L", (max(1, width // 8), max(1, height // 8)))
-        jpeg.load()
-    # A decoder that has all its pixels does not miss the end. Between a scan and the end, the end's marker cannot occur.
+    jpeg = JpegImageFile(stream)
+    _refuse_too_many_pixels(jpeg.size)
+    if not decode:
+        return
+    start = stream.tell()  # Pillow stops reading where the first scan's entropy-coded data begins
+    if not _is_in_one_scan(data, start, jpeg):
+        _refuse_costly_scans(data, start, jpeg)
+    width, height = jpeg.size
+    jpeg.draft("L", (max(1, width // 8), max(1, height // 8)))
+    jpeg.load()
+    # A decoder that has all its pixels does not miss the end's marker, which cannot occur within a scan.
     if data.find(b"\xff\xd9", start) < 0:
         raise ImageDamaged
 
@@ -114,11 +114,12 @@ def _refuse_costly_scans(data: bytes, start: int, jpeg: JpegImageFile) -> None:
     densest = max(h for _, h, _, _ in jpeg.layer) * max(v for _, _, v, _ in jpeg.layer)
     needed = 2 * width * height * samples // densest
     if needed > MAX_COEFFICIENT_BYTES:
-        most = MAX_PIXELS * MAX_COEFFICIENT_BYTES / needed * (width * height / MAX_PIXELS)
-        raise TooManyPixels(
-            f"The picture has {width * height / 1e6:.1f} million pixels; the limit for a progressive JPEG like this "
-            f"one is {most / 1e6:.0f} million. Saved as a standard (baseline) JPEG it will do."
+        raise ImageTooComplex(
+            f"This progressive JPEG takes {needed / 1e6:.0f} MB to decode; the limit is "
+            f"{MAX_COEFFICIENT_BYTES / 1e6:.0f} MB. Please save it smaller, or as a standard (baseline) JPEG."
         )
     scans = 1 + data.count(b"\xff\xda", start)
     if scans > MAX_SCANS:
-        raise TooManyPixels(f"The picture has {scans} scans; the limit is {MAX_SCANS}. Save it as a standard JPEG.")
+        raise ImageTooComplex(
+            f"This JPEG has {scans} scans; the limit is {MAX_SCANS}. Please save it as a standard (baseline) JPEG."
+        )

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from hmac import compare_digest
 from typing import BinaryIO, NamedTuple, Protocol
 
-from .config import Config
 from .errors import ImageClaimed
 
 Clock = Callable[[], float]
@@ -68,7 +67,7 @@ class Claimed(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What a store holds, for the operator. `oldest` is when the oldest picture was stored, None where there is none."""
+    """What a store holds, for the operator. `oldest` is when the oldest picture was stored; None where none is held."""
 
     images: int
     size: int
@@ -146,8 +145,8 @@ class ImageStore(ABC):
         """Give a claim back. No error if there is none, or no picture, or another token holds it."""
 
     @abstractmethod
-    def remove(self, image_id: str, token: str | None = None) -> None:
-        """Make the picture gone. No error if it is gone already.
+    def remove(self, image_id: str, token: str | None = None) -> StoredImage | None:
+        """Make the picture gone, and return what was removed; None if it was gone already.
 
         :raises ImageClaimed: another token holds it; nothing is removed.
         """
@@ -182,13 +181,3 @@ def is_image_id(text: str) -> bool:
 def is_claim_token(text: str) -> bool:
     """Tell whether this is 16 to 64 URL-safe characters."""
     return re.fullmatch(r"[A-Za-z0-9_-]{16,64}", text) is not None
-
-
-def open_store(config: Config, clock: Clock) -> ImageStore:
-    """Open the store that the settings ask for.
-
-    :raises ConfigError: it cannot be used; says what to do.
-    """
-    from .file_store import FileStore
-
-    return FileStore(config, clock)

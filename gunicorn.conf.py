@@ -1,0 +1,33 @@
+"""gunicorn's settings; it finds this file by itself, so `gunicorn` alone serves the application."""
+
+import os
+import sys
+
+from dotenv import find_dotenv, load_dotenv
+
+from heroimg.config import Config, ConfigError
+
+wsgi_app = "wsgi:app"
+bind = "127.0.0.1:3000"
+worker_class = "gthread"
+workers = max(2, os.cpu_count() or 1)
+threads = 4
+
+# Above what Stripe may take (payments.py), so that no customer is cut off in the middle of opening a checkout.
+timeout = 60
+graceful_timeout = 60
+
+# The workers' heartbeat is a file; on a disk a slow write would get a worker killed.
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
+
+# Nothing here is managed through it, and it would put a file into the home of the user.
+control_socket_disable = True
+
+
+def on_starting(_server):
+    """Check the settings once, before there are workers: a worker that cannot start is started again and again."""
+    load_dotenv(find_dotenv(usecwd=True))
+    try:
+        Config.from_env(os.environ)
+    except ConfigError as error:
+        sys.exit(str(error))

@@ -1,0 +1,70 @@
+"""heroimg keeps an uploaded picture safe while its owner pays, and hands it back exactly once.
+
+Importing it starts nothing and reads no environment; `heroimg.wsgi` is the entry point that does.
+"""
+
+from __future__ import annotations
+
+import time
+
+from flask import Flask, Response
+from flask_cors import CORS
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from . import checkout, health, temp_images
+from .cli import add_commands
+from .config import Config
+from .errors import register_errors
+from .file_store import FileStore
+from .payments import Payments
+from .rates import limit_rates
+from .services import Services
+from .store import Clock
+from .sweep import prepare_sweeping
+from .uploads import accept_uploads
+
+__all__ = ["create_app"]
+
+
+def create_app(config: Config, clock: Clock = time.time) -> Flask:
+    """Make the application.
+
+    :param clock: what time it is, in Unix seconds.
+    :raises ConfigError: the settings cannot work, or their folders cannot be written.
+    """
+    app = Flask(__name__, instance_path=str(config.instance_dir.absolute()))
+    prepare_sweeping(config)
+    app.extensions["heroimg"] = Services(
+        config, store=FileStore(config, clock), payments=Payments(config), clock=clock, started=int(clock())
+    )
+    accept_uploads(app)
+    for blueprint in (temp_images.bp, checkout.bp, health.bp):
+        app.register_blueprint(blueprint)
+    register_errors(app)
+    limit_rates(app, config)
+    app.after_request(_keep_private)
+    _admit_front_end(app, config)
+    add_commands(app)
+    if config.trusted_proxies:
+        proxies = config.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies)  # type: ignore[method-assign]
+    return app
+
+
+def _admit_front_end(app: Flask, config: Config) -> None:
+    CORS(
+        app,
+        resources=r"/api/*",
+        origins=list(config.frontend_origins),
+        methods=["GET", "HEAD", "POST", "DELETE"],
+        allow_headers=["Content-Type"],
+        expose_headers=["Retry-After"],
+        max_age=86400,
+    )
+
+
+def _keep_private(response: Response) -> Response:
+    """Let nobody on the way keep an answer, or guess that it is something else."""
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    return response

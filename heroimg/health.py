@@ -1,0 +1,34 @@
+"""Health: /healthz tells whether pictures can be kept and read, /readyz also whether everything else is in order."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from flask import Blueprint
+from flask.typing import ResponseReturnValue
+
+from .errors import NotReady, StoreFull
+from .services import services
+from .sweep import seconds_overdue
+
+bp = Blueprint("health", __name__)
+
+
+@bp.get("/healthz")
+def healthz() -> ResponseReturnValue:
+    """Fail where the store cannot be written. A full store is healthy: it still hands pictures back."""
+    with suppress(StoreFull):
+        services().store.check()
+    return {"status": "ok"}
+
+
+@bp.get("/readyz")
+def readyz() -> ResponseReturnValue:
+    """Fail where an operator has something to mend: the store, its room, or the sweep."""
+    services().store.check()
+    if overdue := seconds_overdue(services()):
+        raise NotReady(
+            f"Nobody has swept for {overdue} seconds; HEROIMG_SWEEP_SECONDS is {services().config.sweep_seconds}. "
+            "Restart the server, or run `flask --app wsgi sweep` by cron."
+        )
+    return {"status": "ok"}

@@ -1,0 +1,49 @@
+"""Logs without secrets: an id that opens a picture, or a key, is never written whole."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+# Image ids; the ids and secrets of Stripe's sessions, keys and webhooks; our parameters in a request line.
+_SECRET = re.compile(
+    r"(?P<shown>\b[0-9a-f]{6})[0-9a-f]{26}\b"
+    r"|(?P<stripe>\b(?:cs|sk|rk)_(?:test|live)_\w{4}|\bwhsec_)\w+"
+    r"|(?P<parameter>\b(?:imageId|claim|session_id)=)[^\s&\"']+",
+    re.IGNORECASE,
+)
+
+
+def short(secret: str) -> str:
+    """Shorten an id for the log: enough to find its other lines, too little to open anything."""
+    return secret[:6] + "…" if not secret.startswith("cs_") else secret[:12] + "…"
+
+
+class Redact(logging.Filter):
+    """Shortens ids and secrets in whatever passes: request lines, addresses in error messages, arguments."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if _SECRET.search(text):
+            record.msg, record.args = redacted(text), None
+        return True
+
+
+def redacted(text: str) -> str:
+    """Shorten every id and secret in a text."""
+    return _SECRET.sub(lambda m: (m["shown"] or m["stripe"] or m["parameter"]) + "…", text)
+
+
+def configure_logging() -> None:
+    """Log to standard error from INFO up, and let no library write what we would not.
+
+    The servers' own loggers do not pass records on to the root's handler, so they are filtered themselves.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for logger in map(logging.getLogger, ("werkzeug", "gunicorn.error", "gunicorn.access")):
+        logger.addFilter(Redact())
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Redact())
+    # At INFO Stripe's library logs session ids, at DEBUG client secrets; APScheduler logs every run.
+    for name in ("stripe", "apscheduler"):
+        logging.getLogger(name).setLevel(logging.WARNING)

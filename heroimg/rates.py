@@ -1,0 +1,45 @@
+"""Rates by address. They hold for each worker process by itself."""
+
+from __future__ import annotations
+
+import time
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import cast
+
+from flask import Flask, request
+from flask.typing import RouteCallable
+from flask_limiter import Limiter, RequestLimit
+
+from .config import Config
+from .errors import TooManyRequests
+
+
+def limit_rates(app: Flask, config: Config) -> None:
+    """Answer 429 with `Retry-After` to an address that asks too often."""
+    limiter = Limiter(_client_network, app=app, storage_uri="memory://", on_breach=_refuse)
+    rates = {
+        "temp_images.upload": config.upload_rate,
+        "checkout.embedded_session": config.checkout_rate,
+        "checkout.session_status": config.checkout_rate,
+    }
+    for endpoint, rate in rates.items():
+        if rate:
+            view = limiter.limit(rate)(app.view_functions[endpoint])
+            app.view_functions[endpoint] = cast(RouteCallable, view)
+
+
+def _refuse(breached: RequestLimit) -> None:
+    seconds = max(1, breached.reset_at - int(time.time()))
+    raise TooManyRequests(
+        f"Too many requests from your address: the limit is {breached.limit}. Please try again in {seconds} seconds.",
+        retry_after=seconds,
+    )
+
+
+def _client_network() -> str:
+    """Count an IPv6 customer by the /64 that a provider gives to one household, an IPv4 one by the address."""
+    try:
+        address = ip_address(request.remote_addr or "")
+    except ValueError:  # a unix socket has none
+        return "unknown"
+    return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address)

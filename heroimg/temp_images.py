@@ -1,0 +1,139 @@
+"""The pictures' blueprint: upload, retrieve, confirm."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from flask import Blueprint, Response, request
+from flask.typing import ResponseReturnValue
+from werkzeug.wsgi import wrap_file
+
+from .checkout import end_checkout
+from .errors import ClaimMalformed, ImageIdRequired, ImageTooLarge, NoImage, Prefetched
+from .images import extension_of, media_type_of
+from .logs import short
+from .services import Services, services
+from .store import StoredImage, is_claim_token
+from .uploads import Part
+
+log = logging.getLogger(__name__)
+
+bp = Blueprint("temp_images", __name__)
+
+_BLOCK = 256 * 1024
+_MEGABYTE = 1024 * 1024
+
+
+@bp.post("/api/temp-image-upload")
+def upload() -> ResponseReturnValue:
+    """Keep the picture in the form's field `image`."""
+    file = request.files.get("image")
+    if file is None or not isinstance(part := file.stream, Part) or not part.size:
+        raise NoImage
+    config = services().config
+    if part.size > config.max_image_bytes:
+        raise ImageTooLarge(
+            f"The picture is {part.size / _MEGABYTE:.1f} MB; the limit is {config.max_image_bytes / _MEGABYTE:g} MB."
+        )
+    media_type = media_type_of(part.read(), decode=config.image_check == "decode")
+    image = services().store.keep(part.staged, media_type)
+    log.info("kept %s: %s, %d bytes", short(image.id), image.media_type, image.size)
+    return {"imageId": image.id}
+
+
+@bp.get("/api/temp-image-retrieve")
+def retrieve() -> ResponseReturnValue:
+    """Hand the picture over: for one use, or with a claim as often as its holder asks until it confirms."""
+    if "prefetch" in request.headers.get("Sec-Purpose", request.headers.get("Purpose", "")):
+        raise Prefetched
+    image_id, token = _image_id(), _claim_token()
+    if request.method == "HEAD":
+        image = services().store.get(image_id)
+        image.refuse_others(token, services().now())
+        return _response(image)
+    if token is None:
+        return _hand_over_once(image_id)
+    image, stream = services().store.claim(image_id, token)
+    log.info("claimed %s", short(image_id))
+    response = _response(image)
+    response.response = wrap_file(request.environ, stream, _BLOCK)
+    return response
+
+
+@bp.delete("/api/temp-image-retrieve")
+def confirm() -> ResponseReturnValue:
+    """Make the picture gone, now that its reader has it."""
+    _forget(services(), _image_id(), _claim_token())
+    return "", 204
+
+
+class OneUse:
+    """The bytes of a picture, which is gone once the server has handed over the last of them.
+
+    The claim is given back if the server closes this before asking for more than the last block, as it does when the
+    connection breaks. An object, not a generator: one that is closed before its start would not give it back.
+    """
+
+    def __init__(self, found: Services, image_id: str, token: str, stream: BinaryIO) -> None:
+        self._services = found
+        self._image_id = image_id
+        self._token = token
+        self._stream = stream
+        self._is_done = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if block := self._stream.read(_BLOCK):
+            return block
+        if not self._is_done:
+            self._is_done = True
+            _forget(self._services, self._image_id, self._token)
+        raise StopIteration
+
+    def close(self) -> None:
+        self._stream.close()
+        if not self._is_done:
+            self._is_done = True
+            self._services.store.release(self._image_id, self._token)
+            log.info("connection broke, gave back %s", short(self._image_id))
+
+
+def _hand_over_once(image_id: str) -> Response:
+    token = secrets.token_urlsafe(24)
+    image, stream = services().store.claim(image_id, token)
+    response = _response(image)
+    response.response = OneUse(services(), image_id, token, stream)
+    return response
+
+
+def _forget(found: Services, image_id: str, token: str | None) -> None:
+    if image := found.store.remove(image_id, token):
+        log.info("handed over %s", short(image_id))
+        end_checkout(found, image)
+
+
+def _response(image: StoredImage) -> Response:
+    response = Response(mimetype=image.media_type, direct_passthrough=True)
+    response.content_length = image.size
+    response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    response.headers["Content-Disposition"] = f'inline; filename="picture.{extension_of(image.media_type)}"'
+    return response
+
+
+def _image_id() -> str:
+    image_id = request.args.get("imageId", "")
+    if not image_id:
+        raise ImageIdRequired
+    return image_id
+
+
+def _claim_token() -> str | None:
+    token = request.args.get("claim")
+    if token is not None and not is_claim_token(token):
+        raise ClaimMalformed
+    return token
