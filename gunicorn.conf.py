@@ -16,6 +16,7 @@ threads = 4
 # Above what Stripe may take (payments.py), so that no customer is cut off in the middle of opening a checkout.
 timeout = 60
 graceful_timeout = 60
+keepalive = 5
 
 # The workers' heartbeat is a file; on a disk a slow write would get a worker killed.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None

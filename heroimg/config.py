@@ -69,6 +69,13 @@ class Config:
         """Where Stripe sends the customer; Stripe fills in the braces, so they stay as they are."""
         return f"{self.frontend_origins[0]}{self.return_path}?session_id={{CHECKOUT_SESSION_ID}}"
 
+    @property
+    def stripe_mode(self) -> str:
+        """Say what payments are, for the log: nothing, a stand-in, or Stripe in test or live mode."""
+        if not self.stripe_secret_key:
+            return "nothing: STRIPE_SECRET_KEY is not set"
+        return self.stripe_api_base or f"Stripe, {self.stripe_secret_key.split('_')[1]} mode"
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Config:
         """Read and check every setting; an empty value counts as not set.

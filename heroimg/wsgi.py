@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from dotenv import find_dotenv, load_dotenv
@@ -13,5 +14,9 @@ from .sweep import start_sweeping
 
 configure_logging()
 load_dotenv(find_dotenv(usecwd=True))
-app = create_app(Config.from_env(os.environ))
+_config = Config.from_env(os.environ)
+app = create_app(_config)
 start_sweeping(app)
+logging.getLogger(__name__).info(
+    "ready: pictures wait in %s; checkout with %s", _config.upload_dir, _config.stripe_mode
+)

@@ -1,0 +1,45 @@
+# make run    serve on http://localhost:3000, with a stand-in for Stripe unless STRIPE_SECRET_KEY is set
+# make test   linters, types and all tests, with coverage
+# make lint   linters and types alone
+# make sweep  remove expired pictures and leftovers once
+# make system install the Debian packages that some tests use (as root)
+
+PYTHON ?= python3
+VENV = .venv
+BIN = $(VENV)/bin
+
+.PHONY: run test lint sweep system clean
+
+run: $(VENV)/.installed
+	$(BIN)/python -m demo.run
+
+test: lint
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy heroimg demo tests wsgi.py
+
+sweep: $(VENV)/.installed
+	$(BIN)/flask --app wsgi sweep
+
+system:
+	apt-get update -q
+	apt-get install -qy --no-install-recommends curl
+
+clean:
+	rm -rf $(VENV) .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+
+$(VENV)/.installed: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.installed-dev: requirements.txt requirements-dev.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@

@@ -1,0 +1,1 @@
+"""Tests: in by the front door, then a look at the disk."""

@@ -1,0 +1,23 @@
+"""The application as `heroimg.wsgi` makes it, by a clock that a test drives."""
+
+import logging
+import os
+import time
+from pathlib import Path
+
+from heroimg import create_app
+from heroimg.config import Config
+from heroimg.logs import configure_logging
+from heroimg.sweep import start_sweeping
+
+_offset = Path(os.environ["TEST_CLOCK"])
+
+
+def _now() -> float:
+    return time.time() + float(_offset.read_text())
+
+
+configure_logging()
+app = create_app(Config.from_env(os.environ), _now)
+start_sweeping(app)
+logging.getLogger(__name__).info("ready: by a driven clock")

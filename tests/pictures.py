@@ -1,0 +1,81 @@
+"""Pictures of every kind, made here."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from functools import cache
+from io import BytesIO
+from typing import Any
+
+from PIL import Image
+
+
+@cache
+def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    """Make a picture that hardly compresses, like a photograph of leaves."""
+    return Image.effect_noise((width, height), 90).convert(mode)
+
+
+def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
+    stream = BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@cache
+def jpeg(megabytes: float = 0.05) -> bytes:
+    """Make a JPEG of about this many megabytes."""
+    side = int((megabytes * 1e6 / 0.85) ** 0.5)
+    return encode(noise(side, side), "JPEG", quality=92)
+
+
+@cache
+def png(megabytes: float = 0.05) -> bytes:
+    """Make a PNG of about this many megabytes."""
+    side = int((megabytes * 1e6 / 2.4) ** 0.5)
+    return encode(noise(side, side), "PNG")
+
+
+@cache
+def phone_jpeg() -> bytes:
+    """Make a JPEG with more than one picture inside, as phones write them: Pillow's MPO."""
+    return encode(noise(640, 480), "MPO", save_all=True, append_images=[noise(320, 240)])
+
+
+@cache
+def progressive_jpeg(width: int, height: int, subsampling: int = 2) -> bytes:
+    return encode(
+        Image.new("RGB", (width, height), (90, 120, 40)), "JPEG", quality=60, progressive=True, subsampling=subsampling
+    )
+
+
+def jpeg_of_many_scans(scans: int, width: int = 64, height: int = 64) -> bytes:
+    """Repeat one scan of a progressive JPEG, which a decoder has to go through every time."""
+    data = progressive_jpeg(width, height)
+    start = data.index(b"\xff\xda\x00\x08\x01\x01")
+    end = data.index(b"\xff\xda", start + 2)
+    return data[:-2] + data[start:end] * scans + b"\xff\xd9"
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """Make a PNG chunk with its length and its checksum."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png_header(width: int, height: int) -> bytes:
+    """Start a PNG that claims to be this large."""
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    """Make a PNG that claims to be this large, all its checksums right."""
+    return png_header(width, height) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+
+
+def jpeg_of_size(width: int, height: int) -> bytes:
+    """Make a JPEG whose header claims to be this large."""
+    data = bytearray(jpeg())
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
+    return bytes(data)
