@@ -2,10 +2,13 @@
 
 import os
 import sys
+import time
 
 from dotenv import find_dotenv, load_dotenv
 
 from heroimg.config import Config, ConfigError
+from heroimg.file_store import FileStore
+from heroimg.sweep import prepare_sweeping
 
 wsgi_app = "wsgi:app"
 bind = "127.0.0.1:3000"
@@ -26,9 +29,11 @@ control_socket_disable = True
 
 
 def on_starting(_server):
-    """Check the settings once, before there are workers: a worker that cannot start is started again and again."""
+    """Check the settings and the folders once, before there are workers, so that the message stands there once."""
     load_dotenv(find_dotenv(usecwd=True))
     try:
-        Config.from_env(os.environ)
+        config = Config.from_env(os.environ)
+        FileStore(config, time.time)
+        prepare_sweeping(config)
     except ConfigError as error:
         sys.exit(str(error))

@@ -1,1 +1,1 @@
-"""heroimg to try out: what stands in for Stripe where there is no account."""
+"""heroimg without an account at Stripe. Nothing here is imported by heroimg, and nothing here imports it."""

@@ -3,8 +3,8 @@
 Parameters are checked under the flat names they are sent by: ``line_items[0][price_data][currency]``. The table
 below writes ``[]`` for any index and ``[*]`` for any key of metadata.
 
-Source: https://docs.stripe.com/api/checkout/sessions/create and the changelog, up to 2026-10-28.endive. Where the
-stand-in covers less than Stripe, its message says so.
+Source: https://docs.stripe.com/api/checkout/sessions/create and the changelog, up to 2026-10-28.endive. Stripe takes
+more than the table: what an embedded one-time checkout does without is refused here as unknown.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ MAX_METADATA_KEYS = 50
 MAX_METADATA_KEY_CHARS = 40
 MAX_METADATA_VALUE_CHARS = 500
 
-# The least that can be charged, in the smallest unit (https://docs.stripe.com/currencies). Stripe knows more
-# currencies than these, the stand-in does not.
+# The least that can be charged, in the currency's smallest unit, where Stripe publishes it
+# (https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts). The stand-in knows no other currencies.
 MIN_CHARGE = {
-    "aed": 200, "aud": 50, "brl": 50, "cad": 50, "chf": 50, "czk": 1500, "dkk": 250, "eur": 50, "gbp": 30,
-    "hkd": 400, "huf": 17500, "inr": 50, "jpy": 50, "mxn": 1000, "myr": 200, "nok": 300, "nzd": 50, "pln": 200,
-    "ron": 200, "sek": 300, "sgd": 50, "thb": 1000, "usd": 50,
+    "aed": 200, "ars": 50, "aud": 50, "brl": 50, "cad": 50, "chf": 50, "cop": 50, "czk": 1500, "dkk": 250, "eur": 50,
+    "gbp": 30, "hkd": 400, "huf": 17500, "idr": 50, "ils": 50, "inr": 50, "jpy": 50, "krw": 50, "mxn": 1000, "myr": 200,
+    "nok": 300, "nzd": 50, "php": 50, "pln": 200, "ron": 200, "sek": 300, "sgd": 50, "thb": 1000, "usd": 50, "zar": 50,
 }  # fmt: skip
 LOCALES = (
-    "auto bg cs da de el en en-GB es es-419 et fi fil fr fr-CA hi-IN hr hu id it ja ko lt lv ms mt nb nl pl pt pt-BR "
-    "ro ru sk sl sv th tr vi zh zh-HK zh-TW"
-).split()
+    "auto", "bg", "cs", "da", "de", "el", "en", "en-GB", "es", "es-419", "et", "fi", "fil", "fr", "fr-CA", "hi-IN",
+    "hr", "hu", "id", "it", "ja", "ko", "lt", "lv", "ms", "mt", "nb", "nl", "pl", "pt", "pt-BR", "ro", "ru", "sk", "sl",
+    "sv", "th", "tr", "vi", "zh", "zh-HK", "zh-TW",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ def never(sentence: str, code: str | None = None) -> Kind:
 
 TEXT = Kind(".+")
 WHOLE = Kind("[0-9]{1,12}", "Invalid non-negative integer: {}", "parameter_invalid_integer")
-POSITIVE = Kind("0*[1-9][0-9]{0,11}", "Invalid positive integer: {}", "parameter_invalid_integer")
-URL = Kind(r"https?://[^\s/?#]+\S*", "Not a valid URL: it must be absolute and begin with http or https.", "url_invalid")
+POSITIVE = Kind("[1-9][0-9]{0,11}", "Invalid positive integer: {}", "parameter_invalid_integer")
+URL = Kind(r"https?://[^\s/?#]+\S*", "Not a valid URL: it must begin with http:// or https://.", "url_invalid")
 EMAIL = Kind(r"[^\s@]+@[^\s@]+", "Invalid email address: {}", "email_invalid")
 CURRENCY = Kind(f"(?i:{'|'.join(MIN_CHARGE)})", f"Invalid currency: {{}}. The stand-in knows {', '.join(MIN_CHARGE)}.")
 NOT_EMBEDDED = never("success_url and cancel_url are not supported with 'ui_mode: embedded_page'; send return_url.")
@@ -147,11 +148,13 @@ def currency(params: Parameters) -> str:
 
 
 def metadata(params: Parameters, parent: str = "metadata") -> dict[str, str]:
+    """The pairs that were given a value."""
     start = f"{parent}["
     return {name[len(start) : -1]: value for name, value in params.items() if name.startswith(start) and value}
 
 
 def _row(name: str) -> str:
+    """The table's name for a parameter: of ``metadata[imageId]``, ``metadata[*]``."""
     name = re.sub(r"(^|\[)(metadata\]?)\[[^\[\]]+\]$", r"\1\2[*]", name)
     return re.sub(r"\[\d*\]", "[]", name)
 
@@ -186,8 +189,10 @@ def _check_return(params: Parameters) -> None:
 
 
 def _check_expiry(params: Parameters, now: float) -> None:
-    seconds = int(params.get("expires_at", now + MAX_SECONDS_TO_LIVE)) - now
-    if seconds < MIN_SECONDS_TO_LIVE and "expires_at" in params:
+    if "expires_at" not in params:
+        return
+    seconds = int(params["expires_at"]) - now
+    if seconds < MIN_SECONDS_TO_LIVE:
         message = "The `expires_at` timestamp must be at least 30 minutes from Checkout Session creation."
         raise Refusal(400, message, param="expires_at")
     if seconds > MAX_SECONDS_TO_LIVE:

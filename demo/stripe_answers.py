@@ -31,9 +31,8 @@ class Answer:
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def with_headers(self, **headers: str) -> Answer:
-        """The same answer, with more headers; ``Request_Id`` becomes ``Request-Id``."""
-        return replace(self, headers={**self.headers, **{name.replace("_", "-"): headers[name] for name in headers}})
+    def with_header(self, name: str, value: str) -> Answer:
+        return replace(self, headers={**self.headers, name: value})
 
 
 class Silence(Enum):
@@ -81,24 +80,19 @@ def new_id(prefix: str, length: int) -> str:
     return f"{prefix}_{''.join(secrets.choice(string.ascii_letters + string.digits) for _ in range(length))}"
 
 
-class Stage(Enum):
-    """Where a request is when it fails. Only what fails inside the endpoint is saved under the request's key."""
-
-    BEFORE = "nothing has happened yet"
-    INSIDE = "the endpoint has begun"
-    AFTER = "everything has happened, and only the answer is lost"
-
-
-FAILURES: dict[str, tuple[Stage, Answer | Silence]] = {
-    "401": (Stage.BEFORE, Refusal(401, "Expired API Key provided.", code="api_key_expired").answer()),
-    "403": (Stage.BEFORE, Refusal(403, "The provided key does not have the required permissions.").answer()),
-    "429": (Stage.BEFORE, Refusal(429, "Request rate limit exceeded.", code="rate_limit").answer()),
-    "500": (Stage.INSIDE, Refusal(500, "An unknown error occurred.", type="api_error").answer()),
-    "not_json": (Stage.BEFORE, Answer(502, b"<html><h1>502 Bad Gateway</h1></html>", {"Content-Type": "text/html"})),
-    "disconnect": (Stage.BEFORE, Silence.HANG_UP),
-    "timeout": (Stage.BEFORE, Silence.UNTIL_CLIENT_LEAVES),
-    "lost_answer": (Stage.AFTER, Silence.HANG_UP),
+# Failures on command, by where the request is: before the endpoint begins, and nothing is saved under its idempotency
+# key; inside it, and the failure is saved, as Stripe does; after it, and everything is saved but the answer is lost.
+FAILURES_BEFORE: dict[str, Answer | Silence] = {
+    "401": Refusal(401, "Expired API Key provided.", code="api_key_expired").answer(),
+    "403": Refusal(403, "The provided key does not have the required permissions.").answer(),
+    "429": Refusal(429, "Request rate limit exceeded.", code="rate_limit").answer(),
+    "not_json": Answer(502, b"<html><h1>502 Bad Gateway</h1></html>", {"Content-Type": "text/html"}),
+    "disconnect": Silence.HANG_UP,
+    "timeout": Silence.UNTIL_CLIENT_LEAVES,
 }
+FAILURES_INSIDE = {"500": Refusal(500, "An unknown error occurred.", type="api_error").answer()}
+FAILURES_AFTER = {"lost_answer": Silence.HANG_UP}
+FAILURES = (*FAILURES_BEFORE, *FAILURES_INSIDE, *FAILURES_AFTER)
 
 
 class SavedAnswers:
@@ -151,4 +145,4 @@ class SavedAnswers:
                 f"first used with. Try using a key other than '{key}' if you meant a different request.",
                 type="idempotency_error",
             )
-        return answer.with_headers(Idempotent_Replayed="true")
+        return answer.with_header("Idempotent-Replayed", "true")

@@ -241,7 +241,7 @@ class FileStore(ImageStore):
         with open(path, "wb", opener=_private) as file:
             file.write(json.dumps(sidecar).encode())
             file.flush()
-            os.utime(file.fileno(), (sidecar["expires"], sidecar["expires"]))
+            os.utime(file.fileno(), (int(sidecar["expires"]), int(sidecar["expires"])))
             if durable:
                 os.fsync(file.fileno())
 

@@ -50,6 +50,7 @@ class Server:
         self.folder = folder
         self.uploads = folder / "uploads"
         self.log_path = folder / "log"
+        self._log_start = 0
         self.url = ""
         self.environ = {
             "PATH": os.environ["PATH"],
@@ -84,9 +85,16 @@ class Server:
         # A signal that reaches a worker before it has set its handlers would be lost.
         wait_for(lambda: self.log().count("ready: ") >= ready, "all workers to be ready")
 
-    def log(self, start: int = 0) -> str:
-        """Read the log from this byte on."""
+    def log(self, start: int | None = None) -> str:
+        """Read the log from this byte on, by default from where it was last cleared."""
+        start = self._log_start if start is None else start
         return self.log_path.read_bytes()[start:].decode() if self.log_path.exists() else ""
+
+    def clear(self) -> None:
+        """Empty the pictures' folder, and forget what the log has said so far."""
+        for path in self.uploads.iterdir():
+            path.unlink()
+        self._log_start = self.log_path.stat().st_size
 
     @property
     def pid(self) -> int:

@@ -52,32 +52,32 @@ class Ledger:
             self.surprises.append(f"{answer.status_code} {len(answer.content)}")
 
 
-def test_workers_killed_during_uploads_and_retrievals_lose_nothing_and_leave_nothing(api: Api) -> None:
+def test_workers_killed_during_uploads_and_retrievals_lose_nothing_and_leave_nothing(own: Api) -> None:
     ledger = Ledger()
     is_over = threading.Event()
 
     def kill_workers() -> None:
         while not is_over.is_set():
-            ready = api.server.log().count("ready: ")
+            ready = own.server.log().count("ready: ")
             with suppress(ProcessLookupError, IndexError):
-                os.kill(random.choice(api.server.workers()), signal.SIGKILL)
-                wait_for(lambda: api.server.log().count("ready: ") > ready, "a new worker")  # noqa: B023
+                os.kill(random.choice(own.server.workers()), signal.SIGKILL)
+                wait_for(lambda: own.server.log().count("ready: ") > ready, "a new worker")  # noqa: B023
 
     killer = threading.Thread(target=kill_workers)
     killer.start()
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: ledger.customer(api, 12), range(8)))
+        list(pool.map(lambda _: ledger.customer(own, 12), range(8)))
     is_over.set()
     killer.join()
-    assert len(re.findall("SIGKILL", api.server.log())) >= 3
+    assert len(re.findall("SIGKILL", own.server.log())) >= 3
     assert not ledger.surprises
     assert len(ledger.acknowledged) > 20
 
-    api.server.kill()
-    api.server.gunicorn()
-    swept = api.server.flask("sweep")
+    own.server.kill()
+    own.server.gunicorn()
+    swept = own.server.flask("sweep")
     assert swept.returncode == 0, swept.stderr
-    names = api.server.names()
+    names = own.server.names()
     held = {name for name in names if "." not in name}
     assert names == sorted([*held, *(f"{image_id}.json" for image_id in held)])
 
@@ -86,14 +86,14 @@ def test_workers_killed_during_uploads_and_retrievals_lose_nothing_and_leave_not
     # A reader that was cut off may have had the last byte handed to its connection, and counts as served then.
     assert ledger.acknowledged - set(ledger.received) - ledger.cut <= held
     for image_id in held & ledger.acknowledged - ledger.cut:
-        assert api.retrieve(image_id).content == PICTURE
-        assert api.retrieve(image_id).status_code == 404
+        assert own.retrieve(image_id).content == PICTURE
+        assert own.retrieve(image_id).status_code == 404
 
 
-def test_what_was_acknowledged_is_there_after_the_server_was_killed_and_started_again(api: Api) -> None:
-    ids = [api.keep(PICTURE) for _ in range(5)]
-    api.server.kill()
-    api.server.gunicorn()
+def test_what_was_acknowledged_is_there_after_the_server_was_killed_and_started_again(own: Api) -> None:
+    ids = [own.keep(PICTURE) for _ in range(5)]
+    own.server.kill()
+    own.server.gunicorn()
     for image_id in ids:
-        assert api.retrieve(image_id).content == PICTURE
-    assert api.server.names() == []
+        assert own.retrieve(image_id).content == PICTURE
+    assert own.server.names() == []

@@ -146,18 +146,18 @@ def test_an_upload_that_breaks_off_leaves_nothing(untouched: Api, part: float) -
     assert "Traceback" not in untouched.server.log()
 
 
-def test_a_worker_killed_during_an_upload_leaves_nothing_after_a_sweep(api: Api) -> None:
+def test_a_worker_killed_during_an_upload_leaves_nothing_after_a_sweep(own: Api) -> None:
     body, content_type = multipart(pictures.jpeg(3))
-    with api.connection() as connection:
+    with own.connection() as connection:
         head = f"POST {UPLOAD} HTTP/1.1\r\nHost: test\r\nContent-Type: {content_type}\r\n"
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:1_000_000])
-        wait_for(api.server.names, "the upload to arrive")
-        assert "0 leftovers" in api.server.flask("sweep").stdout  # it is alive
-        for worker in api.server.workers():
+        wait_for(own.server.names, "the upload to arrive")
+        assert "0 leftovers" in own.server.flask("sweep").stdout  # it is alive
+        for worker in own.server.workers():
             os.kill(worker, signal.SIGKILL)
-    assert [name[-5:] for name in api.server.names()] == [".part"]
-    wait_for(lambda: "1 leftovers" in api.server.flask("sweep").stdout, "the lock to be gone with its holder")
-    assert api.server.names() == []
+    assert [name[-5:] for name in own.server.names()] == [".part"]
+    wait_for(lambda: "1 leftovers" in own.server.flask("sweep").stdout, "the lock to be gone with its holder")
+    assert own.server.names() == []
 
 
 def test_the_page_of_another_origin_is_told_errors_only_if_it_is_the_front_end(shared: Api) -> None:

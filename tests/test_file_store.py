@@ -1,0 +1,185 @@
+"""FileStore on the disk: which names it writes, what a crash may leave of them, what hands may put there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from heroimg.config import Config
+from heroimg.errors import ImageNotFound
+from heroimg.file_store import FileStore
+
+from . import pictures
+from .api import Api
+from .programs import needs_root
+from .serving import Server, serving
+from .test_store import CLAIM, START, UNKNOWN, Clock, Shelf
+
+LIVING = "f" * 32
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "uploads"
+
+
+@pytest.fixture
+def shelf(folder: Path) -> Shelf:
+    clock = Clock()
+    store = FileStore(Config(upload_dir=folder, min_free_bytes=0), clock)
+    return Shelf(store, clock, lambda: sorted(path.name for path in folder.iterdir()))
+
+
+def sidecar(**fields: object) -> str:
+    return json.dumps({"mimetype": "image/png", "timestamp": START, **fields})
+
+
+@pytest.mark.parametrize(
+    "leftover",
+    [
+        {".part": "half a pict"},
+        {".part": "a picture", ".json": sidecar(size=9)},
+        {".part": "a picture", ".json": '{"mimet'},
+        {".json": sidecar(size=9)},
+        {".json": ""},
+        {".new": sidecar()},
+        {".json": sidecar(), ".new": '{"mime'},
+        {"": "a picture"},
+        {"": "a picture", ".json": ""},
+        {"": "a picture", ".json": '{"mimetype"'},
+        {"": "a picture", ".json": "[]"},
+        {"": "a picture", ".json": "null"},
+        {"": "a picture", ".json": '{"mimetype": "image/png"}'},
+        {"": "a picture", ".json": sidecar(timestamp="today")},
+        {"": "a picture", ".json": sidecar(claim="mine")},
+        {"": "a pict", ".json": sidecar(size=9)},
+        {"": "", ".json": sidecar(size=9), ".new": sidecar(size=9)},
+    ],
+    ids=str,
+)
+def test_every_leftover_of_a_crash_is_not_found_and_gone_after_one_sweep(
+    shelf: Shelf, folder: Path, leftover: dict[str, str]
+) -> None:
+    for suffix, content in leftover.items():
+        (folder / f"{UNKNOWN}{suffix}").write_text(content)
+    with pytest.raises(ImageNotFound):
+        shelf.store.get(UNKNOWN)
+    with pytest.raises(ImageNotFound):
+        shelf.store.claim(UNKNOWN, CLAIM)
+    assert shelf.store.sweep() == (0, 1)
+    assert shelf.names() == []
+
+
+def test_a_sweep_removes_the_leftover_of_an_interrupted_change_and_keeps_the_picture(
+    shelf: Shelf, folder: Path
+) -> None:
+    image = shelf.keep()
+    (folder / f"{image.id}.new").write_text('{"mime')
+    shelf.store.sweep()
+    assert shelf.names() == [image.id, f"{image.id}.json"]
+    assert shelf.read(image.id) == b"picture"
+
+
+def test_a_sweep_leaves_alone_what_is_not_ours(shelf: Shelf, folder: Path) -> None:
+    for name in (".gitkeep", "notes.txt", f"{UNKNOWN}.jpg", "0" * 31, f"{UNKNOWN}.json.bak"):
+        (folder / name).write_text("")
+    before = shelf.names()
+    assert shelf.store.sweep() == (0, 0)
+    assert shelf.names() == before
+
+
+def test_a_sidecar_written_by_hand_is_valid_with_mimetype_and_timestamp_alone(shelf: Shelf, folder: Path) -> None:
+    (folder / UNKNOWN).write_bytes(b"by hand")
+    (folder / f"{UNKNOWN}.json").write_text(json.dumps({"mimetype": "image/jpeg", "timestamp": START + 0.5}))
+    image = shelf.store.get(UNKNOWN)
+    assert (image.media_type, image.size, image.expires) == ("image/jpeg", 7, START + 3600)
+    assert shelf.store.sweep() == (0, 0)
+    assert shelf.read(UNKNOWN) == b"by hand"
+    shelf.clock.now += 3600
+    with pytest.raises(ImageNotFound):
+        shelf.store.get(UNKNOWN)
+    assert shelf.store.sweep() == (1, 0)
+    assert shelf.names() == []
+
+
+def test_the_sidecar_says_what_the_design_says(shelf: Shelf, folder: Path) -> None:
+    image = shelf.keep()
+    path = folder / f"{image.id}.json"
+    fields = {"mimetype": "image/png", "timestamp": START, "size": 7, "expires": START + 3600}
+    assert json.loads(path.read_text()) == fields
+    shelf.read(image.id)
+    assert json.loads(path.read_text()) == fields | {"claim": {"token": CLAIM, "until": START + 300}}
+
+
+def test_a_sweep_reads_only_the_sidecars_that_are_due(shelf: Shelf, folder: Path) -> None:
+    image = shelf.keep()
+    path = folder / f"{image.id}.json"
+    assert path.stat().st_mtime == image.expires
+    pinned = shelf.store.pin(image.id, START + 9999)
+    assert path.stat().st_mtime == pinned.expires
+    path.chmod(0)
+    assert shelf.store.sweep() == (0, 0)
+
+
+def test_a_pinned_picture_its_sidecar_and_their_folder_are_synced_before_it_returns(tmp_path: Path) -> None:
+    if not shutil.which("strace"):
+        pytest.skip("needs strace: apt-get install strace")
+    script = (
+        "import time; from pathlib import Path; from heroimg.config import Config;"
+        "from heroimg.file_store import FileStore; import sys;"
+        "store = FileStore(Config(upload_dir=Path(sys.argv[1]), min_free_bytes=0), time.time);"
+        "part = store.stage(); part.write(b'x'); image = store.keep(part, 'image/png'); part.close();"
+        "store.pin(image.id)"
+    )
+    server = Server(tmp_path, {})
+    trace = tmp_path / "trace"
+    command = ["strace", "-f", "-y", "-e", "trace=fsync,rename,renameat", "-o", str(trace)]
+    python = [*command, sys.executable, "-c", script, str(tmp_path / "pictures")]
+    subprocess.run(python, env=server.environ, check=True)
+    calls = [line.split(maxsplit=1)[1] for line in trace.read_text().splitlines() if str(tmp_path / "pictures") in line]
+    publish, *pin = calls
+    assert ".part" in publish
+    assert [call.partition("(")[0].removesuffix("at") for call in pin] == ["fsync", "fsync", "rename", "fsync"]
+    assert ".new>" in pin[1]
+    assert pin[3].endswith("pictures>) = 0")
+
+
+@needs_root
+def test_a_full_disk_refuses_uploads_with_507_and_leaves_nothing(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], check=True)
+    try:
+        with serving(tmp_path / "served", {"HEROIMG_UPLOAD_DIR": str(disk / "uploads")}) as server:
+            api = Api(server)
+            image_id = api.keep(pictures.jpeg(3))
+            server.uploads = disk / "uploads"
+            before = server.names()
+            for _ in range(3):
+                answer = api.upload(pictures.jpeg(3))
+                assert (answer.status_code, answer.json()["code"]) == (507, "no_room")
+                assert server.names() == before
+            assert api.retrieve(image_id).content == pictures.jpeg(3)
+            assert api.upload(pictures.jpeg(3)).status_code == 200
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_quota_refuses_uploads_with_507_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "served").mkdir()
+    server = Server(tmp_path / "served", {})
+    gunicorn = f"exec {sys.executable} -m gunicorn --bind 127.0.0.1:0 --workers 1"
+    server.start("bash", "-c", f"ulimit -f 1000; {gunicorn} --config {Path(__file__).parent.parent}/gunicorn.conf.py")
+    try:
+        api = Api(server)
+        answer = api.upload(pictures.jpeg(3))
+        assert (answer.status_code, answer.json()["code"]) == (507, "no_room")
+        assert server.names() == []
+        assert api.upload(pictures.jpeg()).status_code == 200
+    finally:
+        server.stop()
