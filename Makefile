@@ -29,7 +29,7 @@ sweep: $(VENV)/.installed
 
 system:
 	apt-get update -q
-	apt-get install -qy --no-install-recommends curl
+	apt-get install -qy --no-install-recommends curl strace
 
 clean:
 	rm -rf $(VENV) .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -300,7 +300,8 @@ class FileStore(ImageStore):
     # The folder
 
     def _refuse_without_room(self) -> None:
-        room = os.statvfs(self._folder)
+        with _translated():
+            room = os.statvfs(self._folder)
         free = room.f_bavail * room.f_frsize
         if free < self._config.min_free_bytes:
             raise StoreFull from OSError(

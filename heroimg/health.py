@@ -25,7 +25,10 @@ def healthz() -> ResponseReturnValue:
 @bp.get("/readyz")
 def readyz() -> ResponseReturnValue:
     """Fail where an operator has something to mend: the store, its room, or the sweep."""
-    services().store.check()
+    try:
+        services().store.check()
+    except StoreFull as error:
+        raise NotReady("Uploads are refused: less room is left than HEROIMG_MIN_FREE_BYTES.") from error.__cause__
     if overdue := seconds_overdue(services()):
         raise NotReady(
             f"Nobody has swept for {overdue} seconds; HEROIMG_SWEEP_SECONDS is {services().config.sweep_seconds}. "

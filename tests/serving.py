@@ -79,7 +79,7 @@ class Server:
 
     def gunicorn(self, *arguments: str, app: str = "wsgi:app", workers: int = 2) -> None:
         """Serve with the shipped gunicorn.conf.py."""
-        ready = self.log().count("ready: ") + workers
+        ready = self.log().count("ready: ") + (1 if "--preload" in arguments else workers)
         gunicorn = (sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py"))
         self.start(*gunicorn, "--bind", "127.0.0.1:0", "--workers", str(workers), *arguments, app)
         # A signal that reaches a worker before it has set its handlers would be lost.

@@ -274,6 +274,12 @@ def test_a_failure_that_stripe_would_repeat_for_a_day_is_not_asked_for_again(
     assert all(key and len(key) <= 255 for key in keys)
 
 
+def test_a_session_whose_answer_was_lost_on_the_way_is_not_opened_twice(shop: Shop) -> None:
+    image_id = shop.api.keep(pictures.jpeg())
+    shop.stand_in.fail_next("lost_answer")
+    assert [shop.api.session_of(image_id)] == list(shop.stand_in.sessions)
+
+
 def test_a_stripe_that_once_does_not_answer_is_asked_again(shop: Shop) -> None:
     image_id = shop.api.keep(pictures.jpeg())
     shop.stand_in.fail_next("timeout")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from heroimg.file_store import FileStore
 
 from . import pictures
 from .api import Api
-from .programs import needs_root
+from .programs import needs, needs_root
 from .serving import Server, serving
 from .test_store import CLAIM, START, UNKNOWN, Clock, Shelf
 
@@ -126,9 +125,8 @@ def test_a_sweep_reads_only_the_sidecars_that_are_due(shelf: Shelf, folder: Path
     assert shelf.store.sweep() == (0, 0)
 
 
+@needs("strace")
 def test_a_pinned_picture_its_sidecar_and_their_folder_are_synced_before_it_returns(tmp_path: Path) -> None:
-    if not shutil.which("strace"):
-        pytest.skip("needs strace: apt-get install strace")
     script = (
         "import time; from pathlib import Path; from heroimg.config import Config;"
         "from heroimg.file_store import FileStore; import sys;"

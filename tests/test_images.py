@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -106,7 +107,7 @@ def test_every_truncation_of_a_small_picture_is_refused(shared: Api) -> None:
 
 @pytest.mark.parametrize("make", [pictures.png_of_size, pictures.jpeg_of_size], ids=["png", "jpeg"])
 def test_more_than_50_million_pixels_are_refused_with_both_numbers(
-    shared: Api, make: type[pictures.png_of_size]
+    shared: Api, make: Callable[[int, int], bytes]
 ) -> None:
     answer = shared.upload(make(10001, 5000))
     assert (answer.status_code, answer.json()["code"]) == (422, "too_many_pixels")
