@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 from dotenv import find_dotenv, load_dotenv
 
 from demo.stripe_stand_in import StandIn
 
-_STAND_IN_PORT = 12111
+_CONFIG = Path(__file__).parent.parent / "gunicorn.conf.py"
 
 
 def main() -> int:
-    """Serve until interrupted, with gunicorn's arguments where there are any; return gunicorn's exit status."""
+    """Serve until interrupted; return gunicorn's exit status."""
+    parser = argparse.ArgumentParser(prog="python -m demo.run")
+    parser.add_argument("--port", type=int, default=3000)
+    parser.add_argument("--stand-in-port", type=int, default=12111)
+    ports = parser.parse_args()
     load_dotenv(find_dotenv(usecwd=True))
     if os.environ.get("STRIPE_SECRET_KEY"):
-        print("Payments go to Stripe: STRIPE_SECRET_KEY is set.", flush=True)
-        return _serve({})
-    url = "http://localhost:3000/api/checkout/webhook"
-    with StandIn(port=_STAND_IN_PORT, webhook_url=url) as stand_in:
+        print("STRIPE_SECRET_KEY is set: payments go to Stripe.", flush=True)
+        return _serve(ports.port, {})
+    with _stand_in(ports.stand_in_port, ports.port) as stand_in:
         print(f"STRIPE_SECRET_KEY is not set: {stand_in.url} stands in for Stripe, and no money moves.", flush=True)
-        return _serve(
-            {
-                "STRIPE_SECRET_KEY": "sk_test_standin",
-                "STRIPE_WEBHOOK_SECRET": "whsec_standin",
-                "STRIPE_API_BASE": stand_in.url,
-            }
+        settings = {
+            "STRIPE_SECRET_KEY": "sk_test_standin",
+            "STRIPE_WEBHOOK_SECRET": "whsec_standin",
+            "STRIPE_API_BASE": stand_in.url,
+        }
+        return _serve(ports.port, settings)
+
+
+def _stand_in(port: int, our_port: int) -> StandIn:
+    try:
+        return StandIn(port=port, webhook_url=f"http://localhost:{our_port}/api/checkout/webhook")
+    except OSError as error:
+        sys.exit(
+            f"The stand-in for Stripe cannot listen on port {port} ({error.strerror}): name another with --stand-in-port"
         )
 
 
-def _serve(settings: dict[str, str]) -> int:
-    command = [sys.executable, "-m", "gunicorn", *sys.argv[1:]]
+def _serve(port: int, settings: dict[str, str]) -> int:
+    command = [sys.executable, "-m", "gunicorn", "--config", str(_CONFIG), "--bind", f"127.0.0.1:{port}"]
     with subprocess.Popen(command, env=os.environ | settings) as gunicorn:
         # An interrupt from the terminal reaches gunicorn by itself; a polite end does not.
         signal.signal(signal.SIGTERM, lambda *_: gunicorn.terminate())

@@ -72,7 +72,7 @@ class Refusal(Exception):
 
 
 def json_answer(status: int, content: Json) -> Answer:
-    return Answer(status, json.dumps(content, indent=2).encode(), {"Content-Type": "application/json"})
+    return Answer(status, (json.dumps(content, indent=2) + "\n").encode(), {"Content-Type": "application/json"})
 
 
 def new_id(prefix: str, length: int) -> str:

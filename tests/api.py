@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from .description import hold_to_description
 from .serving import LONG, Server
 
 UPLOAD = "/api/temp-image-upload"
@@ -28,7 +29,9 @@ class Api:
         self.server = server
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
-        return requests.request(method, self.server.url + path, timeout=LONG, **options)
+        answer = requests.request(method, self.server.url + path, timeout=LONG, **options)
+        hold_to_description(method, path.partition("?")[0], answer)
+        return answer
 
     def upload(self, picture: bytes, name: str = "photo.jpg", **options: Any) -> requests.Response:
         return self.request("POST", UPLOAD, files={"image": (name, picture)}, **options)

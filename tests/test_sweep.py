@@ -20,8 +20,7 @@ from heroimg.sweep import seconds_overdue, sweep
 from . import pictures
 from .api import Api
 from .serving import DrivenClock, Server, serving, serving_at, wait_for
-from .test_file_store import UNKNOWN
-from .test_store import Clock
+from .test_store import UNKNOWN, Clock
 
 
 @pytest.mark.parametrize("arguments", [(), ("--preload",)], ids=["workers that load by themselves", "preload"])
