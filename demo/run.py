@@ -41,9 +41,7 @@ def _stand_in(port: int, our_port: int) -> StandIn:
     try:
         return StandIn(port=port, webhook_url=f"http://localhost:{our_port}/api/checkout/webhook")
     except OSError as error:
-        sys.exit(
-            f"The stand-in for Stripe cannot listen on port {port} ({error.strerror}): name another with --stand-in-port"
-        )
+        sys.exit(f"The stand-in for Stripe cannot listen on port {port} ({error.strerror}): use --stand-in-port")
 
 
 def _serve(port: int, settings: dict[str, str]) -> int:
