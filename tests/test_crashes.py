@@ -82,7 +82,7 @@ def test_workers_killed_during_uploads_and_retrievals_lose_nothing_and_leave_not
     assert names == sorted([*held, *(f"{image_id}.json" for image_id in held)])
 
     assert len(ledger.received) == len(set(ledger.received))
-    # A worker killed between its reader's last byte and the confirmation leaves the claim: nobody else gets the picture.
+    # A worker killed between its reader's last byte and the confirmation leaves the claim, which keeps others out.
     for image_id in held.intersection(ledger.received):
         assert own.retrieve(image_id).status_code == 409
     # A reader that was cut off may have had the last byte handed to its connection, and counts as served then.
