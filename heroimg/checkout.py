@@ -86,16 +86,16 @@ def open_checkout(found: Services, image_id: str) -> Session:
     image = found.store.get(image_id)
     if image.checkout_complete:
         raise CheckoutComplete
-    now = found.now()
-    needed = now + MIN_CHECKOUT_SECONDS + found.config.return_seconds
-    if image.checkout_session:
-        earlier = _earlier_session(found, image.checkout_session)
-        if earlier and earlier.status == "open":
+    return_seconds = found.config.return_seconds
+    needed = found.now() + MIN_CHECKOUT_SECONDS + return_seconds
+    if image.checkout_session and (earlier := _earlier_session(found, image.checkout_session)):
+        if earlier.status == "open":
             return earlier
-        needed = image.expires + 1  # other values, or Stripe would repeat its answer of then: a session that has ended
-    image = found.store.pin(image_id, needed, renewed=now + found.config.image_seconds)
+        # Other values than that session's, or Stripe would repeat its answer of then: a session that has ended.
+        needed = max(needed, earlier.expires_at + return_seconds + 1)
+    image = found.store.pin(image_id, needed, renewed=found.now() + found.config.image_seconds)
     try:
-        session = found.payments.open_session(image_id, image.expires - found.config.return_seconds)
+        session = found.payments.open_session(image_id, image.expires - return_seconds)
     except StripeFailed:
         # Stripe repeats a failure for a day to whoever asks the same again, so let the next one ask something else.
         found.store.pin(image_id, image.expires + 1)

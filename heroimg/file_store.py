@@ -22,6 +22,7 @@ import errno
 import fcntl
 import io
 import json
+import logging
 import os
 import re
 from collections import defaultdict
@@ -32,6 +33,7 @@ from typing import Any, BinaryIO, cast
 
 from .config import Config, ConfigError
 from .errors import ImageNotFound, StoreFull, StoreUnavailable
+from .logs import short
 from .store import (
     NO_EXPIRY_CHANGE,
     Claim,
@@ -45,6 +47,8 @@ from .store import (
     is_image_id,
     new_image_id,
 )
+
+log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"([0-9a-f]{32})(|\.part|\.json|\.new)")
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -253,13 +257,16 @@ class FileStore(ImageStore):
 
     def _sweep_image(self, image_id: str, suffixes: set[str]) -> str | None:
         """Remove what is due under one id, and say what it was."""
-        # In use just now, or removed by another meanwhile: no matter, the next sweep comes in a minute.
-        with suppress(BlockingIOError, FileNotFoundError, ImageNotFound):
+        try:
             if "" in suffixes:
                 return self._sweep_picture(image_id, suffixes)
             if ".part" in suffixes:
                 return self._sweep_part(image_id)
             return self._sweep_sidecar(image_id)
+        except (BlockingIOError, FileNotFoundError, ImageNotFound):
+            pass  # in use just now, or removed by another meanwhile: the next sweep comes in a minute
+        except (OSError, StoreUnavailable) as error:
+            log.error("cannot sweep %s in %s: %s", short(image_id), self._folder, error.__cause__ or error)
         return None
 
     def _sweep_picture(self, image_id: str, suffixes: set[str]) -> str | None:

@@ -9,7 +9,6 @@ from typing import BinaryIO
 
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
-from werkzeug.wsgi import wrap_file
 
 from .checkout import end_checkout
 from .errors import ClaimMalformed, ImageIdRequired, ImageTooLarge, NoImage, Prefetched
@@ -54,12 +53,12 @@ def retrieve() -> ResponseReturnValue:
         image = services().store.get(image_id)
         image.refuse_others(token, services().now())
         return _response(image)
-    if token is None:
-        return _hand_over_once(image_id)
+    one_use = token is None
+    token = token or secrets.token_urlsafe(24)
     image, stream = services().store.claim(image_id, token)
     log.info("claimed %s", short(image_id))
     response = _response(image)
-    response.response = wrap_file(request.environ, stream, _BLOCK)
+    response.response = HandOver(services(), image, token, stream, confirms=one_use)
     return response
 
 
@@ -70,45 +69,52 @@ def confirm() -> ResponseReturnValue:
     return "", 204
 
 
-class OneUse:
-    """The bytes of a picture, which is gone once the server has handed over the last of them.
+class HandOver:
+    """The bytes of a claimed picture, on their way to its reader. The claim is renewed for as long as that takes.
 
-    The claim is given back if the server closes this before asking for more than the last block, as it does when the
-    connection breaks. An object, not a generator: one that is closed before its start would not give it back.
+    For one use, the picture is gone once the server has taken the last block and asks for more, and the claim is given
+    back if the server closes this before, as it does when the connection breaks. An object, not a generator: one closed
+    before its start would not give it back.
+
+    :param confirms: for one use; else its reader confirms.
     """
 
-    def __init__(self, found: Services, image_id: str, token: str, stream: BinaryIO) -> None:
+    def __init__(self, found: Services, image: StoredImage, token: str, stream: BinaryIO, *, confirms: bool) -> None:
         self._services = found
-        self._image_id = image_id
+        self._image = image
         self._token = token
         self._stream = stream
-        self._is_done = False
+        self._is_to_end = confirms
+        self._renew_at = found.now() + found.config.claim_seconds // 2
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
+        self._renew()
         if block := self._stream.read(_BLOCK):
             return block
-        if not self._is_done:
-            self._is_done = True
-            _forget(self._services, self._image_id, self._token)
+        if self._is_to_end:
+            self._is_to_end = False
+            _forget(self._services, self._image.id, self._token)
         raise StopIteration
 
     def close(self) -> None:
         self._stream.close()
-        if not self._is_done:
-            self._is_done = True
-            self._services.store.release(self._image_id, self._token)
-            log.info("connection broke, gave back %s", short(self._image_id))
+        if self._is_to_end:
+            self._is_to_end = False
+            self._services.store.release(self._image.id, self._token)
+            log.info("connection broke, gave back %s", short(self._image.id))
 
+    def _renew(self) -> None:
+        """Claim again in good time.
 
-def _hand_over_once(image_id: str) -> Response:
-    token = secrets.token_urlsafe(24)
-    image, stream = services().store.claim(image_id, token)
-    response = _response(image)
-    response.response = OneUse(services(), image_id, token, stream)
-    return response
+        :raises ImageClaimed: the reader was so slow that the claim lapsed and another has the picture: end here.
+        :raises ImageNotFound: the other has confirmed already.
+        """
+        if self._renew_at <= self._services.now() < self._image.expires:
+            self._services.store.claim(self._image.id, self._token).stream.close()
+            self._renew_at = self._services.now() + self._services.config.claim_seconds // 2
 
 
 def _forget(found: Services, image_id: str, token: str | None) -> None:

@@ -153,6 +153,20 @@ def test_a_session_that_was_expired_is_not_given_out_again(shop: Shop) -> None:
     assert shop.stand_in.sessions[second]["status"] == "open"
 
 
+def test_a_double_click_after_a_session_has_ended_gives_one_session(shop: Shop) -> None:
+    image_id = shop.api.keep(pictures.jpeg())
+    shop.stand_in.expire(shop.api.session_of(image_id))
+    is_held = shop.stand_in.hold()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(shop.api.open_checkout, image_id)
+        assert is_held.wait(20)
+        second = pool.submit(shop.api.open_checkout, image_id)
+        wait_for(lambda: len(sessions_asked_for(shop.stand_in)) >= 3, "the second request to reach Stripe")
+        shop.stand_in.release()
+        assert len({click.result().json()["client_secret"] for click in (first, second)}) == 1
+    assert [session["status"] for session in shop.stand_in.sessions.values()] == ["expired", "open"]
+
+
 def test_a_session_of_another_account_is_replaced(shop: Shop) -> None:
     image_id = shop.api.keep(pictures.jpeg())
     shop.api.session_of(image_id)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from . import pictures
 from .api import RETRIEVE, Api, new_token
-from .serving import DrivenClock, serving, serving_at, wait_for
+from .serving import DrivenClock, Server, serving, serving_at, wait_for
 
 THREE_MB = pictures.jpeg(3)
 CLAIM = "claim-of-the-one-page"
@@ -73,6 +75,54 @@ def test_a_claim_lapses_and_the_picture_can_be_claimed_again(tmp_path: Path, clo
         assert api.retrieve(image_id, CLAIM).status_code == 409
         assert api.confirm(image_id, CLAIM).status_code == 409
         assert api.retrieve(image_id, OTHER).content == pictures.jpeg()
+
+
+@pytest.mark.parametrize("claim", [None, CLAIM], ids=["plain", "with a claim"])
+def test_a_slow_reader_keeps_its_claim_for_as_long_as_it_reads(
+    tmp_path: Path, clock: DrivenClock, claim: str | None
+) -> None:
+    picture = pictures.png(30 / 6)
+    with serving_at(clock, tmp_path / "served") as server:
+        api = Api(server)
+        image_id = api.keep(picture)
+        query = f"?imageId={image_id}" + (f"&claim={claim}" if claim else "")
+        with api.connection(window=32768) as connection:
+            connection.sendall(f"GET {RETRIEVE}{query} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+            connection.recv(1000)
+            first = claim_of(server, image_id)
+            clock.forward(200)
+            while claim_of(server, image_id) == first:
+                assert connection.recv(65536)
+            clock.forward(200)
+            assert api.retrieve(image_id, OTHER).status_code == 409
+
+
+def test_a_reader_whose_claim_has_lapsed_and_passed_to_another_does_not_get_the_rest(
+    tmp_path: Path, clock: DrivenClock
+) -> None:
+    picture = pictures.png(30 / 6)
+    with serving_at(clock, tmp_path / "served") as server:
+        api = Api(server)
+        image_id = api.keep(picture)
+        with api.connection(window=32768) as connection:
+            request = f"GET {RETRIEVE}?imageId={image_id} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+            connection.sendall(request.encode())
+            connection.recv(1000)
+            answer = api.retrieve(image_id, OTHER)
+            for _ in range(10):  # until the server cannot send any more, it renews the claim
+                if answer.status_code == 409:
+                    clock.forward(301)
+                    answer = api.retrieve(image_id, OTHER)
+            assert answer.content == picture
+            assert api.confirm(image_id, OTHER).status_code == 204
+            with suppress(ConnectionError):
+                assert len(connection.makefile("rb").read()) < len(picture)
+        assert image_id not in server.log()
+
+
+def claim_of(server: Server, image_id: str) -> int:
+    until: int = json.loads((server.uploads / f"{image_id}.json").read_text())["claim"]["until"]
+    return until
 
 
 def test_a_worker_killed_in_the_middle_costs_the_claims_time_and_not_the_picture(
