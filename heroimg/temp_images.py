@@ -91,8 +91,8 @@ class HandOver:
         return self
 
     def __next__(self) -> bytes:
-        self._renew()
         if block := self._stream.read(_BLOCK):
+            self._renew()
             return block
         if self._is_to_end:
             self._is_to_end = False
