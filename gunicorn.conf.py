@@ -16,7 +16,7 @@ worker_class = "gthread"
 workers = max(2, os.cpu_count() or 1)
 threads = 4
 
-# Above what Stripe may take (payments.py), so that no customer is cut off in the middle of opening a checkout.
+# Above what a call to Stripe may take (payments.py), so that stopping cuts nobody off who is opening a checkout.
 timeout = 60
 graceful_timeout = 60
 keepalive = 5

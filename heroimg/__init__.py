@@ -5,6 +5,7 @@ Importing it starts nothing and reads no environment; `heroimg.wsgi` is the entr
 
 from __future__ import annotations
 
+import re
 import time
 
 from flask import Flask, Response
@@ -55,7 +56,8 @@ def _admit_front_end(app: Flask, config: Config) -> None:
     CORS(
         app,
         resources=r"/api/*",
-        origins=list(config.frontend_origins),
+        # Flask-CORS takes what looks like a regular expression for one, as an IPv6 address does.
+        origins=[re.compile(re.escape(origin) + r"\Z") for origin in config.frontend_origins],
         methods=["GET", "HEAD", "POST", "DELETE"],
         allow_headers=["Content-Type"],
         expose_headers=["Retry-After"],

@@ -1,12 +1,13 @@
 """The checkout's blueprint: embedded-session, session-status, webhook.
 
-A picture has at most one Checkout Session that can be paid. It ends HEROIMG_RETURN_SECONDS before the picture does, and
-at once when the picture is handed over. A picture whose checkout is complete gets no second one.
+A picture has at most one Checkout Session that can be paid. It ends HEROIMG_RETURN_SECONDS before the picture does, or
+before the picture is handed over. A picture whose checkout is complete gets no second one.
 """
 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 from flask import Blueprint, abort, request
@@ -16,7 +17,7 @@ from stripe.checkout import Session
 from .config import MIN_CHECKOUT_SECONDS
 from .errors import (
     CheckoutComplete,
-    HeroimgError,
+    CheckoutNotConfigured,
     ImageIdRequired,
     ImageNotFound,
     NotAJsonObject,
@@ -34,6 +35,10 @@ bp = Blueprint("checkout", __name__)
 
 _MAX_JSON_BYTES = 64 * 1024
 _MAX_EVENT_BYTES = 1024 * 1024
+
+# An open session that leaves the customer this long to pay is used again.
+_MIN_REUSE_SECONDS = 15 * 60
+
 _PAID_EVENTS = ("checkout.session.completed", "checkout.session.async_payment_succeeded")
 
 
@@ -73,7 +78,7 @@ def webhook() -> ResponseReturnValue:
     event = found.payments.event(request.get_data(), request.headers.get("Stripe-Signature"))
     if event.type in _PAID_EVENTS:
         # The event's copy of the session may be old, and in another API version: ask for the session itself.
-        _keep_paid(found, found.payments.session(event.data.object["id"]))
+        _keep_for_owner(found, found.payments.session(event.data.object["id"]))
     return "", 200
 
 
@@ -100,22 +105,21 @@ def open_checkout(found: Services, image_id: str) -> Session:
         # Stripe repeats a failure for a day to whoever asks the same again, so let the next one ask something else.
         found.store.pin(image_id, image.expires + 1)
         raise
-    _note_session(found, image_id, session)
+    _note_session(found, image, session)
     log.info("opened checkout %s for %s", short(session.id), short(image_id))
     return session
 
 
 def end_checkout(found: Services, image: StoredImage) -> None:
-    """Make the checkout of a picture that is gone unpayable."""
-    if image.checkout_complete or not image.checkout_session:
-        return
-    try:
-        found.payments.end_session(found.payments.session(image.checkout_session))
-    except HeroimgError as error:
-        log.error(
-            "%s is gone and its checkout %s may still be open (%s): expire it in Stripe's dashboard, or refund it",
-            short(image.id), short(image.checkout_session), error.code,
-        )  # fmt: skip
+    """Make the checkout of a picture that is about to be gone unpayable, where it is not complete.
+
+    :raises StripeUnreachable: or StripeFailed; it may still be open.
+    """
+    if image.checkout_session and not image.checkout_complete:
+        try:
+            found.payments.end_session(found.payments.session(image.checkout_session))
+        except (SessionNotFound, CheckoutNotConfigured):
+            log.warning("checkout %s is not of this Stripe account", short(image.checkout_session))
 
 
 def _earlier_session(found: Services, session_id: str) -> Session | None:
@@ -124,42 +128,46 @@ def _earlier_session(found: Services, session_id: str) -> Session | None:
         session = found.payments.session(session_id)
     except SessionNotFound:  # the account was changed meanwhile, or test mode for live
         return None
-    if session.expires_at < found.now() + MIN_CHECKOUT_SECONDS:
+    if session.expires_at < found.now() + _MIN_REUSE_SECONDS:
         session = found.payments.end_session(session)
     if session.status == "complete":
         raise CheckoutComplete
     return session
 
 
-def _note_session(found: Services, image_id: str, session: Session) -> None:
+def _note_session(found: Services, image: StoredImage, session: Session) -> None:
     try:
-        found.store.pin(image_id, checkout_session=session.id)
+        replaced = found.store.note_checkout(image.id, session.id)
     except ImageNotFound:  # handed over while we asked Stripe
         found.payments.end_session(session)
         raise
+    if replaced.checkout_session not in (image.checkout_session, session.id):  # another did this at the same time
+        end_checkout(found, replaced)
 
 
 def _note_if_complete(found: Services, session: Session) -> None:
     """Remember that a picture's checkout is complete, which is what the page asks before it fetches the picture."""
     image_id = _image_id(session)
+    if session.status == "complete" and image_id is not None:
+        with suppress(ImageNotFound):
+            if not found.store.get(image_id).checkout_complete:
+                found.store.note_checkout(image_id, complete=True)
+
+
+def _keep_for_owner(found: Services, session: Session) -> None:
+    """Keep the picture of a complete checkout, also while a delayed payment is on its way."""
+    image_id = _image_id(session)
     if session.status != "complete" or image_id is None:
         return
     try:
-        if not found.store.get(image_id).checkout_complete:
-            found.store.pin(image_id, checkout_complete=True)
+        found.store.note_checkout(image_id, complete=True)
+        found.store.pin(image_id, found.now() + found.config.paid_seconds)
+        log.info("checkout complete for %s (%s), kept for its owner", short(image_id), session.payment_status)
     except ImageNotFound:
-        pass
-
-
-def _keep_paid(found: Services, session: Session) -> None:
-    image_id = _image_id(session)
-    if image_id is None or session.payment_status == "unpaid":
-        return
-    try:
-        found.store.pin(image_id, found.now() + found.config.paid_seconds, checkout_complete=True)
-        log.info("paid for %s, kept for its owner", short(image_id))
-    except ImageNotFound:
-        log.info("paid for %s, handed over already", short(image_id))
+        log.info(
+            "checkout %s is complete (%s); %s was handed over already, or has expired",
+            short(session.id), session.payment_status, short(image_id),
+        )  # fmt: skip
 
 
 def _image_id(session: Session) -> str | None:

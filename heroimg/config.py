@@ -88,8 +88,8 @@ class Config:
             stripe_secret_key=read("STRIPE_SECRET_KEY", _secret_key, None),
             stripe_webhook_secret=read("STRIPE_WEBHOOK_SECRET", _webhook_secret, None),
             stripe_api_base=read("STRIPE_API_BASE", _origin, None),
-            upload_dir=read("HEROIMG_UPLOAD_DIR", Path, cls.upload_dir).absolute(),
-            instance_dir=read("HEROIMG_INSTANCE_DIR", Path, cls.instance_dir).absolute(),
+            upload_dir=read("HEROIMG_UPLOAD_DIR", _folder, cls.upload_dir).absolute(),
+            instance_dir=read("HEROIMG_INSTANCE_DIR", _folder, cls.instance_dir).absolute(),
             image_seconds=read("HEROIMG_IMAGE_SECONDS", _whole(1, 30 * 86400), cls.image_seconds),
             max_image_bytes=read("HEROIMG_MAX_IMAGE_BYTES", _whole(1024, 32 * 1024 * 1024), cls.max_image_bytes),
             claim_seconds=read("HEROIMG_CLAIM_SECONDS", _whole(1, 86400), cls.claim_seconds),
@@ -141,7 +141,9 @@ def _contradictions(config: Config) -> list[str]:
     """Say which settings do not go together, each fine by itself."""
     faults = []
     paying_seconds = config.image_seconds - config.return_seconds
-    if not MIN_CHECKOUT_SECONDS <= paying_seconds <= MAX_CHECKOUT_SECONDS:
+    if config.stripe_webhook_secret and not config.stripe_secret_key:
+        faults.append("STRIPE_WEBHOOK_SECRET is set and STRIPE_SECRET_KEY is not; set both, such as sk_test_...")
+    if config.stripe_secret_key and not MIN_CHECKOUT_SECONDS <= paying_seconds <= MAX_CHECKOUT_SECONDS:
         faults.append(
             f"HEROIMG_IMAGE_SECONDS less HEROIMG_RETURN_SECONDS is {paying_seconds}, and Stripe leaves a customer "
             f"between {MIN_CHECKOUT_SECONDS} and {MAX_CHECKOUT_SECONDS} seconds to pay; for example 3600 and 1200"
@@ -180,6 +182,10 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return parse
 
 
+def _folder(text: str) -> Path:
+    return Path(text).expanduser()
+
+
 def _origin(text: str) -> str:
     origin = text.rstrip("/").lower()
     if not re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", origin):
@@ -205,9 +211,11 @@ def _currency(text: str) -> str:
 
 def _rate(text: str) -> str:
     try:
-        parse_many(text)
+        is_rate = all(limit.amount > 0 and limit.get_expiry() > 0 for limit in parse_many(text))
     except ValueError:
-        raise ValueError(f"must be a rate such as '60 per minute', or empty for none, not {text!r}") from None
+        is_rate = False
+    if not is_rate:
+        raise ValueError(f"must be a rate such as '60 per minute', or empty for none, not {text!r}")
     return text
 
 

@@ -138,7 +138,7 @@ class NotReady(HeroimgError):
 
 
 class StoreFull(HeroimgError):
-    status, code, sentence = 507, "no_room", "There is no room for another picture just now. Please try again later."
+    status, code, sentence = 507, "no_room", "There is no room on the server just now. Please try again later."
 
 
 def register_errors(app: Flask) -> None:

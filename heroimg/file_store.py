@@ -25,6 +25,7 @@ import json
 import logging
 import os
 import re
+import stat
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -35,7 +36,6 @@ from .config import Config, ConfigError
 from .errors import ImageNotFound, StoreFull, StoreUnavailable
 from .logs import short
 from .store import (
-    NO_EXPIRY_CHANGE,
     Claim,
     Claimed,
     Clock,
@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"([0-9a-f]{32})(|\.part|\.json|\.new)")
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_SIDECAR = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 _EXPIRED, _LEFTOVER = "expired", "leftover"
 
 
@@ -67,11 +68,14 @@ class FileStore(ImageStore):
         self._clock = clock
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if self._folder.stat().st_mode & 0o077:
+            mode = self._folder.stat().st_mode
+            if mode & stat.S_ISVTX:
+                raise ConfigError([_unusable(self._folder, "it is shared, as /tmp is")])
+            if mode & 0o077:
                 self._folder.chmod(0o700)
             self._probe()
         except OSError as error:
-            raise ConfigError([_unusable(self._folder, error)]) from error
+            raise ConfigError([_unusable(self._folder, error.strerror)]) from error
 
     def stage(self) -> Staged:
         self._refuse_without_room()
@@ -98,26 +102,25 @@ class FileStore(ImageStore):
         with _translated():
             return self._read_current(image_id)[0]
 
-    def pin(
-        self,
-        image_id: str,
-        until: int = NO_EXPIRY_CHANGE,
-        *,
-        renewed: int = NO_EXPIRY_CHANGE,
-        checkout_session: str | None = None,
-        checkout_complete: bool = False,
-    ) -> StoredImage:
+    def pin(self, image_id: str, until: int, renewed: int = 0) -> StoredImage:
         with self._locked(image_id) as picture:
             image, sidecar = self._read_current(image_id)
             if image.expires < until:
                 sidecar["expires"] = max(until, renewed)
-            if checkout_session:
-                sidecar["checkout_session"] = checkout_session
-            if checkout_complete:
-                sidecar["checkout_complete"] = True
             os.fsync(picture.fileno())
-            self._replace_sidecar(image_id, sidecar, durable=True)
+            self._replace_sidecar(image_id, sidecar)
+            _sync_folder(self._folder)
             return _image(image_id, sidecar, image.size, self._now())
+
+    def note_checkout(self, image_id: str, session_id: str | None = None, *, complete: bool = False) -> StoredImage:
+        with self._locked(image_id):
+            image, sidecar = self._read_current(image_id)
+            if session_id:
+                sidecar["checkout_session"] = session_id
+            if complete:
+                sidecar["checkout_complete"] = True
+            self._replace_sidecar(image_id, sidecar)
+            return image
 
     def claim(self, image_id: str, token: str) -> Claimed:
         with self._locked(image_id) as picture:
@@ -125,8 +128,13 @@ class FileStore(ImageStore):
             now = self._now()
             image.refuse_others(token, now)
             sidecar["claim"] = {"token": token, "until": now + self._config.claim_seconds}
-            self._replace_sidecar(image_id, sidecar)
-            return Claimed(image, os.fdopen(os.dup(picture.fileno()), "rb", buffering=0))
+            stream = os.fdopen(os.dup(picture.fileno()), "rb", buffering=0)
+            try:
+                self._replace_sidecar(image_id, sidecar)
+            except OSError:
+                stream.close()
+                raise
+            return Claimed(image, stream)
 
     def release(self, image_id: str, token: str) -> None:
         with suppress(ImageNotFound), self._locked(image_id):
@@ -165,7 +173,7 @@ class FileStore(ImageStore):
         try:
             self._probe()
         except OSError as error:
-            raise StoreUnavailable from OSError(_unusable(self._folder, error))
+            raise StoreUnavailable from OSError(_unusable(self._folder, error.strerror))
         self._refuse_without_room()
 
     # One picture: reading, locking, changing
@@ -196,7 +204,7 @@ class FileStore(ImageStore):
             size = self._path(image_id).stat().st_size
             sidecar.setdefault("expires", sidecar["timestamp"] + self._config.image_seconds)
             image = _image(image_id, sidecar, size, self._now())
-        except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        except (FileNotFoundError, *_NO_SIDECAR) as error:
             raise ImageNotFound from error
         if sidecar.get("size", size) != size:
             raise ImageNotFound
@@ -230,23 +238,22 @@ class FileStore(ImageStore):
             except FileNotFoundError:
                 raise ImageNotFound from None
 
-    def _replace_sidecar(self, image_id: str, sidecar: dict[str, Any], *, durable: bool = False) -> None:
+    def _replace_sidecar(self, image_id: str, sidecar: dict[str, Any]) -> None:
         new = self._path(image_id, ".new")
         try:
-            self._write_sidecar(new, sidecar, durable=durable)
+            # Synced, or a power cut could leave an empty sidecar in the place of one that was on stable storage.
+            self._write_sidecar(new, sidecar, sync=True)
             new.rename(self._path(image_id, ".json"))
         except OSError:
             new.unlink(missing_ok=True)
             raise
-        if durable:
-            _sync_folder(self._folder)
 
-    def _write_sidecar(self, path: Path, sidecar: dict[str, Any], *, durable: bool = False) -> None:
+    def _write_sidecar(self, path: Path, sidecar: dict[str, Any], *, sync: bool = False) -> None:
         with open(path, "wb", opener=_private) as file:
             file.write(json.dumps(sidecar).encode())
             file.flush()
             os.utime(file.fileno(), (int(sidecar["expires"]), int(sidecar["expires"])))
-            if durable:
+            if sync:
                 os.fsync(file.fileno())
 
     def _unlink(self, image_id: str) -> None:
@@ -369,7 +376,7 @@ def _image(image_id: str, sidecar: dict[str, Any], size: int, now: int) -> Store
         expires=int(sidecar["expires"]),
         checkout_session=sidecar.get("checkout_session"),
         checkout_complete=sidecar.get("checkout_complete", False),
-        claim=Claim(claim["token"], claim["until"]) if claim and claim["until"] > now else None,
+        claim=Claim(str(claim["token"]), int(claim["until"])) if claim and claim["until"] > now else None,
     )
 
 
@@ -382,9 +389,9 @@ def _translated() -> Iterator[None]:
         raise (StoreFull if error.errno in _NO_ROOM else StoreUnavailable) from error
 
 
-def _unusable(folder: Path, error: OSError) -> str:
+def _unusable(folder: Path, why: str | None) -> str:
     return (
-        f"HEROIMG_UPLOAD_DIR is {folder}, where pictures cannot be kept ({error.strerror}): make it a folder that "
+        f"HEROIMG_UPLOAD_DIR is {folder}, where pictures cannot be kept ({why}): make it a folder that "
         f"belongs to the user running heroimg (uid {os.geteuid()}), or name another; "
         "for example /var/lib/heroimg/uploads"
     )

@@ -16,7 +16,7 @@ bp = Blueprint("health", __name__)
 
 @bp.get("/healthz")
 def healthz() -> ResponseReturnValue:
-    """Fail where the store cannot be written. A full store is healthy: it still hands pictures back."""
+    """Fail where the store cannot be written. One with too little room for more pictures still hands pictures back."""
     with suppress(StoreFull):
         services().store.check()
     return {"status": "ok"}

@@ -8,7 +8,7 @@ import re
 # Image ids; the ids and secrets of Stripe's sessions, keys and webhooks; our parameters in a request line.
 _SECRET = re.compile(
     r"(?P<shown>\b[0-9a-f]{6})[0-9a-f]{26}\b"
-    r"|(?P<stripe>\b(?:cs|sk|rk)_(?:test|live)_\w{4}|\bwhsec_)\w+"
+    r"|(?P<stripe>\b(?:cs|sk|rk)_(?:test|live)_\w{4}|\bwhsec_)[\w+/=]+"
     r"|(?P<parameter>\b(?:imageId|claim|session_id)=)[^\s&\"']+",
     re.IGNORECASE,
 )
@@ -26,6 +26,8 @@ class Redact(logging.Filter):
         text = record.getMessage()
         if _SECRET.search(text):
             record.msg, record.args = redacted(text), None
+        if record.exc_info:  # a traceback names files, and those are ids
+            record.exc_text = redacted(logging.Formatter().formatException(record.exc_info))
         return True
 
 

@@ -42,4 +42,6 @@ def _client_network() -> str:
         address = ip_address(request.remote_addr or "")
     except ValueError:  # a unix socket has none
         return "unknown"
-    return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address)
+    if isinstance(address, IPv6Address):
+        return str(address.ipv4_mapped or ip_network((address, 64), strict=False))
+    return str(address)

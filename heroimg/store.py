@@ -20,8 +20,6 @@ from .errors import ImageClaimed
 
 Clock = Callable[[], float]
 
-NO_EXPIRY_CHANGE = 0
-
 
 @dataclass(frozen=True)
 class Claim:
@@ -115,21 +113,21 @@ class ImageStore(ABC):
         """
 
     @abstractmethod
-    def pin(
-        self,
-        image_id: str,
-        until: int = NO_EXPIRY_CHANGE,
-        *,
-        renewed: int = NO_EXPIRY_CHANGE,
-        checkout_session: str | None = None,
-        checkout_complete: bool = False,
-    ) -> StoredImage:
-        """Put a picture on stable storage, keep it at least until then, and note what is given.
+    def pin(self, image_id: str, until: int, renewed: int = 0) -> StoredImage:
+        """Put a picture on stable storage, and keep it at least until then.
 
         Where it would expire before `until`, it expires at the later of `until` and `renewed` instead; where not,
         nothing changes. So of several at once, all get the same answer.
 
         :raises ImageNotFound: there is nothing to pin.
+        """
+
+    @abstractmethod
+    def note_checkout(self, image_id: str, session_id: str | None = None, *, complete: bool = False) -> StoredImage:
+        """Note with a picture the session that was opened for it, or that its checkout is complete.
+
+        :returns: the picture as it was before; so of several at once, each learns whose note it has replaced.
+        :raises ImageNotFound: there is nothing to note it with.
         """
 
     @abstractmethod

@@ -33,8 +33,12 @@ def sweep(found: Services) -> Swept | None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return None
-        swept = found.store.sweep()
-        os.utime(lock.fileno(), (found.now(), found.now()))
+        try:
+            swept = found.store.sweep()
+            os.utime(lock.fileno(), (found.now(), found.now()))
+        finally:
+            # Said, not left to close(): a process forked meanwhile would keep the lock.
+            fcntl.flock(lock, fcntl.LOCK_UN)
     if any(swept):
         log.info("swept %d expired pictures and %d leftovers", swept.expired, swept.leftovers)
     return swept
@@ -70,9 +74,7 @@ def prepare_sweeping(config: Config) -> None:
 
 def seconds_overdue(found: Services) -> int:
     """Tell for how long nobody has swept who should have; 0 while all is well, or where nobody is to."""
-    path = _lock_path(found.config)
-    last = max(found.started, int(path.stat().st_mtime) if path.exists() else 0)
-    since = found.now() - last
+    since = found.now() - max(found.started, int(_last_swept(found.config)))
     return since if 0 < found.config.sweep_seconds * _OVERDUE_INTERVALS < since else 0
 
 
@@ -91,9 +93,15 @@ def _schedule(found: Services) -> None:
 
 def _sweep_if_due(found: Services) -> None:
     # Half an interval: with the workers' ticks spread over it, a whole one would leave gaps of nearly two.
-    last = _lock_path(found.config).stat().st_mtime
-    if abs(found.clock() - last) >= found.config.sweep_seconds / 2:
+    if abs(found.clock() - _last_swept(found.config)) >= found.config.sweep_seconds / 2:
         sweep(found)
+
+
+def _last_swept(config: Config) -> float:
+    try:
+        return _lock_path(config).stat().st_mtime
+    except FileNotFoundError:  # removed by hand; the next sweep makes it anew
+        return 0
 
 
 def _lock_path(config: Config) -> Path:

@@ -5,13 +5,23 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
 from .checkout import end_checkout
-from .errors import ClaimMalformed, ImageIdRequired, ImageTooLarge, NoImage, Prefetched
+from .errors import (
+    ClaimMalformed,
+    ImageIdRequired,
+    ImageNotFound,
+    ImageTooLarge,
+    NoImage,
+    Prefetched,
+    StripeFailed,
+    StripeUnreachable,
+)
 from .images import extension_of, media_type_of
 from .logs import short
 from .services import Services, services
@@ -46,7 +56,7 @@ def upload() -> ResponseReturnValue:
 @bp.get("/api/temp-image-retrieve")
 def retrieve() -> ResponseReturnValue:
     """Hand the picture over: for one use, or with a claim as often as its holder asks until it confirms."""
-    if "prefetch" in request.headers.get("Sec-Purpose", request.headers.get("Purpose", "")):
+    if any("prefetch" in request.headers.get(name, "").lower() for name in ("Sec-Purpose", "Purpose")):
         raise Prefetched
     image_id, token = _image_id(), _claim_token()
     if request.method == "HEAD":
@@ -57,6 +67,8 @@ def retrieve() -> ResponseReturnValue:
     token = token or secrets.token_urlsafe(24)
     image, stream = services().store.claim(image_id, token)
     log.info("claimed %s", short(image_id))
+    if one_use:
+        _try_to_end_checkout(services(), image)
     response = _response(image)
     response.response = HandOver(services(), image, token, stream, confirms=one_use)
     return response
@@ -64,8 +76,13 @@ def retrieve() -> ResponseReturnValue:
 
 @bp.delete("/api/temp-image-retrieve")
 def confirm() -> ResponseReturnValue:
-    """Make the picture gone, now that its reader has it."""
-    _forget(services(), _image_id(), _claim_token())
+    """Make the picture gone, now that its reader has it, and its checkout unpayable before that."""
+    image_id, token = _image_id(), _claim_token()
+    with suppress(ImageNotFound):
+        image = services().store.get(image_id)
+        image.refuse_others(token, services().now())
+        end_checkout(services(), image)
+        _forget(services(), image, token)
     return "", 204
 
 
@@ -96,7 +113,7 @@ class HandOver:
             return block
         if self._is_to_end:
             self._is_to_end = False
-            _forget(self._services, self._image.id, self._token)
+            _forget(self._services, self._image, self._token)
         raise StopIteration
 
     def close(self) -> None:
@@ -117,10 +134,22 @@ class HandOver:
             self._renew_at = self._services.now() + self._services.config.claim_seconds // 2
 
 
-def _forget(found: Services, image_id: str, token: str | None) -> None:
-    if image := found.store.remove(image_id, token):
-        log.info("handed over %s", short(image_id))
+def _forget(found: Services, image: StoredImage, token: str | None) -> None:
+    removed = found.store.remove(image.id, token)
+    log.info("handed over %s", short(image.id))
+    if removed and removed.checkout_session != image.checkout_session:  # opened since we looked
+        _try_to_end_checkout(found, removed)
+
+
+def _try_to_end_checkout(found: Services, image: StoredImage) -> None:
+    """Make the picture's checkout unpayable, without keeping the picture from its reader if Stripe cannot be asked."""
+    try:
         end_checkout(found, image)
+    except (StripeFailed, StripeUnreachable) as error:
+        log.error(
+            "%s is handed over, its checkout %s may still be open (%s): expire it in Stripe's dashboard, or refund it",
+            short(image.id), short(image.checkout_session or ""), error.code,
+        )  # fmt: skip
 
 
 def _response(image: StoredImage) -> Response:

@@ -50,11 +50,25 @@ class Part(io.RawIOBase):
         super().close()
 
 
+class Body:
+    """A request's body, whose every fault counts as a broken connection: servers raise errors of their own for some."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            return self._stream.read(size)
+        except Exception as error:
+            raise OSError("The request's body cannot be read.") from error
+
+
 class Request(flask.Request):
     """A request whose file parts are staged in the store."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.environ["wsgi.input"] = Body(self.environ["wsgi.input"])
         self._parts: list[Part] = []
 
     @property
@@ -94,7 +108,7 @@ def _what_is_too_large(content_length: int | None) -> str:
         return f"The upload is {content_length / 2**20:.1f} MB; the limit is {MAX_REQUEST_BYTES / 2**20:.0f} MB."
     return (
         f"The form is too large: the limits are {_MAX_PARTS} parts, {_MAX_FIELD_BYTES // 1024} KB for a text field and "
-        f"{MAX_REQUEST_BYTES / 2**20:.0f} MB altogether. Please send the picture alone."
+        f"{MAX_REQUEST_BYTES / 2**20:.0f} MB altogether. Send the picture alone."
     )
 
 

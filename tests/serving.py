@@ -93,7 +93,7 @@ class Server:
     def clear(self) -> None:
         """Empty the pictures' folder, and forget what the log has said so far."""
         for path in self.uploads.iterdir():
-            path.unlink()
+            path.unlink(missing_ok=True)
         self._log_start = self.log_path.stat().st_size
 
     @property

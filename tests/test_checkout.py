@@ -137,7 +137,9 @@ def test_many_at_once_that_renew_a_pictures_hour_get_one_session(
 def test_a_picture_has_one_payable_session_at_most(shop: Shop) -> None:
     image_id = shop.api.keep(pictures.jpeg())
     first = shop.api.session_of(image_id)
-    shop.clock.forward(15 * MINUTE)
+    shop.clock.forward(24 * MINUTE)
+    assert shop.api.session_of(image_id) == first
+    shop.clock.forward(2 * MINUTE)
     second = shop.api.session_of(image_id)
     assert second != first
     assert shop.stand_in.sessions[first]["status"] == "expired"
@@ -174,7 +176,7 @@ def test_a_session_of_another_account_is_replaced(shop: Shop) -> None:
     assert shop.api.session_of(image_id) in shop.stand_in.sessions
 
 
-@pytest.mark.parametrize("later", [0, 15 * MINUTE])
+@pytest.mark.parametrize("later", [0, 30 * MINUTE])
 @pytest.mark.parametrize(("way", "has_webhook"), [("pay", True), ("pay", False), ("pay-later", False)])
 def test_a_picture_whose_checkout_is_complete_gets_no_second_one(
     shop: Shop, later: float, way: str, has_webhook: bool
@@ -227,13 +229,42 @@ def test_handing_over_a_paid_picture_asks_nothing_of_stripe(shop: Shop) -> None:
     assert len(shop.stand_in.requests) == asked
 
 
-def test_an_operator_is_told_of_a_checkout_that_could_not_be_ended(shop: Shop) -> None:
+def test_confirming_an_unpaid_picture_while_stripe_is_out_of_reach_removes_nothing(shop: Shop) -> None:
     image_id = shop.api.keep(pictures.jpeg())
     session_id = shop.api.session_of(image_id)
-    shop.stand_in.fail_next("500", times=2)
+    shop.stand_in.fail_next("disconnect", times=2)
+    answer = shop.api.confirm(image_id)
+    assert told(answer) == (503, "payment_unreachable", "2")
+    assert shop.api.retrieve(image_id, method="HEAD").status_code == 200
     assert shop.api.confirm(image_id).status_code == 204
+    assert shop.stand_in.sessions[session_id]["status"] == "expired"
+
+
+def test_a_plain_reader_gets_its_picture_though_stripe_is_out_of_reach_and_the_operator_is_told(shop: Shop) -> None:
+    image_id = shop.api.keep(pictures.jpeg())
+    session_id = shop.api.session_of(image_id)
+    shop.stand_in.fail_next("disconnect", times=2)
+    assert shop.api.retrieve(image_id).content == pictures.jpeg()
     assert "expire it in Stripe's dashboard, or refund it" in shop.api.server.log()
     assert session_id not in shop.api.server.log()
+
+
+def test_a_double_click_around_the_instant_of_a_renewal_leaves_one_payable_session(shop: Shop) -> None:
+    image_id = shop.api.keep(pictures.jpeg())
+    shop.clock.forward(7 * MINUTE + 58)
+    is_held = shop.stand_in.hold()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(shop.api.open_checkout, image_id)
+        assert is_held.wait(20)
+        shop.clock.forward(10)
+        second = pool.submit(shop.api.open_checkout, image_id)
+        wait_for(lambda: len(sessions_asked_for(shop.stand_in)) >= 2, "the second request to reach Stripe")
+        shop.stand_in.release()
+        assert [first.result().status_code, second.result().status_code] == [200, 200]
+    statuses = [session["status"] for session in shop.stand_in.sessions.values()]
+    assert sorted(statuses) == ["expired", "open"]
+    shop.api.retrieve(image_id)
+    assert {session["status"] for session in shop.stand_in.sessions.values()} == {"expired"}
 
 
 FAILURES = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from heroimg.config import Config
-from heroimg.errors import ImageNotFound
+from heroimg.errors import ImageClaimed, ImageNotFound
 from heroimg.file_store import FileStore
 
 from . import pictures
@@ -56,10 +56,11 @@ def sidecar(**fields: object) -> str:
         {"": "a picture", ".json": '{"mimetype": "image/png"}'},
         {"": "a picture", ".json": sidecar(timestamp="today")},
         {"": "a picture", ".json": sidecar(claim="mine")},
+        {"": "a picture", ".json": "[" * 100_000},
         {"": "a pict", ".json": sidecar(size=9)},
         {"": "", ".json": sidecar(size=9), ".new": sidecar(size=9)},
     ],
-    ids=str,
+    ids=lambda leftover: str(leftover)[:60],
 )
 def test_every_leftover_of_a_crash_is_not_found_and_gone_after_one_sweep(
     shelf: Shelf, folder: Path, leftover: dict[str, str]
@@ -106,6 +107,22 @@ def test_a_sidecar_written_by_hand_is_valid_with_mimetype_and_timestamp_alone(sh
     assert shelf.names() == []
 
 
+def test_a_claim_by_hand_is_a_claim(shelf: Shelf, folder: Path) -> None:
+    (folder / UNKNOWN).write_bytes(b"by hand")
+    (folder / f"{UNKNOWN}.json").write_text(sidecar(claim={"token": 1, "until": START + 5.5}))
+    with pytest.raises(ImageClaimed):
+        shelf.store.claim(UNKNOWN, CLAIM)
+
+
+def test_what_cannot_be_swept_is_logged_and_does_not_stop_the_sweep(
+    shelf: Shelf, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / UNKNOWN).mkdir()
+    (folder / f"{LIVING}.part").touch()
+    assert shelf.store.sweep() == (0, 1)
+    assert "cannot sweep 012345…" in caplog.text
+
+
 def test_the_sidecar_says_what_the_design_says(shelf: Shelf, folder: Path) -> None:
     image = shelf.keep()
     path = folder / f"{image.id}.json"
@@ -132,7 +149,7 @@ def test_a_pinned_picture_its_sidecar_and_their_folder_are_synced_before_it_retu
         "from heroimg.file_store import FileStore; import sys;"
         "store = FileStore(Config(upload_dir=Path(sys.argv[1]), min_free_bytes=0), time.time);"
         "part = store.stage(); part.write(b'x'); image = store.keep(part, 'image/png'); part.close();"
-        "store.pin(image.id)"
+        "store.pin(image.id, 0); store.claim(image.id, 16 * 'x').stream.close()"
     )
     server = Server(tmp_path, {})
     trace = tmp_path / "trace"
@@ -140,11 +157,11 @@ def test_a_pinned_picture_its_sidecar_and_their_folder_are_synced_before_it_retu
     python = [*command, sys.executable, "-c", script, str(tmp_path / "pictures")]
     subprocess.run(python, env=server.environ, check=True)
     calls = [line.split(maxsplit=1)[1] for line in trace.read_text().splitlines() if str(tmp_path / "pictures") in line]
-    publish, *pin = calls
-    assert ".part" in publish
-    assert [call.partition("(")[0].removesuffix("at") for call in pin] == ["fsync", "fsync", "rename", "fsync"]
-    assert ".new>" in pin[1]
-    assert pin[3].endswith("pictures>) = 0")
+    assert ".part" in calls[0]
+    names = [call.partition("(")[0].removesuffix("at") for call in calls]
+    assert names == ["rename", "fsync", "fsync", "rename", "fsync", "fsync", "rename"]
+    assert all(".new" in calls[number] for number in (2, 3, 5, 6))  # the sidecar never loses what was synced
+    assert calls[4].endswith("pictures>) = 0")
 
 
 @needs_root

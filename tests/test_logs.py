@@ -40,6 +40,15 @@ def test_every_kind_of_secret_is_shortened(text: str, shown: str) -> None:
     assert record.getMessage() == shown
 
 
+def test_a_traceback_is_shortened_too() -> None:
+    try:
+        raise OSError(30, "Read-only file system", f"/var/uploads/{IMAGE_ID}")
+    except OSError:
+        record = logging.LogRecord("x", logging.ERROR, "", 0, "failed", None, sys.exc_info())
+    Redact().filter(record)
+    assert "'/var/uploads/012345…'" in logging.Formatter().format(record)
+
+
 def test_ids_are_shortened_the_same_way_where_we_log_them_ourselves() -> None:
     assert short(IMAGE_ID) == redacted(IMAGE_ID)
     assert short("cs_test_a1b2c3d4e5") == redacted("cs_test_a1b2c3d4e5")

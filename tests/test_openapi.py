@@ -10,7 +10,6 @@ from typing import Any
 
 import hypothesis
 from schemathesis import Case
-from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_headers_conformance,
@@ -28,7 +27,6 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
     status_code_conformance,
-    not_a_server_error,
 ]
 
 

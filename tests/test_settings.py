@@ -89,8 +89,10 @@ def test_the_first_front_end_is_where_customers_return() -> None:
 @pytest.mark.parametrize(
     ("environ", "word"),
     [
-        ({"HEROIMG_IMAGE_SECONDS": "3000"}, "1920"),
-        ({"HEROIMG_IMAGE_SECONDS": "100000"}, "86280"),
+        ({"STRIPE_SECRET_KEY": "sk_test_x", "HEROIMG_IMAGE_SECONDS": "3000"}, "1920"),
+        ({"STRIPE_SECRET_KEY": "sk_test_x", "HEROIMG_IMAGE_SECONDS": "100000"}, "86280"),
+        ({"STRIPE_WEBHOOK_SECRET": "whsec_x"}, "STRIPE_SECRET_KEY"),
+        ({"HEROIMG_UPLOAD_RATE": "0 per minute"}, "60 per minute"),
         ({"HEROIMG_UNIT_AMOUNT": "49"}, "50"),
         ({"STRIPE_SECRET_KEY": "sk_live_x", "STRIPE_API_BASE": "http://localhost:1"}, "live"),
     ],
@@ -112,12 +114,9 @@ def test_the_readme_lists_every_setting() -> None:
     assert not [name for name in settings() if f"`{name}`" not in readme]
 
 
-def test_config_alone_reads_the_environment() -> None:
-    readers = [
-        path.name for path in (ROOT / "heroimg").glob("*.py") if re.search(r"environ\b(?!: Map)", path.read_text())
-    ]
-    assert set(readers) <= {"config.py", "wsgi.py", "temp_images.py"}
-    assert "os.environ" not in (ROOT / "heroimg" / "temp_images.py").read_text()
+def test_the_environment_is_read_in_one_place() -> None:
+    modules = (ROOT / "heroimg").glob("*.py")
+    assert [path.name for path in modules if re.search(r"os\.environ|getenv", path.read_text())] == ["wsgi.py"]
 
 
 @pytest.fixture
@@ -159,6 +158,15 @@ def test_a_folder_that_cannot_be_written_stops_the_start_with_what_to_do(
         assert f"uid {os.geteuid()}" in told
         assert "/var/lib/heroimg/" in told
     assert ended.returncode != 0
+
+
+def test_a_folder_that_everybody_shares_is_refused_and_left_as_it_is(server: Server, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    server.environ["HEROIMG_UPLOAD_DIR"] = str(shared)
+    assert "it is shared, as /tmp is" in server.flask("held").stderr
+    assert shared.stat().st_mode & 0o7777 == 0o1777
 
 
 def test_importing_heroimg_starts_nothing_and_reads_no_environment(server: Server) -> None:

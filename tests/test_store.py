@@ -92,6 +92,8 @@ def test_an_unknown_picture_is_not_found_and_removing_or_releasing_it_is_no_erro
     with pytest.raises(ImageNotFound):
         shelf.store.pin(image_id, START)
     with pytest.raises(ImageNotFound):
+        shelf.store.note_checkout(image_id, complete=True)
+    with pytest.raises(ImageNotFound):
         shelf.store.claim(image_id, CLAIM)
     shelf.store.release(image_id, CLAIM)
     assert shelf.store.remove(image_id) is None
@@ -225,8 +227,9 @@ def test_of_many_pins_at_once_all_get_the_same_answer(shelf: Shelf) -> None:
 
 def test_the_checkouts_notes_are_kept_with_the_picture_and_survive_claims(shelf: Shelf) -> None:
     image = shelf.keep()
-    shelf.store.pin(image.id, checkout_session="cs_test_1")
-    shelf.store.pin(image.id, checkout_complete=True)
+    assert shelf.store.note_checkout(image.id, "cs_test_0").checkout_session is None
+    assert shelf.store.note_checkout(image.id, "cs_test_1").checkout_session == "cs_test_0"
+    assert not shelf.store.note_checkout(image.id, complete=True).checkout_complete
     shelf.read(image.id)
     found = shelf.store.get(image.id)
     assert (found.checkout_session, found.checkout_complete) == ("cs_test_1", True)

@@ -15,7 +15,7 @@ import pytest
 from heroimg import create_app
 from heroimg.config import Config
 from heroimg.services import services
-from heroimg.sweep import seconds_overdue, sweep
+from heroimg.sweep import _sweep_if_due, seconds_overdue, sweep
 
 from . import pictures
 from .api import Api
@@ -50,6 +50,14 @@ def test_one_worker_sweeps_at_a_time(tmp_path: Path) -> None:
         fcntl.flock(other, fcntl.LOCK_EX)
         assert sweep(found) is None
     assert sweep(found) == (0, 0)
+
+
+def test_a_lock_file_that_was_removed_by_hand_is_made_anew(tmp_path: Path) -> None:
+    found = services(create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance")))
+    (lock,) = (tmp_path / "instance").iterdir()
+    lock.unlink()
+    _sweep_if_due(found)
+    assert lock.exists()
 
 
 def test_two_applications_may_share_an_instance_folder(tmp_path: Path) -> None:

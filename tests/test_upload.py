@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from . import pictures
-from .api import UPLOAD, Api, multipart
+from .api import SESSION, UPLOAD, Api, multipart
 from .serving import serving, wait_for
 
 FIVE_MB = 5 * 1024 * 1024
@@ -39,6 +39,7 @@ def test_pictures_are_private_on_the_disk(api: Api) -> None:
 @pytest.fixture
 def untouched(shared: Api) -> Iterator[Api]:
     """Serve, and find the folder as it was before the test."""
+    shared.server.clear()
     before = shared.server.names()
     yield shared
     wait_for(lambda: shared.server.names() == before, "the folder to be as before")
@@ -93,6 +94,21 @@ def test_a_chunked_body_without_end_is_refused(untouched: Api) -> None:
             pass
         else:
             assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("path", [UPLOAD, SESSION])
+@pytest.mark.parametrize("body", [b"nonsense", b"-5\r\nhello\r\n", b"5\r\nhello to all", b"0\r\nTrailer\r\n\r\n"])
+def test_a_chunked_body_that_is_malformed_is_refused(untouched: Api, path: str, body: bytes) -> None:
+    with untouched.connection() as connection:
+        content_type = "application/json" if path == SESSION else "multipart/form-data; boundary=b"
+        connection.sendall(
+            f"POST {path} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n"
+            f"Content-Type: {content_type}\r\n\r\n".encode()
+            + body
+            + b"\r\n\r\n"
+        )
+        assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
+    assert "Traceback" not in untouched.server.log()
 
 
 def test_a_chunked_upload_is_taken(shared: Api) -> None:
@@ -171,6 +187,15 @@ def preflight(api: Api, origin: str) -> requests.Response:
     return api.request("OPTIONS", "/api/temp-image-retrieve", headers=headers)
 
 
+def test_an_ipv6_front_end_is_admitted_and_nobody_who_resembles_it(tmp_path: Path) -> None:
+    with serving(tmp_path / "served", {"FRONTEND_URL": "http://[::1]:3000,http://a.example"}, workers=1) as server:
+        for origin in ("http://[::1]:3000", "http://a.example"):
+            answer = Api(server).upload(b"", headers={"Origin": origin})
+            assert answer.headers["Access-Control-Allow-Origin"] == origin
+        for origin in ("http://1:3000.evil.example", "http://a.example.evil", "http://a-example"):
+            assert "Access-Control-Allow-Origin" not in Api(server).upload(b"", headers={"Origin": origin}).headers
+
+
 def test_an_address_that_uploads_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
     with serving(tmp_path / "served", {"HEROIMG_UPLOAD_RATE": "2 per hour"}, workers=1) as server:
         api = Api(server)
@@ -193,6 +218,10 @@ def test_addresses_are_told_apart_behind_as_many_proxies_as_are_trusted(tmp_path
         assert [upload_from("192.0.2.1"), upload_from("192.0.2.2")] == [200, 200]
         assert upload_from("192.0.2.3, 192.0.2.1") == 429  # what the client itself wrote is not believed
         assert [upload_from("2001:db8::1"), upload_from("2001:db8::ffff")] == [200, 429]  # one household
+        assert [upload_from("::ffff:192.0.2.8"), upload_from("::ffff:192.0.2.9")] == [
+            200,
+            200,
+        ]  # IPv4 in IPv6's clothes
 
 
 def test_forged_addresses_are_not_believed_without_trusted_proxies(tmp_path: Path) -> None:

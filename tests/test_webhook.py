@@ -15,7 +15,7 @@ from .conftest import Shop
 HOUR = 3600
 
 
-@pytest.mark.parametrize("way", ["pay", "pay-later and settle"])
+@pytest.mark.parametrize("way", ["pay", "pay-later", "pay-later and settle"])
 def test_a_picture_that_was_paid_for_is_kept_for_a_day(shop: Shop, way: str) -> None:
     image_id = shop.api.keep(pictures.jpeg())
     session_id = shop.api.session_of(image_id)
@@ -28,10 +28,9 @@ def test_a_picture_that_was_paid_for_is_kept_for_a_day(shop: Shop, way: str) -> 
     assert shop.api.retrieve(image_id, method="HEAD").status_code == 404
 
 
-@pytest.mark.parametrize("change", ["pay-later", "expire"])
-def test_a_picture_that_was_not_paid_for_is_not_kept_longer(shop: Shop, change: str) -> None:
+def test_a_picture_that_was_not_paid_for_is_not_kept_longer(shop: Shop) -> None:
     image_id = shop.api.keep(pictures.jpeg())
-    shop.stand_in.change(shop.api.session_of(image_id), change)
+    shop.stand_in.expire(shop.api.session_of(image_id))
     shop.clock.forward(HOUR + 1)
     assert shop.api.retrieve(image_id).status_code == 404
 
@@ -67,7 +66,7 @@ def test_a_forged_or_old_event_is_refused(shop: Shop) -> None:
         assert delivery.status == 400
 
 
-@pytest.mark.parametrize("header", [None, "", "nonsense", "t=1,v1=00", "t=now,v1=é"])
+@pytest.mark.parametrize("header", [None, "", "nonsense", "t=1,v1=00", f"t={int(time.time())},v1=é"])
 def test_an_event_without_a_valid_signature_is_refused(shop: Shop, header: str | None) -> None:
     headers = {} if header is None else {"Stripe-Signature": header.encode()}
     answer = shop.api.request("POST", WEBHOOK, data=b"{}", headers=headers)
