@@ -148,8 +148,8 @@ def register_errors(app: Flask) -> None:
 
 
 def _ours(error: HeroimgError) -> Response:
-    if error.status >= 500:
-        log.warning("answered %d %s: %s", error.status, error.code, error.__cause__ or error.sentence)
+    level = logging.WARNING if error.status >= 500 else logging.INFO
+    log.log(level, "answered %d %s: %s", error.status, error.code, error.__cause__ or error.sentence)
     response = jsonify(error=error.sentence, code=error.code)
     response.status_code = error.status
     if error.retry_after is not None:

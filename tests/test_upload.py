@@ -30,6 +30,12 @@ def test_the_answer_is_an_id_of_32_hexadecimal_digits_and_the_folder_holds_the_v
     assert (api.server.uploads / image_id).read_bytes() == pictures.jpeg()
 
 
+def test_the_type_is_found_in_the_bytes_whatever_the_client_says(shared: Api) -> None:
+    part = {"image": ("page.html", pictures.png(), "text/html")}
+    image_id = shared.request("POST", UPLOAD, files=part).json()["imageId"]
+    assert shared.retrieve(image_id).headers["Content-Type"] == "image/png"
+
+
 def test_pictures_are_private_on_the_disk(api: Api) -> None:
     api.keep(pictures.jpeg())
     assert api.server.uploads.stat().st_mode & 0o777 == 0o700
@@ -200,8 +206,9 @@ def test_an_address_that_uploads_too_often_is_told_when_to_come_back(tmp_path: P
     with serving(tmp_path / "served", {"HEROIMG_UPLOAD_RATE": "2 per hour"}, workers=1) as server:
         api = Api(server)
         assert [api.upload(pictures.jpeg()).status_code for _ in range(2)] == [200, 200]
-        answer = api.upload(padded(7 * 1024 * 1024))
+        answer = api.upload(padded(7 * 1024 * 1024), headers={"Origin": "http://localhost:3000"})
         assert answer.status_code == 429
+        assert answer.headers["Access-Control-Allow-Origin"] == "http://localhost:3000"
         assert answer.json()["code"] == "too_many_requests"
         assert 0 < int(answer.headers["Retry-After"]) <= 3601
         assert len(server.names()) == 4
