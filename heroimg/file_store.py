@@ -18,9 +18,7 @@ its picture expires, so that a sweep reads only the sidecars that are due.
 
 from __future__ import annotations
 
-import errno
 import fcntl
-import io
 import json
 import logging
 import os
@@ -35,6 +33,7 @@ from typing import Any, BinaryIO, cast
 from .config import Config, ConfigError
 from .errors import ImageNotFound, StoreFull, StoreUnavailable
 from .logs import short
+from .staged_file import StagedFile, is_linked, open_staged_file, private_opener, sync_folder, translated
 from .store import (
     Claim,
     Claimed,
@@ -45,13 +44,11 @@ from .store import (
     StoredImage,
     Swept,
     is_image_id,
-    new_image_id,
 )
 
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"([0-9a-f]{32})(|\.part|\.json|\.new)")
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_SIDECAR = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 _EXPIRED, _LEFTOVER = "expired", "leftover"
 
@@ -79,15 +76,15 @@ class FileStore(ImageStore):
 
     def stage(self) -> Staged:
         self._refuse_without_room()
-        with _translated():
-            return _new_part(self._folder)
+        with translated():
+            return open_staged_file(self._folder)
 
     def keep(self, staged: Staged, media_type: str) -> StoredImage:
-        part = cast(_Part, staged)
+        part = cast(StagedFile, staged)
         size = part.seek(0, os.SEEK_END)
         now = self._now()
         sidecar = {"mimetype": media_type, "timestamp": now, "size": size, "expires": now + self._config.image_seconds}
-        with _translated():
+        with translated():
             try:
                 self._write_sidecar(self._path(part.id, ".json"), sidecar)
                 part.publish()
@@ -99,7 +96,7 @@ class FileStore(ImageStore):
     def get(self, image_id: str) -> StoredImage:
         if not is_image_id(image_id):
             raise ImageNotFound
-        with _translated():
+        with translated():
             return self._read_current(image_id)[0]
 
     def pin(self, image_id: str, until: int, renewed: int = 0) -> StoredImage:
@@ -109,7 +106,7 @@ class FileStore(ImageStore):
                 sidecar["expires"] = max(until, renewed)
             os.fsync(picture.fileno())
             self._replace_sidecar(image_id, sidecar)
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
             return _image(image_id, sidecar, image.size, self._now())
 
     def note_checkout(self, image_id: str, session_id: str | None = None, *, complete: bool = False) -> StoredImage:
@@ -221,9 +218,9 @@ class FileStore(ImageStore):
         with picture:
             fcntl.flock(picture, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             try:
-                if not _is_linked(picture):
+                if not is_linked(picture):
                     raise ImageNotFound
-                with _translated():
+                with translated():
                     yield picture
             finally:
                 # Said, not left to close(): a claim's stream is a duplicate that would keep the lock.
@@ -232,7 +229,7 @@ class FileStore(ImageStore):
     def _open(self, image_id: str) -> BinaryIO:
         if not is_image_id(image_id):
             raise ImageNotFound
-        with _translated():
+        with translated():
             try:
                 return self._path(image_id).open("rb")
             except FileNotFoundError:
@@ -249,7 +246,7 @@ class FileStore(ImageStore):
             raise
 
     def _write_sidecar(self, path: Path, sidecar: dict[str, Any], *, sync: bool = False) -> None:
-        with open(path, "wb", opener=_private) as file:
+        with open(path, "wb", opener=private_opener) as file:
             file.write(json.dumps(sidecar).encode())
             file.flush()
             os.utime(file.fileno(), (int(sidecar["expires"]), int(sidecar["expires"])))
@@ -314,7 +311,7 @@ class FileStore(ImageStore):
     # The folder
 
     def _refuse_without_room(self) -> None:
-        with _translated():
+        with translated():
             room = os.statvfs(self._folder)
         free = room.f_bavail * room.f_frsize
         if free < self._config.min_free_bytes:
@@ -325,45 +322,7 @@ class FileStore(ImageStore):
 
     def _probe(self) -> None:
         """Find out by doing it whether files can be made here."""
-        _new_part(self._folder).close()
-
-
-class _Part(io.FileIO):
-    """A picture as it arrives. Its writer holds its lock, so that a sweep can tell it from a leftover."""
-
-    def __init__(self, folder: Path) -> None:
-        self.id = new_image_id()
-        self._folder = folder
-        self._is_published = False
-        super().__init__(self._path(".part"), "x+", opener=_private)
-        fcntl.flock(self, fcntl.LOCK_EX)
-
-    def _path(self, suffix: str = "") -> Path:
-        return self._folder / f"{self.id}{suffix}"
-
-    def write(self, data: Any, /) -> int:
-        """Write all of it: a nearly full disk takes a part first, and refuses only what follows."""
-        with _translated():
-            rest = memoryview(data)
-            while rest:
-                rest = rest[super().write(rest) :]
-        return len(data)
-
-    def publish(self) -> None:
-        self._path(".part").rename(self._path())
-        self._is_published = True
-
-    def close(self) -> None:
-        if not self.closed and not self._is_published:
-            self._path(".part").unlink(missing_ok=True)
-        super().close()
-
-
-def _new_part(folder: Path) -> _Part:
-    """Open a new part; again, if a sweep took the first for a leftover before it was locked."""
-    while not _is_linked(part := _Part(folder)):
-        part.close()
-    return part
+        open_staged_file(self._folder).close()
 
 
 def _image(image_id: str, sidecar: dict[str, Any], size: int, now: int) -> StoredImage:
@@ -380,34 +339,9 @@ def _image(image_id: str, sidecar: dict[str, Any], size: int, now: int) -> Store
     )
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn the system's errors into ours."""
-    try:
-        yield
-    except OSError as error:
-        raise (StoreFull if error.errno in _NO_ROOM else StoreUnavailable) from error
-
-
 def _unusable(folder: Path, why: str | None) -> str:
     return (
         f"HEROIMG_UPLOAD_DIR is {folder}, where pictures cannot be kept ({why}): make it a folder that "
         f"belongs to the user running heroimg (uid {os.geteuid()}), or name another; "
         "for example /var/lib/heroimg/uploads"
     )
-
-
-def _private(path: str | Path, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _is_linked(file: BinaryIO | io.FileIO) -> bool:
-    return os.fstat(file.fileno()).st_nlink > 0
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

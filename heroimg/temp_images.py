@@ -26,7 +26,7 @@ from .images import extension_of, media_type_of
 from .logs import short
 from .services import Services, services
 from .store import StoredImage, is_claim_token
-from .uploads import Part
+from .uploads import LimitedPart
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ _MEGABYTE = 1024 * 1024
 def upload() -> ResponseReturnValue:
     """Keep the picture in the form's field `image`."""
     file = request.files.get("image")
-    if file is None or not isinstance(part := file.stream, Part) or not part.size:
+    if file is None or not isinstance(part := file.stream, LimitedPart) or not part.size:
         raise NoImage
     config = services().config
     if part.size > config.max_image_bytes:

@@ -22,7 +22,7 @@ _MAX_PARTS = 20
 _MAX_FIELD_BYTES = 256 * 1024
 
 
-class Part(io.RawIOBase):
+class LimitedPart(io.RawIOBase):
     """A file part on its way into the store. What exceeds the limit is counted, and not written.
 
     So a picture that is too large is read to its end, and the answer can name its size.
@@ -69,7 +69,7 @@ class Request(flask.Request):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.environ["wsgi.input"] = Body(self.environ["wsgi.input"])
-        self._parts: list[Part] = []
+        self._parts: list[LimitedPart] = []
 
     @property
     def want_form_data_parsed(self) -> bool:
@@ -77,7 +77,7 @@ class Request(flask.Request):
         return self.mimetype == "multipart/form-data"
 
     def _get_file_stream(self, *_args: Any, **_kwargs: Any) -> IO[bytes]:
-        part = Part(services().store.stage(), services().config.max_image_bytes)
+        part = LimitedPart(services().store.stage(), services().config.max_image_bytes)
         self._parts.append(part)
         return cast(IO[bytes], part)
 
