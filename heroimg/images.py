@@ -175,7 +175,7 @@ def _refuse_size(width: int, height: int) -> None:
         raise ImageDamaged
     if width * height > MAX_PIXELS:
         raise TooManyPixels(
-            f"The picture has {width * height / 1e6:.1f} million pixels; the limit is {MAX_PIXELS / 1e6:.0f} million."
+            f"The picture has {width} x {height} = {width * height:,} pixels; the limit is {MAX_PIXELS:,}."
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
@@ -44,9 +45,8 @@ def upload() -> ResponseReturnValue:
         raise NoImage
     config = services().config
     if part.size > config.max_image_bytes:
-        raise ImageTooLarge(
-            f"The picture is {part.size / _MEGABYTE:.1f} MB; the limit is {config.max_image_bytes / _MEGABYTE:g} MB."
-        )
+        size = math.ceil(part.size / _MEGABYTE * 10) / 10  # up, or a byte too many would read as the limit itself
+        raise ImageTooLarge(f"The picture is {size} MB; the limit is {config.max_image_bytes / _MEGABYTE:g} MB.")
     media_type = media_type_of(part.read(), decode=config.image_check == "decode")
     image = services().store.keep(part.staged, media_type)
     log.info("kept %s: %s, %d bytes", short(image.id), image.media_type, image.size)

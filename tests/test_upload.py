@@ -58,7 +58,8 @@ def test_ids_do_not_resemble_each_other(shared: Api) -> None:
 
 def test_the_limit_is_of_the_picture_and_not_of_the_request(api: Api) -> None:
     assert api.upload(padded(FIVE_MB)).status_code == 200
-    assert api.upload(padded(FIVE_MB + 1)).status_code == 413
+    answer = api.upload(padded(FIVE_MB + 1))
+    assert (answer.status_code, answer.json()["error"]) == (413, "The picture is 5.1 MB; the limit is 5 MB.")
 
 
 @pytest.mark.parametrize("megabytes", [7, 31])
