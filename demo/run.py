@@ -7,14 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
-from pathlib import Path
 
-from dotenv import find_dotenv, load_dotenv
+from dotenv import load_dotenv
 
 from demo.stripe_stand_in import StandIn
-
-_CONFIG = Path(__file__).parent.parent / "gunicorn.conf.py"
 
 
 def main() -> int:
@@ -23,8 +19,8 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=3000)
     parser.add_argument("--stand-in-port", type=int, default=12111)
     ports = parser.parse_args()
-    load_dotenv(find_dotenv(usecwd=True))
-    if os.environ.get("STRIPE_SECRET_KEY"):
+    load_dotenv(".env")
+    if os.environ.get("STRIPE_SECRET_KEY", "").strip():
         print("STRIPE_SECRET_KEY is set: payments go to Stripe.", flush=True)
         return _serve(ports.port, {})
     with _stand_in(ports.stand_in_port, ports.port) as stand_in:
@@ -45,13 +41,20 @@ def _stand_in(port: int, our_port: int) -> StandIn:
 
 
 def _serve(port: int, settings: dict[str, str]) -> int:
-    command = [sys.executable, "-m", "gunicorn", "--config", str(_CONFIG), "--bind", f"127.0.0.1:{port}"]
-    with subprocess.Popen(command, env=os.environ | settings) as gunicorn:
-        # An interrupt from the terminal reaches gunicorn by itself; a polite end does not.
-        signal.signal(signal.SIGTERM, lambda *_: gunicorn.terminate())
-        while True:
-            with suppress(KeyboardInterrupt):
-                return gunicorn.wait()
+    command = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "--config",
+        "python:heroimg.gunicorn_conf",
+        "--bind",
+        f"127.0.0.1:{port}",
+    ]
+    front_end = {"FRONTEND_URL": os.environ.get("FRONTEND_URL") or f"http://localhost:{port}"}
+    with subprocess.Popen(command, env=os.environ | settings | front_end) as gunicorn:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: gunicorn.terminate())
+        return gunicorn.wait()
 
 
 if __name__ == "__main__":

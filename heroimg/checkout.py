@@ -13,6 +13,7 @@ from typing import Any
 from flask import Blueprint, abort, request
 from flask.typing import ResponseReturnValue
 from stripe.checkout import Session
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from .config import MIN_CHECKOUT_SECONDS
 from .errors import (
@@ -21,6 +22,7 @@ from .errors import (
     ImageIdRequired,
     ImageNotFound,
     NotAJsonObject,
+    RequestTooLarge,
     SessionIdRequired,
     SessionNotFound,
     StripeFailed,
@@ -182,6 +184,8 @@ def _json_object() -> dict[str, Any]:
         body = request.get_json(silent=True)
     except RecursionError:
         body = None
+    except RequestEntityTooLarge as error:
+        raise RequestTooLarge(f"The body is too large; the limit is {_MAX_JSON_BYTES // 1024} KB.") from error
     if not isinstance(body, dict):
         raise NotAJsonObject
     return body

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,8 +17,8 @@ from limits import parse_many
 
 T = TypeVar("T")
 
-# A body up to this size is read to its end, so that a browser shows our answer instead of a broken connection;
-# deploy/nginx's client_max_body_size belongs just above it. 32 MB of picture, and 1 MB for what a form wraps around it.
+# A body up to this size is read to its end, so that a browser shows our answer instead of a broken connection: 32 MB of
+# picture, and 1 MB for what a form wraps around it. nginx's client_max_body_size belongs just above it.
 MAX_REQUEST_BYTES = 33 * 1024 * 1024
 
 # Stripe takes an expires_at from 30 minutes to 24 hours ahead, by its own clock; never send exactly 30 minutes.
@@ -107,7 +108,7 @@ class Config:
             currency=read("HEROIMG_CURRENCY", _currency, cls.currency),
             return_path=read("HEROIMG_RETURN_PATH", _path, cls.return_path),
         )
-        faults = read.faults + list(_contradictions(config))
+        faults = read.faults + _unknown(environ, read.names) + _contradictions(config)
         if faults:
             raise ConfigError(faults)
         return config
@@ -119,12 +120,14 @@ class _Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self.faults: list[str] = []
+        self.names: list[str] = []
 
     def __call__(self, name: str, parse: Callable[[str], T], default: T, *, empty: T | None = None) -> T:
         """Read one setting.
 
         :param empty: what an empty value means, where that is not the same as the default.
         """
+        self.names.append(name)
         text = self._environ.get(name)
         if text is not None and not text.strip() and empty is not None:
             return empty
@@ -135,6 +138,12 @@ class _Reader:
         except ValueError as fault:
             self.faults.append(f"{name} {fault}")
             return default
+
+
+def _unknown(environ: Mapping[str, str], names: list[str]) -> list[str]:
+    """Say which settings of ours there are not: a misspelt one would go unnoticed."""
+    unknown = sorted(name for name in environ if name.startswith("HEROIMG_") and name not in names)
+    return [f"{name} is no setting; the nearest is {get_close_matches(name, names, 1, 0)[0]}" for name in unknown]
 
 
 def _contradictions(config: Config) -> list[str]:

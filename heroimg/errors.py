@@ -1,6 +1,6 @@
-"""Everything that can go wrong, its status, its code and its sentence, on one screen.
+"""Everything that can go wrong: its status, its code and its sentence.
 
-Stores and helpers raise these; views do not catch them; `register_errors` turns them, and Werkzeug's own, into
+Stores, helpers and views raise these; `register_errors` turns them, and Werkzeug's own, into
 `{"error": <sentence for a person>, "code": <stable word for a program>}`. The quoted sentences of the front end's
 contract ("No image provided", "Image not found or expired", ...) never change, nor do the codes.
 """
@@ -73,7 +73,6 @@ class SessionNotFound(HeroimgError):
 
 class ImageClaimed(HeroimgError):
     status, code = 409, "image_claimed"
-    sentence = "Another page is fetching this picture just now. Please try again later."
 
 
 class CheckoutComplete(HeroimgError):
@@ -94,7 +93,7 @@ class NotAPicture(HeroimgError):
 
 class ImageDamaged(HeroimgError):
     status, code = 422, "image_damaged"
-    sentence = "This picture is damaged or incomplete. Please choose another, or save it anew."
+    sentence = "This picture is damaged or incomplete. Please choose another, or save it again."
 
 
 class TooManyPixels(HeroimgError):
@@ -110,7 +109,7 @@ class TooManyRequests(HeroimgError):
 
 
 class StripeFailed(HeroimgError):
-    status, code, sentence = 502, "payment_failed", "The payment service did not accept that. Nothing was charged."
+    status, code, sentence = 502, "payment_failed", "The payment service could not do that. Please try again later."
 
 
 class StripeUnreachable(HeroimgError):

@@ -167,7 +167,7 @@ def _read_jpeg_header(data: bytes) -> _JpegHeader:
             height, width, components = struct.unpack_from(">xHHB", frame)
             sampling = [(frame[i] >> 4, frame[i] & 15) for i in range(7, 7 + 3 * components, 3)]
             return _JpegHeader(width, height, sampling, is_progressive or segment[0] < components, position)
-    raise ImageTooComplex("This JPEG has too much before its picture. Please save it anew.")
+    raise ImageTooComplex("This JPEG has too much before its picture. Please save it again.")
 
 
 def _refuse_size(width: int, height: int) -> None:

@@ -1,4 +1,4 @@
-"""Stripe: what is asked of it, and what its errors mean here. The only module that imports its library."""
+"""Stripe: what is asked of it, and what its errors mean here. The only module that calls its library."""
 
 from __future__ import annotations
 

@@ -54,7 +54,11 @@ class StoredImage:
         :raises ImageClaimed: another token holds it; carries the seconds until that lapses.
         """
         if self.claim and not compare_digest(self.claim.token, token or ""):
-            raise ImageClaimed(retry_after=self.claim.until - now)
+            seconds = self.claim.until - now
+            raise ImageClaimed(
+                f"Another page is fetching this picture just now. Please try again in {seconds} seconds.",
+                retry_after=seconds,
+            )
 
 
 class Claimed(NamedTuple):

@@ -46,7 +46,7 @@ def upload() -> ResponseReturnValue:
     config = services().config
     if part.size > config.max_image_bytes:
         size = math.ceil(part.size / _MEGABYTE * 10) / 10  # up, or a byte too many would read as the limit itself
-        raise ImageTooLarge(f"The picture is {size} MB; the limit is {config.max_image_bytes / _MEGABYTE:g} MB.")
+        raise ImageTooLarge(f"The picture is {size} MB; the limit is {config.max_image_bytes / _MEGABYTE:.3g} MB.")
     media_type = media_type_of(part.read(), decode=config.image_check == "decode")
     image = services().store.keep(part.staged, media_type)
     log.info("kept %s: %s, %d bytes", short(image.id), image.media_type, image.size)
@@ -83,6 +83,7 @@ def confirm() -> ResponseReturnValue:
         image.refuse_others(token, services().now())
         end_checkout(services(), image)
         _forget(services(), image, token)
+        log.info("confirmed %s", short(image_id))
     return "", 204
 
 
@@ -114,6 +115,7 @@ class HandOver:
         if self._is_to_end:
             self._is_to_end = False
             _forget(self._services, self._image, self._token)
+            log.info("handed over %s", short(self._image.id))
         raise StopIteration
 
     def close(self) -> None:
@@ -136,7 +138,6 @@ class HandOver:
 
 def _forget(found: Services, image: StoredImage, token: str | None) -> None:
     removed = found.store.remove(image.id, token)
-    log.info("handed over %s", short(image.id))
     if removed and removed.checkout_session != image.checkout_session:  # opened since we looked
         _try_to_end_checkout(found, removed)
 

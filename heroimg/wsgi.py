@@ -1,11 +1,11 @@
-"""The entry point: reads the environment and `.env`, logs, sweeps. `app` is what gunicorn and Flask look for."""
+"""The entry point: reads the environment, and `.env` in the current folder; logs; sweeps. Servers look for `app`."""
 
 from __future__ import annotations
 
 import logging
 import os
 
-from dotenv import find_dotenv, load_dotenv
+from dotenv import load_dotenv
 
 from . import create_app
 from .config import Config
@@ -13,7 +13,7 @@ from .logs import configure_logging
 from .sweep import start_sweeping
 
 configure_logging()
-load_dotenv(find_dotenv(usecwd=True))
+load_dotenv(".env")
 _config = Config.from_env(os.environ)
 app = create_app(_config)
 start_sweeping(app)

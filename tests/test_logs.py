@@ -72,7 +72,7 @@ def test_a_whole_journey_and_its_failures_leave_no_secret_in_the_log(shop: Shop)
         connection.sendall(b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n\r\n")
         connection.recv(4096)
     log = api.server.log()
-    assert f"handed over {image_id[:6]}…" in log
+    assert f"confirmed {image_id[:6]}…" in log
     assert f"opened checkout {session_id[:12]}… for {image_id[:6]}…" in log
     for hidden in (image_id, claim, session_id, secret, "sk_test_standin", "whsec_standin"):
         assert hidden not in log

@@ -27,7 +27,7 @@ def test_the_built_package_has_every_file_and_serves(tmp_path: Path) -> None:
     assert packed == {name for name in tracked.split("\0") if name.startswith("heroimg/")}
 
     server = Server(tmp_path, {"PYTHONPATH": str(tmp_path / "installed")})
-    gunicorn = (sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "heroimg.wsgi:app")
+    gunicorn = (sys.executable, "-m", "gunicorn", "-c", "python:heroimg.gunicorn_conf", "--bind", "127.0.0.1:0")
     server.start(*gunicorn)
     try:
         image_id = Api(server).keep(pictures.jpeg())

@@ -93,6 +93,7 @@ def test_the_first_front_end_is_where_customers_return() -> None:
         ({"STRIPE_SECRET_KEY": "sk_test_x", "HEROIMG_IMAGE_SECONDS": "100000"}, "86280"),
         ({"STRIPE_WEBHOOK_SECRET": "whsec_x"}, "STRIPE_SECRET_KEY"),
         ({"HEROIMG_UPLOAD_RATE": "0 per minute"}, "60 per minute"),
+        ({"HEROIMG_UPLOAD_DIRR": "/srv"}, "HEROIMG_UPLOAD_DIR"),
         ({"HEROIMG_UNIT_AMOUNT": "49"}, "50"),
         ({"STRIPE_SECRET_KEY": "sk_live_x", "STRIPE_API_BASE": "http://localhost:1"}, "live"),
     ],
@@ -116,7 +117,10 @@ def test_the_readme_lists_every_setting() -> None:
 
 def test_the_environment_is_read_in_one_place() -> None:
     modules = (ROOT / "heroimg").glob("*.py")
-    assert [path.name for path in modules if re.search(r"os\.environ|getenv", path.read_text())] == ["wsgi.py"]
+    assert [path.name for path in sorted(modules) if re.search(r"os\.environ|getenv", path.read_text())] == [
+        "gunicorn_conf.py",
+        "wsgi.py",
+    ]
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def test_expired_pictures_are_off_the_disk_soon_without_any_request(
         Api(server).keep(pictures.jpeg())
         clock.forward(3601)
         wait_for(lambda: server.names() == [], "the picture to be swept")
-        assert "swept 1 expired pictures and 0 leftovers" in server.log()
+        wait_for(lambda: "swept 1 expired pictures and 0 leftovers" in server.log(), "the sweep to be logged")
         (server.uploads / f"{UNKNOWN}.part").touch()
         for worker in server.workers():
             os.kill(worker, signal.SIGKILL)
