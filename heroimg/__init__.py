@@ -33,7 +33,7 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     :param clock: what time it is, in Unix seconds.
     :raises ConfigError: the settings cannot work, or their folders cannot be written.
     """
-    app = Flask(__name__, instance_path=str(config.instance_dir.absolute()))
+    app = Flask(__name__)
     prepare_sweeping(config)
     app.extensions["heroimg"] = Services(
         config, store=FileStore(config, clock), payments=Payments(config), clock=clock, started=int(clock())
@@ -47,8 +47,7 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     _admit_front_end(app, config)
     add_commands(app)
     if config.trusted_proxies:
-        proxies = config.trusted_proxies
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies)  # type: ignore[method-assign]
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=config.trusted_proxies, x_proto=0)  # type: ignore[method-assign]
     return app
 
 

@@ -35,7 +35,6 @@ _MAX_BYTES_BETWEEN_SEGMENTS = 4096
 
 # Baseline, extended sequential and progressive, Huffman-coded: the kinds that browsers show. ITU-T T.81, table B.1.
 _FRAMES = (0xC0, 0xC1, 0xC2)
-_OTHER_FRAMES = (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
 _PROGRESSIVE = 0xC2
 _START_OF_SCAN = 0xDA
 _JPEG_MARKER = re.compile(rb"\xff+([\x02-\xcf\xd8-\xfe])")
@@ -146,7 +145,8 @@ def _read_jpeg_header(data: bytes) -> _JpegHeader:
     """Read a JPEG's segments up to its first scan. ITU-T T.81, annex B.
 
     :raises ImageTooComplex: there are too many.
-    :raises ImageDamaged: there is no first scan, or no frame of a kind that browsers show.
+    :raises ImageDamaged: there is no first scan.
+    :raises struct.error: there is no frame of a kind that browsers show.
     """
     position, between, frame = 2, 0, b""
     for _ in range(_MAX_SEGMENTS):
@@ -161,8 +161,6 @@ def _read_jpeg_header(data: bytes) -> _JpegHeader:
         position = found.end() + length
         if marker in _FRAMES:
             frame, is_progressive = segment, marker == _PROGRESSIVE
-        elif marker in _OTHER_FRAMES:
-            raise ImageDamaged
         elif marker == _START_OF_SCAN:
             height, width, components = struct.unpack_from(">xHHB", frame)
             sampling = [(frame[i] >> 4, frame[i] & 15) for i in range(7, 7 + 3 * components, 3)]

@@ -9,8 +9,7 @@ import re
 _SECRET = re.compile(
     r"(?P<shown>\b[0-9a-f]{6})[0-9a-f]{26}\b"
     r"|(?P<stripe>\b(?:cs|sk|rk)_(?:test|live)_\w{4}|\bwhsec_)[\w+/=]+"
-    r"|(?P<parameter>\b(?:imageId|claim|session_id)=)[^\s&\"']+",
-    re.IGNORECASE,
+    r"|(?P<parameter>\b(?:imageId|claim|session_id)=)[^\s&\"']+"
 )
 
 

@@ -22,7 +22,6 @@ from .errors import (
     StripeFailed,
     StripeUnreachable,
 )
-from .logs import redacted
 
 log = logging.getLogger(__name__)
 
@@ -143,4 +142,4 @@ def _tell_operator(error: stripe.StripeError) -> None:
 
 
 def _said(error: stripe.StripeError) -> str:
-    return f"It said: {redacted(str(error.user_message))} (request {error.request_id})"
+    return f"It said: {error.user_message} (request {error.request_id})"

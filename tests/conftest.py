@@ -62,6 +62,7 @@ def open_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             "STRIPE_SECRET_KEY": "sk_test_standin",
             "STRIPE_WEBHOOK_SECRET": "whsec_standin",
             "STRIPE_API_BASE": stand_in.url,
+            "HEROIMG_MAX_IMAGE_BYTES": "20000000",
         }
         with serving_at(clock, folder / "served", settings) as server:
             yield Shop(Api(server), stand_in, clock)

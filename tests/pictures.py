@@ -50,6 +50,12 @@ def progressive_jpeg(width: int, height: int, subsampling: int = 2) -> bytes:
     )
 
 
+@cache
+def long_jpeg() -> bytes:
+    """Make a JPEG of 16 MB, more than a connection's buffers take before anybody reads."""
+    return jpeg(3).ljust(16 * 1024 * 1024, b"\0")
+
+
 def jpeg_of_many_scans(scans: int, width: int = 64, height: int = 64) -> bytes:
     """Repeat one scan of a progressive JPEG, which a decoder has to go through every time."""
     data = progressive_jpeg(width, height)

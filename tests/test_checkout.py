@@ -11,10 +11,11 @@ import requests
 from demo.stripe_answers import Refusal
 from demo.stripe_stand_in import StandIn
 from heroimg import gunicorn_conf
-from heroimg.payments import _TIMEOUT
+from heroimg.config import Config
+from heroimg.payments import _TIMEOUT, Payments
 
 from . import pictures
-from .api import SESSION, STATUS, WEBHOOK, Api
+from .api import RETRIEVE, SESSION, STATUS, WEBHOOK, Api
 from .conftest import Shop
 from .serving import serving, wait_for
 
@@ -265,6 +266,76 @@ def test_a_double_click_around_the_instant_of_a_renewal_leaves_one_payable_sessi
     assert sorted(statuses) == ["expired", "open"]
     shop.api.retrieve(image_id)
     assert {session["status"] for session in shop.stand_in.sessions.values()} == {"expired"}
+
+
+def test_a_strangers_confirmation_leaves_the_checkout_open(shop: Shop) -> None:
+    image_id = shop.api.keep(pictures.jpeg())
+    session_id = shop.api.session_of(image_id)
+    shop.api.retrieve(image_id, "claim-of-the-one-page")
+    assert shop.api.confirm(image_id, "claim-of-another-page").status_code == 409
+    assert shop.stand_in.sessions[session_id]["status"] == "open"
+
+
+def test_a_checkout_opened_while_its_picture_is_handed_over_is_ended(shop: Shop) -> None:
+    image_id = shop.api.keep(pictures.long_jpeg())
+    with shop.api.connection(window=32768) as connection:
+        request = f"GET {RETRIEVE}?imageId={image_id} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+        connection.sendall(request.encode())
+        connection.recv(1000)
+        session_id = shop.api.session_of(image_id)
+        connection.makefile("rb").read()
+    wait_for(lambda: shop.stand_in.sessions[session_id]["status"] == "expired", "the session to be ended")
+
+
+def test_a_reader_who_is_slow_when_the_hour_ends_gets_the_rest(shop: Shop) -> None:
+    image_id = shop.api.keep(pictures.long_jpeg())
+    with shop.api.connection(window=32768) as connection:
+        request = f"GET {RETRIEVE}?imageId={image_id} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+        connection.sendall(request.encode())
+        start = connection.recv(1000)
+        shop.clock.forward(61 * MINUTE)
+        whole = start + connection.makefile("rb").read()
+    assert whole.partition(b"\r\n\r\n")[2] == pictures.long_jpeg()
+
+
+def test_a_picture_whose_session_is_of_another_account_is_handed_over(shop: Shop) -> None:
+    image_id = shop.api.keep(pictures.jpeg())
+    shop.api.session_of(image_id)
+    shop.stand_in.clear()
+    assert shop.api.retrieve(image_id).content == pictures.jpeg()
+    assert "is not of this Stripe account" in shop.api.server.log()
+
+
+def test_a_picture_known_to_be_paid_for_needs_nothing_more_of_stripe(shop: Shop) -> None:
+    image_id = shop.api.keep(pictures.jpeg())
+    shop.stand_in.pay(shop.api.session_of(image_id))
+    asked = len(shop.stand_in.requests)
+    assert shop.api.open_checkout(image_id).status_code == 409
+    assert shop.api.retrieve(image_id).status_code == 200
+    wait_for(lambda: shop.api.server.names() == [], "the picture to be gone")
+    assert len(shop.stand_in.requests) == asked
+
+
+def test_a_session_that_was_paid_meanwhile_is_not_ended(shop: Shop) -> None:
+    payments = Payments(Config(stripe_secret_key="sk_test_standin", stripe_api_base=shop.stand_in.url))
+    seen = payments.session(shop.api.session_of(shop.api.keep(pictures.jpeg())))
+    shop.stand_in.pay(seen.id)
+    ended = payments.end_session(seen)
+    assert ended.status == "complete"
+    assert payments.end_session(ended) is ended
+
+
+def test_stripes_library_writes_nothing_into_the_home_of_the_user(shop: Shop) -> None:
+    for _ in range(2):
+        shop.api.session_of(shop.api.keep(pictures.jpeg()))
+    assert sorted(path.name for path in shop.api.server.folder.iterdir()) == ["instance", "log", "uploads"]
+
+
+def test_an_address_that_asks_stripe_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
+    with serving(tmp_path / "served", {"HEROIMG_CHECKOUT_RATE": "1 per hour"}, workers=1) as server:
+        api = Api(server)
+        assert [api.open_checkout("0" * 32).status_code for _ in range(2)] == [404, 429]
+        assert [api.status("cs_test_x").status_code for _ in range(2)] == [503, 429]
 
 
 FAILURES = {

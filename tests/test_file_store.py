@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from heroimg.config import Config
-from heroimg.errors import ImageClaimed, ImageNotFound
+from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull
 from heroimg.file_store import FileStore
 
 from . import pictures
@@ -55,6 +62,7 @@ def sidecar(**fields: object) -> str:
         {"": "a picture", ".json": "null"},
         {"": "a picture", ".json": '{"mimetype": "image/png"}'},
         {"": "a picture", ".json": sidecar(timestamp="today")},
+        {"": "a picture", ".json": sidecar(timestamp=float("inf"))},
         {"": "a picture", ".json": sidecar(claim="mine")},
         {"": "a picture", ".json": "[" * 100_000},
         {"": "a pict", ".json": sidecar(size=9)},
@@ -138,8 +146,93 @@ def test_a_sweep_reads_only_the_sidecars_that_are_due(shelf: Shelf, folder: Path
     assert path.stat().st_mtime == image.expires
     pinned = shelf.store.pin(image.id, START + 9999)
     assert path.stat().st_mtime == pinned.expires
-    path.chmod(0)
+    path.write_text("unreadable")
+    os.utime(path, (pinned.expires, pinned.expires))
     assert shelf.store.sweep() == (0, 0)
+
+
+def test_a_sweep_passes_over_what_is_in_use_and_says_nothing(
+    shelf: Shelf, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = shelf.keep()
+    shelf.clock.now += 3600
+    arriving = shelf.store.stage()
+    with (folder / image.id).open() as held, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        try:
+            assert pool.submit(shelf.store.sweep).result(20) == (0, 0)
+        finally:
+            fcntl.flock(held, fcntl.LOCK_UN)
+    assert caplog.text == ""
+    assert shelf.store.sweep() == (1, 0)
+    arriving.close()
+
+
+def test_a_sweep_that_saw_a_sidecar_without_its_picture_looks_again(
+    shelf: Shelf, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = shelf.keep()
+    with os.scandir(folder) as entries:
+        seen = [entry for entry in entries if entry.name.endswith(".json")]
+    monkeypatch.setattr(os, "scandir", lambda _: nullcontext(seen))
+    assert shelf.store.sweep() == (0, 0)
+    assert shelf.read(image.id) == b"picture"
+
+
+def test_a_part_that_a_sweep_took_before_it_was_locked_is_opened_anew(
+    shelf: Shelf, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, taken = fcntl.flock, list[Path]()
+
+    def take_the_first(file: Any, operation: int) -> None:
+        if not taken:
+            taken.extend(folder.iterdir())
+            taken[0].unlink()
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", take_the_first)
+    shelf.keep()
+    assert len(shelf.names()) == 2
+
+
+def test_an_open_folder_is_made_private(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    FileStore(Config(upload_dir=tmp_path, min_free_bytes=0), Clock())
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_picture_whose_sidecar_finds_no_room_leaves_nothing(shelf: Shelf) -> None:
+    staged = shelf.store.stage()
+    staged.write(b"picture")
+    with no_file_larger_than(10), pytest.raises(StoreFull):
+        shelf.store.keep(staged, "image/png")
+    staged.close()
+    assert shelf.names() == []
+
+
+def test_a_claim_that_finds_no_room_changes_nothing(shelf: Shelf) -> None:
+    image = shelf.keep()
+    with no_file_larger_than(10), pytest.raises(StoreFull):
+        shelf.store.claim(image.id, CLAIM)
+    assert shelf.names() == [image.id, f"{image.id}.json"]
+    assert shelf.read(image.id, "the-token-of-two") == b"picture"
+
+
+def test_a_disk_that_takes_a_part_of_a_write_refuses_the_rest(shelf: Shelf) -> None:
+    staged = shelf.store.stage()
+    with no_file_larger_than(10), pytest.raises(StoreFull):
+        staged.write(b"x" * 20)
+    staged.close()
 
 
 @needs("strace")

@@ -32,6 +32,7 @@ WHOLE = {
     "jpeg with bytes between its segments": pictures.jpeg()[:2] + b"\xff" * 9 + pictures.jpeg()[2:20] + b"\0" * 9
     + pictures.jpeg()[20:],
     "jpeg of 20 scans at 50 million pixels": pictures.jpeg_of_many_scans(10, 10000, 5000),
+    "extended sequential jpeg": pictures.jpeg().replace(b"\xff\xc0", b"\xff\xc1", 1),
     "jpeg with restart markers": encode(noise(300, 200), "JPEG", restart_marker_blocks=2),
     "jpeg with exif": encode(noise(300, 200), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"),
     "png": pictures.png(),
@@ -90,6 +91,9 @@ DAMAGED = {
     "lossless jpeg": pictures.jpeg().replace(b"\xff\xc0", b"\xff\xc3"),
     "jpeg without a frame": pictures.jpeg().replace(b"\xff\xc0", b"\xff\xfe"),
     "jpeg of no height": pictures.jpeg_of_size(100, 0),
+    "jpeg with an end in its comment and none behind": encode(noise(99, 99), "JPEG", comment=b"\xff\xd9 hello")[:-2],
+    "png without a header": pictures.png().replace(b"IHDR", b"IHDX", 1),
+    "png of no width": pictures.png_of_size(0, 1),
     "half a png": pictures.png()[: len(pictures.png()) // 2],
     "png without its last byte": pictures.png()[:-1],
     "png without its end": pictures.png()[:-12],

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from heroimg import create_app
+from heroimg.config import Config
 from heroimg.logs import Redact, redacted, short
 
 from . import pictures
@@ -77,6 +79,24 @@ def test_a_whole_journey_and_its_failures_leave_no_secret_in_the_log(shop: Shop)
     for hidden in (image_id, claim, session_id, secret, "sk_test_standin", "whsec_standin"):
         assert hidden not in log
     assert not re.search(r"[0-9a-f]{32}", log)
+
+
+def test_the_error_of_a_picture_that_cannot_be_read_shows_no_id(own: Api) -> None:
+    (own.server.uploads / f"{IMAGE_ID}.json").mkdir()
+    (own.server.uploads / IMAGE_ID).touch()
+    assert own.retrieve(IMAGE_ID).status_code == 503
+    assert "012345…" in own.server.log()
+    assert IMAGE_ID not in own.server.log()
+
+
+def test_an_error_that_nobody_foresaw_is_json_too_and_tells_nothing(tmp_path: Path) -> None:
+    app = create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance"))
+    app.view_functions["health.healthz"] = lambda: str(1 / 0)
+    answer = app.test_client().get("/healthz")
+    assert (answer.status_code, answer.json) == (
+        500,
+        {"error": "Something went wrong here. Please try again.", "code": "internal_server_error"},
+    )
 
 
 def test_gunicorns_access_log_shows_no_id(tmp_path: Path) -> None:

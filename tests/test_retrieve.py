@@ -81,8 +81,8 @@ def test_a_claim_lapses_and_the_picture_can_be_claimed_again(tmp_path: Path, clo
 def test_a_slow_reader_keeps_its_claim_for_as_long_as_it_reads(
     tmp_path: Path, clock: DrivenClock, claim: str | None
 ) -> None:
-    picture = pictures.png(30 / 6)
-    with serving_at(clock, tmp_path / "served") as server:
+    picture = pictures.long_jpeg()
+    with serving_at(clock, tmp_path / "served", {"HEROIMG_MAX_IMAGE_BYTES": "20000000"}) as server:
         api = Api(server)
         image_id = api.keep(picture)
         query = f"?imageId={image_id}" + (f"&claim={claim}" if claim else "")
@@ -100,8 +100,8 @@ def test_a_slow_reader_keeps_its_claim_for_as_long_as_it_reads(
 def test_a_reader_whose_claim_has_lapsed_and_passed_to_another_does_not_get_the_rest(
     tmp_path: Path, clock: DrivenClock
 ) -> None:
-    picture = pictures.png(30 / 6)
-    with serving_at(clock, tmp_path / "served") as server:
+    picture = pictures.long_jpeg()
+    with serving_at(clock, tmp_path / "served", {"HEROIMG_MAX_IMAGE_BYTES": "20000000"}) as server:
         api = Api(server)
         image_id = api.keep(picture)
         with api.connection(window=32768) as connection:
@@ -154,6 +154,18 @@ def test_head_gives_the_headers_and_uses_nothing_up(shared: Api) -> None:
     for name in ("Content-Type", "Content-Length", "Content-Disposition", "Cache-Control"):
         assert heads[0].headers[name] == answer.headers[name]
     assert shared.retrieve(image_id, method="HEAD").status_code == 404
+    assert f"connection broke, gave back {image_id[:6]}" not in shared.server.log()
+
+
+def test_the_file_is_closed_once_its_reader_has_it(shared: Api) -> None:
+    image_id = shared.keep(pictures.jpeg())
+    shared.retrieve(image_id, CLAIM)
+
+    def open_files() -> list[str]:
+        files = [file for worker in shared.server.workers() for file in Path(f"/proc/{worker}/fd").iterdir()]
+        return [target for file in files if image_id in (target := str(file.readlink()))]
+
+    wait_for(lambda: not open_files(), "the file to be closed")
 
 
 def test_head_of_a_claimed_picture_answers_as_get_would(shared: Api) -> None:

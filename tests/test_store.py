@@ -210,12 +210,25 @@ def test_a_sweep_removes_what_has_expired_and_nothing_else(shelf: Shelf) -> None
 def test_a_pin_keeps_a_picture_at_least_until_then(shelf: Shelf) -> None:
     image = shelf.keep()
     assert shelf.store.pin(image.id, START + HOUR - 1).expires == START + HOUR
+    assert shelf.store.pin(image.id, START + HOUR, renewed=START + 9 * HOUR).expires == START + HOUR
     assert shelf.store.pin(image.id, START + HOUR + 1).expires == START + HOUR + 1
     assert shelf.store.pin(image.id, START + HOUR + 2, renewed=START + 9 * HOUR).expires == START + 9 * HOUR
     assert shelf.store.pin(image.id, START + HOUR + 3, renewed=START + 99 * HOUR).expires == START + 9 * HOUR
     shelf.clock.now = START + 9 * HOUR - 1
     assert shelf.store.sweep() == (0, 0)
     assert shelf.read(image.id) == b"picture"
+
+
+def test_a_pin_is_kept_though_the_renewal_would_end_before_it(shelf: Shelf) -> None:
+    image = shelf.keep()
+    assert shelf.store.pin(image.id, START + HOUR + 9, renewed=START + HOUR + 1).expires == START + HOUR + 9
+
+
+def test_removing_an_expired_picture_leaves_nothing_of_it(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.clock.now += HOUR
+    assert shelf.store.remove(image.id) is None
+    assert shelf.names() == []
 
 
 def test_of_many_pins_at_once_all_get_the_same_answer(shelf: Shelf) -> None:

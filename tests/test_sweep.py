@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,37 @@ def test_a_lock_file_that_was_removed_by_hand_is_made_anew(tmp_path: Path) -> No
     lock.unlink()
     _sweep_if_due(found)
     assert lock.exists()
+
+
+def test_a_sweep_is_due_once_half_an_interval_has_passed_or_the_clock_was_set_back(tmp_path: Path) -> None:
+    found = services(create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance")))
+    (lock,) = (tmp_path / "instance").iterdir()
+    leftover = tmp_path / "uploads" / f"{UNKNOWN}.json"
+    for seconds, is_left in ((25, True), (31, False), (-31, False)):
+        leftover.touch()
+        os.utime(lock, (time.time() - seconds, time.time() - seconds))
+        _sweep_if_due(found)
+        assert leftover.exists() == is_left
+
+
+def test_nobody_is_overdue_who_has_just_started_or_is_not_to_sweep(tmp_path: Path) -> None:
+    clock = Clock(time.time())
+    config = Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance")
+    create_app(config, clock)
+    clock.now += 9999
+    assert seconds_overdue(services(create_app(config, clock))) == 0
+    idle = services(create_app(replace(config, sweep_seconds=0), clock))
+    clock.now += 9999
+    assert seconds_overdue(idle) == 0
+
+
+def test_the_sweep_command_says_that_another_is_at_it(tmp_path: Path) -> None:
+    server = Server(tmp_path, {})
+    server.flask("sweep")
+    (lock,) = (tmp_path / "instance").iterdir()
+    with lock.open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert server.flask("sweep").stdout == "Another process is sweeping just now.\n"
 
 
 def test_two_applications_may_share_an_instance_folder(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_ids_do_not_resemble_each_other(shared: Api) -> None:
 
 
 def test_the_limit_is_of_the_picture_and_not_of_the_request(api: Api) -> None:
-    assert api.upload(padded(FIVE_MB)).status_code == 200
+    assert api.retrieve(api.keep(padded(FIVE_MB))).content == padded(FIVE_MB)
     answer = api.upload(padded(FIVE_MB + 1))
     assert (answer.status_code, answer.json()["error"]) == (413, "The picture is 5.1 MB; the limit is 5 MB.")
 
@@ -142,6 +142,24 @@ def test_a_form_without_a_picture_is_refused(untouched: Api, options: dict[str, 
     assert (answer.status_code, answer.json()["error"]) == (400, "No image provided"), why
 
 
+def test_a_large_urlencoded_form_is_not_read_as_one(untouched: Api) -> None:
+    answer = untouched.request("POST", UPLOAD, data={"image": "x" * 1_000_000})
+    assert (answer.status_code, answer.json()["error"]) == (400, "No image provided")
+
+
+def test_a_text_field_of_300_kb_is_refused(untouched: Api) -> None:
+    answer = untouched.request("POST", UPLOAD, files={"image": (None, "x" * 300_000)})
+    assert (answer.status_code, answer.json()["code"]) == (413, "request_too_large")
+
+
+def test_a_refused_body_that_is_no_form_is_read_to_its_end_too(untouched: Api) -> None:
+    body = b" " * 20_000_000
+    with untouched.connection() as connection:
+        head = f"POST {UPLOAD} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {len(body)}\r\n"
+        connection.sendall(f"{head}Content-Type: application/octet-stream\r\n\r\n".encode() + body)
+        assert connection.makefile("rb").read().startswith(b"HTTP/1.1 400 ")
+
+
 def test_surplus_parts_leave_nothing(api: Api) -> None:
     other = pictures.png()
     parts = [("extra", ("a.png", other)), ("image", ("b.jpg", pictures.jpeg())), ("image", ("c.png", other))]
@@ -187,10 +205,20 @@ def test_the_page_of_another_origin_is_told_errors_only_if_it_is_the_front_end(s
     for origin, admitted in (("http://localhost:3000", "http://localhost:3000"), ("http://evil.example", None)):
         for answer in (shared.upload(b"no picture", headers={"Origin": origin}), preflight(shared, origin)):
             assert answer.headers.get("Access-Control-Allow-Origin") == admitted
+    answer = shared.upload(b"no picture", headers={"Origin": "http://localhost:3000"})
+    assert answer.headers["Access-Control-Expose-Headers"] == "Retry-After"
+    allowed = preflight(shared, "http://localhost:3000").headers
+    assert set(allowed["Access-Control-Allow-Methods"].split(", ")) == {"GET", "HEAD", "POST", "DELETE"}
+    assert allowed["Access-Control-Allow-Headers"] == "content-type"
+    assert allowed["Access-Control-Max-Age"] == "86400"
 
 
 def preflight(api: Api, origin: str) -> requests.Response:
-    headers = {"Origin": origin, "Access-Control-Request-Method": "DELETE"}
+    headers = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "DELETE",
+        "Access-Control-Request-Headers": "content-type",
+    }
     return api.request("OPTIONS", "/api/temp-image-retrieve", headers=headers)
 
 

@@ -6,6 +6,7 @@ import json
 import time
 
 import pytest
+import requests
 from stripe import WebhookSignature
 
 from . import pictures
@@ -90,3 +91,32 @@ def test_a_webhook_that_finds_stripe_out_of_reach_is_asked_again_later(shop: Sho
     delivery = shop.stand_in.send_webhook("checkout.session.completed", session_id)
     assert delivery
     assert delivery.status == 503
+
+
+@pytest.mark.parametrize("metadata", [{}, {"metadata[imageId]": "order-17"}])
+def test_a_paid_session_of_another_product_is_no_error_and_shows_no_metadata(
+    shop: Shop, metadata: dict[str, str]
+) -> None:
+    shop.api.session_of(shop.api.keep(pictures.jpeg()))
+    asked = {name: value for name, value in shop.stand_in.requests[0].params.items() if "metadata" not in name}
+    headers = {"Authorization": "Bearer sk_test_standin"}
+    url = f"{shop.stand_in.url}/v1/checkout/sessions"
+    session_id = requests.post(url, asked | metadata, headers=headers, timeout=20).json()["id"]
+    shop.stand_in.pay(session_id)
+    assert [delivery.status for delivery in shop.stand_in.deliveries] == [200]
+    assert shop.api.status(session_id).json()["metadata"] == {}
+
+
+def test_a_delayed_payment_that_arrives_keeps_the_picture_for_another_day(shop: Shop) -> None:
+    image_id = shop.api.keep(pictures.jpeg())
+    session_id = shop.api.session_of(image_id)
+    shop.stand_in.change(session_id, "pay-later")
+    shop.clock.forward(23 * HOUR)
+    shop.stand_in.change(session_id, "settle")
+    shop.clock.forward(23 * HOUR)
+    assert shop.api.retrieve(image_id).content == pictures.jpeg()
+
+
+def test_an_event_over_1_mb_and_a_signed_one_that_is_no_json_are_refused(shop: Shop) -> None:
+    assert shop.api.request("POST", WEBHOOK, data=bytes(1_100_000)).status_code == 413
+    assert signed(shop.api, b"nonsense") == 400
