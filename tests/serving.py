@@ -72,9 +72,13 @@ class Server:
         with self.log_path.open("ab") as log:
             start = log.tell()
             self._process = subprocess.Popen(command, cwd=self.folder, env=self.environ, stdout=log, stderr=log)
-        wait_for(lambda: re.search(listening, self.log(start)) or self.has_ended(), "the server to listen")
-        found = re.search(listening, self.log(start))
-        assert found, self.log()
+        try:
+            wait_for(lambda: re.search(listening, self.log(start)) or self.has_ended(), "the server to listen")
+            found = re.search(listening, self.log(start))
+            assert found, self.log()
+        except AssertionError:
+            self.stop()
+            raise
         self.url = found[1]
 
     def gunicorn(self, *arguments: str, app: str = "wsgi:app", workers: int = 2) -> None:
