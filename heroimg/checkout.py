@@ -25,6 +25,8 @@ from .errors import (
     RequestTooLarge,
     SessionIdRequired,
     SessionNotFound,
+    StoreFull,
+    StoreUnavailable,
     StripeFailed,
 )
 from .logs import short
@@ -151,7 +153,8 @@ def _note_if_complete(found: Services, session: Session) -> None:
     """Remember that a picture's checkout is complete, which is what the page asks before it fetches the picture."""
     image_id = _image_id(session)
     if session.status == "complete" and image_id is not None:
-        with suppress(ImageNotFound):
+        # Without the note Stripe is asked once more later; an error would be told to a customer who has just paid.
+        with suppress(ImageNotFound, StoreFull, StoreUnavailable):
             if not found.store.get(image_id).checkout_complete:
                 found.store.note_checkout(image_id, complete=True)
 

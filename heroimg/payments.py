@@ -28,14 +28,14 @@ log = logging.getLogger(__name__)
 # The library writes a file into the user's home otherwise.
 stripe.enable_telemetry = False
 
-# Seconds to connect and to answer. With one retry a call ends within 28, before gunicorn's timeout (gunicorn.conf.py).
+# Seconds to connect and to answer. With one retry a call ends within 28, before gunicorn's timeout (gunicorn_conf.py).
 _TIMEOUT = (3.05, 8)
 
 
 class Payments:
-    """Checkout Sessions for pictures. Without a key every method raises CheckoutNotConfigured.
+    """Checkout Sessions for pictures. Without a key every method but `event` raises CheckoutNotConfigured.
 
-    All methods but `event` raise StripeUnreachable where asking again may help, and StripeFailed where it does not.
+    They raise StripeUnreachable where asking again may help, and StripeFailed where it does not.
     """
 
     def __init__(self, config: Config) -> None:
