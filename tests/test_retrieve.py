@@ -162,8 +162,12 @@ def test_the_file_is_closed_once_its_reader_has_it(shared: Api) -> None:
     shared.retrieve(image_id, CLAIM)
 
     def open_files() -> list[str]:
-        files = [file for worker in shared.server.workers() for file in Path(f"/proc/{worker}/fd").iterdir()]
-        return [target for file in files if image_id in (target := str(file.readlink()))]
+        targets = []
+        for worker in shared.server.workers():
+            for file in Path(f"/proc/{worker}/fd").iterdir():
+                with suppress(FileNotFoundError):  # closed since it was listed
+                    targets.append(str(file.readlink()))
+        return [target for target in targets if image_id in target]
 
     wait_for(lambda: not open_files(), "the file to be closed")
 
