@@ -67,9 +67,9 @@ def test_a_forged_or_old_event_is_refused(shop: Shop) -> None:
         assert delivery.status == 400
 
 
-@pytest.mark.parametrize("header", [None, "", "nonsense", "t=1,v1=00", f"t={int(time.time())},v1=é"])
+@pytest.mark.parametrize("header", [None, "", "nonsense", "t=1,v1=00", "t={now},v1=é"])
 def test_an_event_without_a_valid_signature_is_refused(shop: Shop, header: str | None) -> None:
-    headers = {} if header is None else {"Stripe-Signature": header.encode()}
+    headers = {} if header is None else {"Stripe-Signature": header.format(now=int(time.time())).encode()}
     answer = shop.api.request("POST", WEBHOOK, data=b"{}", headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (400, "signature_invalid")
 
