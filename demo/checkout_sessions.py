@@ -127,6 +127,18 @@ class CheckoutSession:
             "url": None,
         }
 
+    def as_page(self) -> Json:
+        """What the checkout shows to the customer: what is sold, for how much, and whether it still can be paid."""
+        item = session_parameters.line_items(self.params)[0]
+        product = f"{item}[price_data][product_data]"
+        return {
+            "name": self.params[f"{product}[name]"],
+            "description": self.params.get(f"{product}[description]", ""),
+            "amount": session_parameters.total(self.params),
+            "currency": session_parameters.currency(self.params),
+            "status": self.status,
+        }
+
     def outcome(self) -> Json:
         """What became of the session, and where Stripe sends the browser of a customer who is done."""
         return {

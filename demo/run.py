@@ -21,12 +21,15 @@ def main() -> int:
     ports = parser.parse_args()
     load_dotenv(".env")
     if os.environ.get("STRIPE_SECRET_KEY", "").strip():
+        if not os.environ.get("STRIPE_PUBLISHABLE_KEY", "").strip():
+            sys.exit("The page needs the other key too: set STRIPE_PUBLISHABLE_KEY to pk_test_..., or unset both")
         print("STRIPE_SECRET_KEY is set: payments go to Stripe.", flush=True)
         return _serve(ports.port, {})
     with _stand_in(ports.stand_in_port, ports.port) as stand_in:
         print(f"STRIPE_SECRET_KEY is not set: {stand_in.url} stands in for Stripe, and no money moves.", flush=True)
         settings = {
             "STRIPE_SECRET_KEY": "sk_test_standin",
+            "STRIPE_PUBLISHABLE_KEY": "pk_test_standin",
             "STRIPE_WEBHOOK_SECRET": "whsec_standin",
             "STRIPE_API_BASE": stand_in.url,
         }
@@ -49,7 +52,9 @@ def _serve(port: int, settings: dict[str, str]) -> int:
         "python:heroimg.gunicorn_conf",
         "--bind",
         f"127.0.0.1:{port}",
+        "demo.wsgi:app",
     ]
+    print(f"Open http://localhost:{port}/hero-me", flush=True)
     front_end = {"FRONTEND_URL": os.environ.get("FRONTEND_URL") or f"http://localhost:{port}"}
     with subprocess.Popen(command, env=os.environ | settings | front_end) as gunicorn:
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -84,6 +84,14 @@ class StripeApi:
         with self._lock:
             return {session_id: self._session(session_id).as_json() for session_id in self._sessions}
 
+    def page(self, session_id: str) -> Json:
+        """What the checkout shows to the customer now.
+
+        :raises Refusal: 404 for an unknown session.
+        """
+        with self._lock:
+            return self._session(session_id).as_page()
+
     def clear(self) -> None:
         """Forget every session, saved answer, request, delivery and coming failure, as a new account would."""
         with self._lock:

@@ -10,6 +10,8 @@ Under ``/stand-in`` it is told what the customer, the bank and the network do::
     curl -X POST $URL/stand-in/fail -d mode=429 -d times=2  the modes are in stripe_answers.FAILURES
     curl $URL/stand-in/sessions
 
+and a browser finds there what Stripe.js and Stripe's checkout would be: ``stripe_frame/``.
+
 Everything is kept in memory only. Imports go one way: stripe_stand_in -> stripe_api -> checkout_sessions, webhooks ->
 session_parameters -> stripe_answers.
 """
@@ -24,12 +26,21 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from demo.session_parameters import Parameters
 from demo.stripe_answers import Answer, ApiRequest, Json, Refusal, Silence, json_answer
 from demo.stripe_api import CHANGES, StripeApi
+
+_FRAME = Path(__file__).parent / "stripe_frame"
+_FRAME_FILES = {
+    "stripe.js": "text/javascript; charset=utf-8",
+    "checkout.html": "text/html; charset=utf-8",
+    "checkout.js": "text/javascript; charset=utf-8",
+    "checkout.css": "text/css; charset=utf-8",
+}
 
 
 class StandIn(StripeApi):
@@ -68,7 +79,8 @@ class StandIn(StripeApi):
     def obey(self, method: str, path: str, params: Parameters) -> Answer:
         """Answer a person, or a page of whatever origin, that plays the customer."""
         try:
-            answer = json_answer(200, self._obey(method, path, params))
+            answer = _frame_file(path) if method == "GET" else None
+            answer = answer or json_answer(200, self._obey(method, path, params))
         except Refusal as refusal:
             answer = json_answer(refusal.status, {"error": refusal.message, "code": refusal.code})
         return answer.with_header("Access-Control-Allow-Origin", "*")
@@ -77,6 +89,8 @@ class StandIn(StripeApi):
         match method, path.split("/")[1:]:
             case "GET", ["stand-in", "sessions"]:
                 return {"sessions": [_summary(session) for session in self.sessions.values()]}
+            case "GET", ["stand-in", "sessions", session_id]:
+                return self.page(session_id)
             case "POST", ["stand-in", "sessions", session_id, change] if change in CHANGES:
                 return self.change(session_id, change)
             case "POST", ["stand-in", "fail"]:
@@ -166,6 +180,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
         self.wfile.write(answer.body)
+
+
+def _frame_file(path: str) -> Answer | None:
+    """A file of the checkout in the browser, which a page of any origin may show; None for any other path."""
+    for name, media_type in _FRAME_FILES.items():
+        if path == f"/stand-in/{name}":
+            policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'"
+            headers = {"Content-Type": media_type, "Cache-Control": "no-cache", "Content-Security-Policy": policy}
+            return Answer(200, (_FRAME / name).read_bytes(), headers)
+    return None
 
 
 def _summary(session: Json) -> Json:

@@ -44,6 +44,7 @@ class Config:
 
     frontend_origins: tuple[str, ...] = ("http://localhost:3000",)
     stripe_secret_key: str | None = None
+    stripe_publishable_key: str | None = None
     stripe_webhook_secret: str | None = None
     stripe_api_base: str | None = None
     upload_dir: Path = Path("uploads")
@@ -87,6 +88,7 @@ class Config:
         config = cls(
             frontend_origins=read("FRONTEND_URL", _origins, cls.frontend_origins),
             stripe_secret_key=read("STRIPE_SECRET_KEY", _secret_key, None),
+            stripe_publishable_key=read("STRIPE_PUBLISHABLE_KEY", _publishable_key, None),
             stripe_webhook_secret=read("STRIPE_WEBHOOK_SECRET", _webhook_secret, None),
             stripe_api_base=read("STRIPE_API_BASE", _origin, None),
             upload_dir=read("HEROIMG_UPLOAD_DIR", _folder, cls.upload_dir).absolute(),
@@ -152,6 +154,11 @@ def _contradictions(config: Config) -> list[str]:
     paying_seconds = config.image_seconds - config.return_seconds
     if config.stripe_webhook_secret and not config.stripe_secret_key:
         faults.append("STRIPE_WEBHOOK_SECRET is set and STRIPE_SECRET_KEY is not; set both, such as sk_test_...")
+    keys = (config.stripe_secret_key, config.stripe_publishable_key)
+    if None not in keys and len({"_live_" in str(key) for key in keys}) == 2:
+        faults.append(
+            "STRIPE_SECRET_KEY and STRIPE_PUBLISHABLE_KEY are of different modes; take both from test, or live"
+        )
     if config.stripe_secret_key and not MIN_CHECKOUT_SECONDS <= paying_seconds <= MAX_CHECKOUT_SECONDS:
         faults.append(
             f"HEROIMG_IMAGE_SECONDS less HEROIMG_RETURN_SECONDS is {paying_seconds}, and Stripe leaves a customer "
@@ -232,6 +239,12 @@ def _rate(text: str) -> str:
 def _secret_key(text: str) -> str:
     if not re.fullmatch(r"[sr]k_(test|live)_[A-Za-z0-9_]+", text):
         raise ValueError("must be a secret or restricted key, such as sk_test_... or rk_live_...")
+    return text
+
+
+def _publishable_key(text: str) -> str:
+    if not re.fullmatch(r"pk_(test|live)_[A-Za-z0-9_]+", text):
+        raise ValueError("must be a publishable key, such as pk_test_...")
     return text
 
 

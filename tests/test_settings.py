@@ -17,6 +17,7 @@ from .serving import ROOT, Server
 BAD = {
     "FRONTEND_URL": "*",
     "STRIPE_SECRET_KEY": "pk_test_thatisnotsecret",
+    "STRIPE_PUBLISHABLE_KEY": "sk_test_thatissecret",
     "STRIPE_WEBHOOK_SECRET": "secret",
     "STRIPE_API_BASE": "localhost",
     "HEROIMG_IMAGE_SECONDS": "an hour",

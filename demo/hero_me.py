@@ -1,0 +1,52 @@
+"""The page at `/hero-me`: a front end that uses heroimg as a shop's own would, with Stripe or with the stand-in."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, make_response, redirect, render_template, url_for
+from werkzeug import Response as Redirect
+
+from heroimg.config import Config
+from heroimg.services import services
+
+bp = Blueprint(
+    "hero_me", __name__, template_folder="page", static_folder="page/static", static_url_path="/hero-me/static"
+)
+
+# What Stripe wants to be allowed: https://docs.stripe.com/security/guide#content-security-policy
+_STRIPE_FRAMES = "https://js.stripe.com https://*.js.stripe.com https://checkout.stripe.com"
+_STRIPE_POLICY = {
+    "script-src": _STRIPE_FRAMES,
+    "frame-src": f"{_STRIPE_FRAMES} https://hooks.stripe.com",
+    "connect-src": "https://api.stripe.com https://checkout.stripe.com",
+    "img-src": "https://*.stripe.com",
+}
+
+
+@bp.get("/")
+def root() -> Redirect:
+    return redirect(url_for("hero_me.page"))
+
+
+@bp.get("/hero-me")
+def page() -> Response:
+    config = services().config
+    stand_in = config.stripe_api_base
+    html = render_template(
+        "hero-me.html",
+        config=config,
+        stripe_js=f"{stand_in}/stand-in/stripe.js" if stand_in else "https://js.stripe.com/endive/stripe.js",
+    )
+    response = make_response(html)
+    response.headers["Content-Security-Policy"] = _content_security_policy(config)
+    response.headers["Referrer-Policy"] = "strict-origin-when-cross-origin"
+    return response
+
+
+def _content_security_policy(config: Config) -> str:
+    """Allow the page its own files, the picture it shows, and the checkout; nothing inline, nothing else."""
+    stand_in = config.stripe_api_base
+    checkout = {"script-src": stand_in, "frame-src": stand_in} if stand_in else _STRIPE_POLICY
+    own = {"script-src": "'self'", "style-src": "'self'", "connect-src": "'self'", "img-src": "'self' blob:"}
+    directives = {name: f"{own.get(name, '')} {checkout.get(name, '')}".strip() for name in own | checkout}
+    fixed = {"default-src": "'none'", "base-uri": "'none'", "form-action": "'none'", "frame-ancestors": "'none'"}
+    return "; ".join(f"{name} {sources}" for name, sources in (fixed | directives).items())
