@@ -32,7 +32,7 @@ system:
 	apt-get install -qy --no-install-recommends curl strace
 
 clean:
-	rm -rf $(VENV) .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) node_modules test-output .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "heroimg needs Python 3.11 or later; name one with PYTHON=")'

@@ -54,7 +54,7 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
 def _admit_front_end(app: Flask, config: Config) -> None:
     CORS(
         app,
-        resources=r"/api/*",
+        resources=[r"/api/*", r"/static/*"],
         # Flask-CORS takes what looks like a regular expression for one, as an IPv6 address does.
         origins=[re.compile(re.escape(origin) + r"\Z") for origin in config.frontend_origins],
         methods=["GET", "HEAD", "POST", "DELETE"],

@@ -1,10 +1,11 @@
-"""The application as `heroimg.wsgi` makes it, by a clock that a test drives."""
+"""The application as `heroimg.wsgi` makes it, with the demo's page, by a clock that a test drives."""
 
 import logging
 import os
 import time
 from pathlib import Path
 
+from demo import hero_me
 from heroimg import create_app
 from heroimg.config import Config
 from heroimg.logs import configure_logging
@@ -19,5 +20,6 @@ def _now() -> float:
 
 configure_logging()
 app = create_app(Config.from_env(os.environ), _now)
+app.register_blueprint(hero_me.bp)
 start_sweeping(app)
 logging.getLogger(__name__).info("ready: by a driven clock")

@@ -1,15 +1,19 @@
-"""Fixtures: servers that tests share, a server for one test alone, a stand-in for Stripe, and a clock to drive."""
+"""Fixtures: servers, shared or for one test alone, a stand-in for Stripe, a clock to drive, people with browsers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from demo.stripe_stand_in import StandIn
 
 from .api import Api
+from .browser import Visitor, chromium
+from .programs import require
+from .proxy import Proxy
 from .serving import DrivenClock, serving, serving_at
 
 
@@ -73,3 +77,68 @@ def shop(open_shop: Shop) -> Shop:
     """Serve with two workers, from an empty folder, with a stand-in for Stripe that knows nothing yet."""
     open_shop.clear()
     return open_shop
+
+
+class Site(Shop):
+    """A shop with its page, as a browser reaches it: through a proxy that can break."""
+
+    def __init__(self, api: Api, stand_in: StandIn, clock: DrivenClock, proxy: Proxy) -> None:
+        super().__init__(api, stand_in, clock)
+        self.proxy = proxy
+        self.url = f"{proxy.url}/hero-me"
+
+    def clear(self) -> None:
+        super().clear()
+        self.proxy.clear()
+
+
+@pytest.fixture(scope="session")
+def open_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    clock = DrivenClock(folder / "clock")
+    with StandIn(clock=clock) as stand_in, Proxy() as proxy:
+        settings = {
+            "FRONTEND_URL": proxy.url,
+            "STRIPE_SECRET_KEY": "sk_test_standin",
+            "STRIPE_PUBLISHABLE_KEY": "pk_test_standin",
+            "STRIPE_WEBHOOK_SECRET": "whsec_standin",
+            "STRIPE_API_BASE": stand_in.url,
+        }
+        with serving_at(clock, folder / "served", settings) as server:
+            proxy.target = server.url
+            yield Site(Api(server), stand_in, clock, proxy)
+
+
+@pytest.fixture
+def site(open_site: Site) -> Site:
+    """Serve the page as well, from an empty folder."""
+    open_site.clear()
+    return open_site
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    require("chromium")
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[[str], Visitor]]:
+    """Let people visit with a browser of their own each, on a "phone" or a "desktop"; none of them may complain."""
+    visitors = list[Visitor]()
+
+    def arrive(window: str) -> Visitor:
+        visitors.append(Visitor(browser, window))
+        return visitors[-1]
+
+    yield arrive
+    for visitor in visitors:
+        visitor.context.close()
+    assert [complaint for visitor in visitors for complaint in visitor.complaints] == []
+
+
+@pytest.fixture
+def visitor(visit: Callable[[str], Visitor]) -> Visitor:
+    """Let one person visit, on a desktop."""
+    return visit("desktop")

@@ -14,6 +14,12 @@ def needs(program: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(is_missing, reason=f"needs {program}: `make system` installs it")
 
 
+def require(program: str) -> None:
+    """Skip a test from within a fixture, as :func:`needs` does."""
+    if shutil.which(program) is None and "HEROIMG_REQUIRE_ALL" not in os.environ:
+        pytest.skip(f"needs {program}: `make system` installs it")
+
+
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0 and "HEROIMG_REQUIRE_ALL" not in os.environ, reason="needs root, to mount a small disk"
 )
