@@ -1,4 +1,4 @@
-"""Chromium, as a phone and as a desktop, with an eye on what it complains about."""
+"""Chromium, as a phone by day and as a desktop by night, with an eye on what it complains about."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WINDOWS: dict[str, dict[str, Any]] = {
         "is_mobile": True,
         "has_touch": True,
     },
-    "desktop": {"viewport": {"width": 1280, "height": 900}},
+    "desktop": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
 }
 
 # Without these it looks for Google's servers; root, as in a container, gets no sandbox.

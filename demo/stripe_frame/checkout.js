@@ -69,5 +69,5 @@ element("open").addEventListener("click", () => {
   offer(true);
   orTell(show());
 });
-new ResizeObserver(() => tellPage({ height: document.documentElement.scrollHeight })).observe(document.body);
+new ResizeObserver(() => tellPage({ height: document.body.offsetHeight })).observe(document.body);
 orTell(show());

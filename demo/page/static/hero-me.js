@@ -304,7 +304,7 @@ function problem(sentence, ...ways) {
   }
   part("fetching", HTMLElement).hidden = true;
   say("");
-  part("problem", HTMLElement).replaceChildren(text, choices);
+  part("problem", HTMLElement).replaceChildren(text, ...(ways.length ? [choices] : []));
 }
 
 /**
@@ -318,7 +318,8 @@ function explain(error, again) {
   const code = codeOf(error);
   const sentence = error instanceof Error ? error.message : String(error);
   if (HOPELESS.includes(code)) {
-    problem(sentence, ["Choose another picture", startAnew]);
+    startAnew(); // the way on is to choose another
+    problem(sentence);
   } else if (code === "checkout_complete") {
     problem("This picture has been paid for already.", ["Fetch it", fetchPicture]);
   } else if (code === "image_not_found") {
