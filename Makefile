@@ -23,13 +23,14 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy heroimg demo tests wsgi.py
+	PATH="$(BIN):$$PATH" $(BIN)/npm run --silent lint
 
 sweep: $(VENV)/.installed
 	$(BIN)/flask --app wsgi sweep
 
 system:
 	apt-get update -q
-	apt-get install -qy --no-install-recommends curl strace
+	apt-get install -qy --no-install-recommends chromium curl strace
 
 clean:
 	rm -rf $(VENV) node_modules test-output .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
@@ -42,6 +43,7 @@ $(VENV)/.installed: requirements.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/.installed-dev: requirements.txt requirements-dev.txt | $(BIN)/python
+$(VENV)/.installed-dev: requirements.txt requirements-dev.txt package-lock.json | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/npm ci --silent --ignore-scripts
 	touch $@

@@ -140,11 +140,9 @@ def test_a_long_loss_of_the_connection_is_explained_and_another_try_brings_the_p
     address = returning(site, data)
     page.goto(site.url)
     page.clock.install()
-    # Each address is asked for once before the way to it is lost; the page itself has arrived by then.
     page.route("**/api/temp-image-retrieve*", lambda route: route.abort("connectionreset"))
     page.goto(address)
-    expect(page.get_by_role("status")).to_contain_text("The connection broke.")
-    expect(page.get_by_role("status")).to_contain_text("Your picture is safe. We ask again in 1 s.")
+    expect(page.get_by_role("status")).to_have_text("The connection broke. Your picture is safe; we ask again in 1 s.")
     picture(page, "problem-connection-waiting")
     assert barriers(page) == []
     while not page.get_by_role("alert").locator("p").is_visible():

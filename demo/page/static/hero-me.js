@@ -262,7 +262,8 @@ function sayWhy(error, seconds) {
       `Another window of yours is opening this picture: look there. If that is closed, it comes here in ${minutes} min.`,
     );
   } else {
-    say(`${error.message} Your picture is safe. We ask again in ${seconds} s.`);
+    const cause = error.code === "connection_lost" ? "The connection broke." : error.message;
+    say(`${cause} Your picture is safe; we ask again in ${seconds} s.`);
   }
 }
 
