@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +21,18 @@ def require(program: str) -> None:
     """Skip a test from within a fixture, as :func:`needs` does."""
     if shutil.which(program) is None and "HEROIMG_REQUIRE_ALL" not in os.environ:
         pytest.skip(f"needs {program}: `make system` installs it")
+
+
+def run_node_tool(*command: str, cwd: Path) -> str:
+    """Run a program of node_modules by the virtual environment's own Node.js; return what it says."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    tool = Path(__file__).parent.parent / "node_modules" / ".bin" / command[0]
+    done = subprocess.run(
+        [tool, *command[1:]], cwd=cwd, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 needs_root = pytest.mark.skipif(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from playwright.sync_api import Page, Route
 from . import pictures
 from .browser import Visitor
 from .conftest import Site
+from .programs import run_node_tool
 from .proxy import Stop
 from .serving import ROOT, wait_for
 
@@ -59,8 +59,7 @@ def test_the_module_is_kept_by_browsers_and_asked_about_every_time(site: Site) -
 
 
 def test_the_types_are_those_of_the_module(tmp_path: Path) -> None:
-    tsc = [str(ROOT / "node_modules" / ".bin" / "tsc"), "--project", "tsconfig.types.json", "--outDir", str(tmp_path)]
-    subprocess.run(tsc, cwd=ROOT, check=True, timeout=60)
+    run_node_tool("tsc", "--project", "tsconfig.types.json", "--outDir", str(tmp_path), cwd=ROOT)
     made = (tmp_path / "heroimg.d.ts").read_text()
     assert made == CLIENT.with_suffix(".d.ts").read_text(), "run `npm run types`"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -16,6 +15,7 @@ from .api import Api
 from .browser import Visitor
 from .conftest import Shop
 from .front_end import FrontEnd, snippets
+from .programs import run_node_tool
 from .serving import LONG, ROOT, DrivenClock, serving_at, wait_for
 
 SNIPPETS = snippets(ROOT / "docs" / "front-end.md")
@@ -113,10 +113,9 @@ def react_page(open_elsewhere: ShopElsewhere, tmp_path_factory: pytest.TempPathF
         (folder / name).write_text(open_elsewhere.fill_in(SNIPPETS[name]))
     (folder / "heroimg.js").write_text(CLIENT)
     (folder / "node_modules").symlink_to(ROOT / "node_modules")
-    esbuild = [str(ROOT / "node_modules" / ".bin" / "esbuild"), "main.jsx", "--bundle", "--jsx=automatic", "--jsx-dev"]
-    esbuild += ['--define:process.env.NODE_ENV="development"', "--log-level=warning", "--outfile=bundle.js"]
-    built = subprocess.run(esbuild, cwd=folder, check=True, capture_output=True, text=True, timeout=60)
-    assert built.stderr == ""
+    options = ["--bundle", "--jsx=automatic", "--jsx-dev", '--define:process.env.NODE_ENV="development"']
+    warnings = run_node_tool("esbuild", "main.jsx", *options, "--log-level=warning", "--outfile=bundle.js", cwd=folder)
+    assert warnings == ""
     return (folder / "bundle.js").read_text()
 
 
