@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import requests
 
 from .programs import needs
-from .serving import ROOT, Server, wait_for
+from .serving import LONG, ROOT, Server, wait_for
 
 README = (ROOT / "README.md").read_text()
 
@@ -65,13 +66,37 @@ def test_the_journey_in_the_readme_prints_what_the_readme_says(served: tuple[Ser
         server.stop()
 
 
-def test_with_a_key_run_says_that_payments_go_to_stripe(served: tuple[Server, int]) -> None:
+def test_with_keys_run_says_that_payments_go_to_stripe_and_the_page_loads_stripes_own_script(
+    served: tuple[Server, int],
+) -> None:
     server, _ = served
     server.environ["STRIPE_SECRET_KEY"] = "sk_test_of_a_real_account"
+    server.environ["STRIPE_PUBLISHABLE_KEY"] = "pk_test_of_the_same"
     server.start(sys.executable, "-m", "demo.run", "--port", str(free_port()))
     try:
         wait_for(lambda: server.log().count("ready: ") >= 2, "both workers")
         assert "payments go to Stripe" in server.log()
         assert "checkout with Stripe, test mode" in server.log()
+        page = requests.get(f"{server.url}/hero-me", timeout=LONG)
+        assert 'data-stripe-js="https://js.stripe.com/endive/stripe.js"' in page.text
+        assert 'data-publishable-key="pk_test_of_the_same"' in page.text
+        assert "no money moves" not in page.text
+        policy = dict(part.split(" ", 1) for part in page.headers["Content-Security-Policy"].split("; "))
+        frames = "https://js.stripe.com https://*.js.stripe.com https://checkout.stripe.com"
+        assert policy["script-src"] == f"'self' {frames}"
+        assert policy["frame-src"] == f"{frames} https://hooks.stripe.com"
+        assert policy["connect-src"] == "'self' https://api.stripe.com https://checkout.stripe.com"
+        assert policy["img-src"] == "'self' blob: https://*.stripe.com"
     finally:
         server.stop()
+
+
+def test_with_one_of_two_keys_run_says_what_is_missing(served: tuple[Server, int]) -> None:
+    server, _ = served
+    server.environ["STRIPE_SECRET_KEY"] = "sk_test_of_a_real_account"
+    command = [sys.executable, "-m", "demo.run", "--port", str(free_port())]
+    ran = subprocess.run(command, cwd=server.folder, env=server.environ, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert ran.stderr == (
+        "The page needs the other key too: set STRIPE_PUBLISHABLE_KEY to pk_test_..., or unset both\n"
+    )

@@ -96,6 +96,7 @@ def test_the_first_front_end_is_where_customers_return() -> None:
         ({"HEROIMG_UPLOAD_RATE": "0 per minute"}, "60 per minute"),
         ({"HEROIMG_UPLOAD_DIRR": "/srv"}, "HEROIMG_UPLOAD_DIR"),
         ({"HEROIMG_UNIT_AMOUNT": "49"}, "50"),
+        ({"STRIPE_SECRET_KEY": "sk_test_x", "STRIPE_PUBLISHABLE_KEY": "pk_live_x"}, "different modes"),
         ({"STRIPE_SECRET_KEY": "sk_live_x", "STRIPE_API_BASE": "http://localhost:1"}, "live"),
     ],
 )
