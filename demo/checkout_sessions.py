@@ -136,6 +136,7 @@ class CheckoutSession:
             "description": self.params.get(f"{product}[description]", ""),
             "amount": session_parameters.total(self.params),
             "currency": session_parameters.currency(self.params),
+            "decimals": session_parameters.decimals(session_parameters.currency(self.params)),
             "status": self.status,
         }
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, make_response, redirect, render_template, url_for
+from flask import Blueprint, Flask, Response, make_response, redirect, render_template, request, url_for
 from werkzeug import Response as Redirect
 
+from demo.session_parameters import decimals
 from heroimg.config import Config
 from heroimg.services import services
 
@@ -22,9 +23,17 @@ _STRIPE_POLICY = {
 }
 
 
+def add_page(app: Flask) -> None:
+    """Serve the page, where customers return as well."""
+    app.register_blueprint(bp)
+    if (path := services(app).config.return_path) not in ("/", "/hero-me"):
+        app.add_url_rule(path, view_func=page)
+
+
 @bp.get("/")
 def root() -> Redirect:
-    return redirect(url_for("hero_me.page"))
+    query = f"?{request.query_string.decode()}" if request.query_string else ""
+    return redirect(url_for("hero_me.page") + query)
 
 
 @bp.get("/hero-me")
@@ -34,6 +43,7 @@ def page() -> Response:
     html = render_template(
         "hero-me.html",
         config=config,
+        decimals=decimals(config.currency),
         stripe_js=f"{stand_in}/stand-in/stripe.js" if stand_in else "https://js.stripe.com/endive/stripe.js",
     )
     response = make_response(html)

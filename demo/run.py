@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -40,7 +41,10 @@ def _stand_in(port: int, our_port: int) -> StandIn:
     try:
         return StandIn(port=port, webhook_url=f"http://localhost:{our_port}/api/checkout/webhook")
     except OSError as error:
-        sys.exit(f"The stand-in for Stripe cannot listen on port {port} ({error.strerror}): use --stand-in-port")
+        sys.exit(
+            f"The stand-in for Stripe cannot listen on port {port} ({error.strerror}): "
+            f"use --stand-in-port, or make run STAND_IN_PORT={port + 1}"
+        )
 
 
 def _serve(port: int, settings: dict[str, str]) -> int:
@@ -54,9 +58,14 @@ def _serve(port: int, settings: dict[str, str]) -> int:
         f"127.0.0.1:{port}",
         "demo.wsgi:app",
     ]
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            sys.exit(f"Port {port} is taken: use --port, or make run PORT={port + 1}")
+    front_end = os.environ.get("FRONTEND_URL") or f"http://localhost:{port}"
     print(f"Open http://localhost:{port}/hero-me", flush=True)
-    front_end = {"FRONTEND_URL": os.environ.get("FRONTEND_URL") or f"http://localhost:{port}"}
-    with subprocess.Popen(command, env=os.environ | settings | front_end) as gunicorn:
+    if front_end != f"http://localhost:{port}":
+        print(f"From the checkout customers return to {front_end}, because of FRONTEND_URL.", flush=True)
+    with subprocess.Popen(command, env=os.environ | settings | {"FRONTEND_URL": front_end}) as gunicorn:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: gunicorn.terminate())
         return gunicorn.wait()

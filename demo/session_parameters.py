@@ -30,6 +30,24 @@ MIN_CHARGE = {
     "gbp": 30, "hkd": 400, "huf": 17500, "idr": 50, "ils": 50, "inr": 50, "jpy": 50, "krw": 50, "mxn": 1000, "myr": 200,
     "nok": 300, "nzd": 50, "php": 50, "pln": 200, "ron": 200, "sek": 300, "sgd": 50, "thb": 1000, "usd": 50, "zar": 50,
 }  # fmt: skip
+_ZERO_DECIMALS = [
+    "bif",
+    "clp",
+    "djf",
+    "gnf",
+    "jpy",
+    "kmf",
+    "krw",
+    "mga",
+    "pyg",
+    "rwf",
+    "vnd",
+    "vuv",
+    "xaf",
+    "xof",
+    "xpf",
+]
+_THREE_DECIMALS = ["bhd", "jod", "kwd", "omr", "tnd"]
 LOCALES = (
     "auto", "bg", "cs", "da", "de", "el", "en", "en-GB", "es", "es-419", "et", "fi", "fil", "fr", "fr-CA", "hi-IN",
     "hr", "hu", "id", "it", "ja", "ko", "lt", "lv", "ms", "mt", "nb", "nl", "pl", "pt", "pt-BR", "ro", "ru", "sk", "sl",
@@ -145,6 +163,13 @@ def total(params: Parameters) -> int:
 
 def currency(params: Parameters) -> str:
     return next(_currencies(params))
+
+
+def decimals(currency: str) -> int:
+    """How many decimals a currency's amounts have, by https://docs.stripe.com/currencies#zero-decimal."""
+    if currency in _ZERO_DECIMALS:
+        return 0
+    return 3 if currency in _THREE_DECIMALS else 2
 
 
 def metadata(params: Parameters, parent: str = "metadata") -> dict[str, str]:

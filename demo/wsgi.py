@@ -1,6 +1,6 @@
 """heroimg with the page at `/hero-me`, as `make run` serves it."""
 
-from demo import hero_me
+from demo.hero_me import add_page
 from heroimg.wsgi import app
 
-app.register_blueprint(hero_me.bp)
+add_page(app)

@@ -157,6 +157,8 @@ def _response(image: StoredImage) -> Response:
     response = Response(mimetype=image.media_type, direct_passthrough=True)
     response.content_length = image.size
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    response.headers["Image-Size"] = str(image.size)  # for readers behind proxies that drop or change Content-Length
+    response.headers["Cache-Control"] = "no-store, no-transform"
     response.headers["Content-Disposition"] = f'inline; filename="picture.{extension_of(image.media_type)}"'
     return response
 

@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from demo import hero_me
+from demo.hero_me import add_page
 from heroimg import create_app
 from heroimg.config import Config
 from heroimg.logs import configure_logging
@@ -20,6 +20,6 @@ def _now() -> float:
 
 configure_logging()
 app = create_app(Config.from_env(os.environ), _now)
-app.register_blueprint(hero_me.bp)
+add_page(app)
 start_sweeping(app)
 logging.getLogger(__name__).info("ready: by a driven clock")

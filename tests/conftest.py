@@ -110,10 +110,11 @@ def open_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture
-def site(open_site: Site) -> Site:
+def site(open_site: Site) -> Iterator[Site]:
     """Serve the page as well, from an empty folder."""
     open_site.clear()
-    return open_site
+    yield open_site
+    open_site.proxy.clear()  # or a request that it holds would keep the server from stopping
 
 
 @pytest.fixture(scope="session")

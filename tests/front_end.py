@@ -13,10 +13,14 @@ MEDIA_TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; cha
 
 
 class FrontEnd:
-    """Serves :attr:`files`, by their paths, on a port of its own while in a ``with`` block."""
+    """Serves :attr:`files`, by their paths, on a port of its own while in a ``with`` block.
+
+    :attr:`answers` has headers and bodies by their paths, for what is no file.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, str] = {}
+        self.answers: dict[str, tuple[dict[str, str], bytes]] = {}
         self._server = _Server(self)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -42,11 +46,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
+        if path in self.server.front_end.answers:
+            return self._send(200, *self.server.front_end.answers[path])
         text = self.server.front_end.files.get(path)
         body = (text or "").encode()
-        self.send_response(404 if text is None else 200)
-        self.send_header("Content-Type", MEDIA_TYPES[Path(path).suffix or ".html"])
-        self.send_header("Content-Length", str(len(body)))
+        headers = {"Content-Type": MEDIA_TYPES[Path(path).suffix or ".html"], "Content-Length": str(len(body))}
+        return self._send(404 if text is None else 200, headers, body)
+
+    def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 

@@ -21,6 +21,7 @@ class Stop:
     :param upwards: counts the request's bytes, not the answer's.
     :param breaks: cut the connection there; else hold it until :attr:`go_on` is set.
     :param lasting: stop every such request, until the proxy is cleared; else the first.
+    :param then: where to stop next, counted from here.
     """
 
     request: bytes
@@ -28,6 +29,7 @@ class Stop:
     upwards: bool = False
     breaks: bool = True
     lasting: bool = False
+    then: Stop | None = None
     reached: threading.Event = field(default_factory=threading.Event)
     go_on: threading.Event = field(default_factory=threading.Event)
 
@@ -136,12 +138,14 @@ class _Connection:
         if stop and stop.upwards == upwards and len(data) >= self._left:
             to.sendall(data[: self._left])
             data = data[self._left :]
-            self._stop = None
+            self._stop, self._left = stop.then, stop.then.after if stop.then else 0
             stop.reached.set()
             if stop.breaks:
                 self.cut()
                 raise ConnectionAbortedError
             stop.go_on.wait(LONG)
+            if self._stop:
+                return self._pass(data, to, upwards=upwards)
         elif stop and stop.upwards == upwards:
             self._left -= len(data)
-        to.sendall(data)
+        return to.sendall(data)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from playwright.sync_api import Page, Route
 from . import pictures
 from .browser import Visitor
 from .conftest import Site
+from .front_end import FrontEnd
 from .programs import run_node_tool
 from .proxy import Stop
 from .serving import ROOT, wait_for
@@ -48,6 +52,10 @@ def retrieve(page: Page, image_id: str) -> bytes:
     return bytes(call(page, code, image_id))
 
 
+def fulfill(route: Route, status: int, body: str) -> None:
+    route.fulfill(status=status, body=body)
+
+
 def test_the_module_is_kept_by_browsers_and_asked_about_every_time(site: Site) -> None:
     url = f"{site.api.server.url}/static/heroimg.js"
     answer = requests.get(url, timeout=20)
@@ -77,17 +85,38 @@ def test_an_upload_gives_the_id_and_tells_its_progress(site: Site, page: Page) -
 
 
 def test_an_upload_is_stopped_by_its_signal_and_gives_its_reason(site: Site, page: Page) -> None:
-    code = """async ({ uploadImage }, size) => {
-        const controller = new AbortController();
-        const reason = new Error("changed my mind");
-        const upload = uploadImage(new Blob([new Uint8Array(size)]), { signal: controller.signal });
-        controller.abort(reason);
-        return [upload, uploadImage(new Blob(["x"]), { signal: controller.signal })].map((promise) =>
-            promise.catch((error) => error === reason));
-    }"""
-    code = code.replace("return [", "return Promise.all([").replace("error === reason));", "error === reason)));")
-    assert call(page, code, 3_000_000) == [True, True]
-    assert site.api.server.names() == []
+    middle = site.proxy.stop_at(Stop(b"POST /api/temp-image-upload", after=100_000, upwards=True, breaks=False))
+    page.evaluate(
+        """async (size) => {
+            const { uploadImage } = await import("/static/heroimg.js");
+            window.controller = new AbortController();
+            window.reason = new Error("changed my mind");
+            const file = new Blob([new Uint8Array(size)]);
+            window.stopped = uploadImage(file, { signal: controller.signal }).catch((error) => error === reason);
+        }""",
+        3_000_000,
+    )
+    wait_for(middle.reached.is_set, "the upload to be on its way")
+    page.evaluate("controller.abort(reason)")
+    middle.go_on.set()
+    assert page.evaluate("stopped") is True
+    again = "({ uploadImage }) => uploadImage(new Blob(), { signal: controller.signal }).catch((e) => e === reason)"
+    assert call(page, again) is True
+
+
+def test_an_upload_that_the_browser_ends_is_a_lost_connection(site: Site, page: Page) -> None:
+    middle = site.proxy.stop_at(Stop(b"POST /api/temp-image-upload", after=100_000, upwards=True, breaks=False))
+    page.evaluate(
+        """async (size) => {
+            const { uploadImage } = await import("/static/heroimg.js");
+            window.ended = uploadImage(new Blob([new Uint8Array(size)])).catch(({ code }) => code);
+        }""",
+        3_000_000,
+    )
+    wait_for(middle.reached.is_set, "the upload to be on its way")
+    page.evaluate("window.stop()")
+    middle.go_on.set()
+    assert page.evaluate("ended") == "connection_lost"
 
 
 def test_failures_carry_the_words_and_sentences_of_the_api(page: Page) -> None:
@@ -109,7 +138,6 @@ def test_failures_carry_the_words_and_sentences_of_the_api(page: Page) -> None:
 
 
 def test_what_is_no_answer_of_the_api_is_a_failure_too(page: Page) -> None:
-    page.route("**/api/**", lambda route: route.fulfill(status=413, body="<html>nginx</html>"))
     expected = {
         "name": "HeroimgError",
         "code": "answer_unreadable",
@@ -117,16 +145,21 @@ def test_what_is_no_answer_of_the_api_is_a_failure_too(page: Page) -> None:
         "status": 413,
         "retryAfter": None,
     }
-    for code in ("({ uploadImage }) => uploadImage(new Blob([]))", "({ sessionStatus }) => sessionStatus('x')"):
-        assert call(page, code)["failure"] == expected
-    page.unroute_all()
-    page.route("**/api/**", lambda route: route.fulfill(status=200, content_type="text/html", body="<html>spa</html>"))
-    for code in (
-        "({ uploadImage }) => uploadImage(new Blob([]))",
-        "({ createCheckoutSession }) => createCheckoutSession('x')",
-        "({ retrieveImage }) => retrieveImage('x')",
-    ):
-        assert call(page, code)["failure"]["code"] == "answer_unreadable"
+    for body in ("<html>nginx</html>", '{"error": {"code": 413}}', '{"code": 413}', "null"):
+        page.unroute_all()
+        page.route("**/api/**", partial(fulfill, status=413, body=body))
+        for code in ("({ uploadImage }) => uploadImage(new Blob([]))", "({ sessionStatus }) => sessionStatus('x')"):
+            assert call(page, code)["failure"] == expected
+    for body in ("<html>a single-page application</html>", '{"foo": 1}'):
+        page.unroute_all()
+        page.route("**/api/**", partial(fulfill, status=200, body=body))
+        for code in (
+            "({ uploadImage }) => uploadImage(new Blob([]))",
+            "({ createCheckoutSession }) => createCheckoutSession('x')",
+            "({ sessionStatus }) => sessionStatus('x')",
+            "({ retrieveImage }) => retrieveImage('x')",
+        ):
+            assert call(page, code)["failure"]["code"] == "answer_unreadable"
 
 
 def test_the_whole_journey_by_the_module_alone(site: Site, page: Page) -> None:
@@ -166,6 +199,9 @@ def test_the_claim_survives_a_reload_and_is_forgotten_once_confirmed(site: Site,
     (claim,) = page.evaluate("Object.values(sessionStorage)")
     assert len(claim) == 32
     assert site.api.retrieve(image_id).status_code == 409
+    for _ in range(25):
+        page.clock.run_for(16_000)  # past all patience with the confirmation
+    assert page.evaluate("Object.values(sessionStorage)") == [claim]
     page.unroute(RETRIEVE)
     page.reload()
     assert retrieve(page, image_id) == pictures.jpeg()
@@ -190,13 +226,96 @@ def test_nothing_is_confirmed_before_every_byte_is_there(site: Site, page: Page)
         asked.append(route.request.method)
         if len(asked) > 1:
             return route.continue_()
-        headers = {"Content-Type": "image/jpeg", "Content-Length": str(len(data))}
-        return route.fulfill(headers=headers, body=data[:-1])
+        # As by a proxy that drops or changes the length it was told, and then loses the connection.
+        return route.fulfill(headers={"Content-Type": "image/jpeg", "Image-Size": str(len(data))}, body=data[:-1])
 
     page.route(RETRIEVE, shorten_the_first)
     assert retrieve(page, image_id) == data
     wait_for(lambda: len(asked) == 3, "the confirmation")
     assert asked == ["GET", "GET", "DELETE"]
+
+
+def test_a_confirmation_that_is_lost_is_made_again(site: Site, page: Page) -> None:
+    asked = list[str]()
+
+    def lose_the_first(route: Route) -> None:
+        asked.append(route.request.method)
+        return route.abort() if asked.count("DELETE") == 1 and asked[-1] == "DELETE" else route.continue_()
+
+    page.route(RETRIEVE, lose_the_first)
+    assert retrieve(page, site.api.keep(pictures.jpeg())) == pictures.jpeg()
+    wait_for(lambda: page.evaluate("1") and site.api.server.names() == [], "the picture to be gone")
+
+
+def test_every_picture_has_a_claim_of_its_own(site: Site, page: Page) -> None:
+    page.route(RETRIEVE, lambda route: route.continue_() if route.request.method == "GET" else route.abort())
+    page.clock.install()
+    for _ in range(2):
+        retrieve(page, site.api.keep(pictures.jpeg()))
+    assert len(set(page.evaluate("Object.values(sessionStorage)"))) == 2
+
+
+def test_a_retrieval_that_failed_for_good_can_be_tried_again(page: Page) -> None:
+    asked = list[str]()
+    page.on("request", lambda request: asked.append(request.url))
+    for _ in range(2):
+        assert call(page, "({ retrieveImage }) => retrieveImage('a&b')")["failure"]["code"] == "image_not_found"
+    assert sum("imageId=a%26b&claim=" in url for url in asked) == 2
+
+
+def test_every_caller_is_told_of_the_waits(page: Page) -> None:
+    page.route(RETRIEVE, lambda route: route.abort())
+    page.clock.install()
+    page.evaluate(
+        """async () => {
+            const { retrieveImage } = await import("/static/heroimg.js");
+            window.told = [];
+            for (const name of ["first", "second"]) retrieveImage("x", { onWait: () => told.push(name) });
+        }"""
+    )
+    wait_for(lambda: page.evaluate("told.length"), "the first wait")
+    assert page.evaluate("told") == ["first", "second"]
+
+
+def test_an_upload_that_may_be_tried_later_says_when(page: Page) -> None:
+    later = answer(503, "store_unavailable", **{"Retry-After": "7"})
+    page.route("**/api/**", lambda route: route.fulfill(**later))
+    assert call(page, "({ uploadImage }) => uploadImage(new Blob())")["failure"]["retryAfter"] == 7
+
+
+def test_the_next_attempt_is_made_when_the_wait_is_over_and_not_before(page: Page) -> None:
+    later = answer(503, "store_unavailable", **{"Retry-After": "7"})
+    page.route(STATUS, lambda route: route.fulfill(**later))
+    asked = list[str]()
+    page.on("request", lambda request: asked.append(request.url))
+    page.clock.install()
+    page.evaluate(
+        """async () => {
+            const { sessionStatus } = await import("/static/heroimg.js");
+            window.told = [];
+            sessionStatus("a&b", { onWait: () => told.push(1) });
+        }"""
+    )
+    wait_for(lambda: page.evaluate("told.length") == 1, "the first wait")
+    page.clock.run_for(6_000)
+    assert [url for url in asked if "session_id=a%26b" in url] == asked[1:]
+    assert len(asked) == 2  # the module, and the first attempt
+    page.clock.run_for(1_100)
+    wait_for(lambda: page.evaluate("1") and len(asked) == 3, "the second attempt")
+
+
+def test_a_gateway_that_compresses_does_no_harm(site: Site, page: Page) -> None:
+    body = gzip.compress(json.dumps({"status": "open", "filler": "a" * 500}).encode())
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json", "Content-Length": str(len(body))}
+    with FrontEnd() as gateway:
+        gateway.answers["/api/checkout/session-status"] = (headers, body)
+        page.evaluate("import('/static/heroimg.js').then(() => 1)")
+        target, site.proxy.target = site.proxy.target, gateway.url
+        site.proxy.clear()
+        try:
+            assert call(page, "({ sessionStatus }) => sessionStatus('x')")["status"] == "open"
+        finally:
+            site.proxy.target = target
 
 
 def waits(page: Page, code: str, answers: list[dict[str, Any]], path: str = STATUS) -> list[Any]:
@@ -234,6 +353,7 @@ def test_retry_after_is_honoured(page: Page) -> None:
         answer(429, "too_many_requests", **{"Retry-After": "60"}),
         answer(409, "image_claimed", **{"Retry-After": "0"}),
         {"status": 502, "body": "<html>"},
+        {"status": 504, "body": "<html>"},
         answer(503, "not_ready", **{"Retry-After": "Sun, 22 Nov 2026 10:00:00 GMT"}),
         {"status": 200, "json": {"status": "complete"}},
     ]
@@ -242,6 +362,7 @@ def test_retry_after_is_honoured(page: Page) -> None:
         ["too_many_requests", 429, 60],
         ["image_claimed", 409, 1],
         ["answer_unreadable", 502, 8],
+        ["answer_unreadable", 504, 16],
         ["not_ready", 503, 16],
         "done",
     ]
@@ -252,6 +373,10 @@ def test_patience_ends_with_the_last_failure(page: Page) -> None:
     assert told[:6] == [["connection_lost", 0, seconds] for seconds in (1, 2, 4, 8, 16, 16)]
     assert told[-1] == "connection_lost"
     assert 300 < sum(wait[2] for wait in told[:-1]) <= 330
+
+
+def test_an_operators_failure_is_not_asked_about_again(page: Page) -> None:
+    assert waits(page, ASK_STATUS, [answer(503, "checkout_not_configured")]) == ["checkout_not_configured"]
 
 
 def test_a_wait_longer_than_the_patience_is_not_begun(page: Page) -> None:
@@ -266,10 +391,33 @@ def test_what_asking_again_does_not_mend_is_not_asked_again(page: Page, status: 
     assert waits(page, ASK_PICTURE, [answer(status, code)], RETRIEVE) == [code]
 
 
-def test_a_connection_on_which_nothing_arrives_is_given_up_after_a_minute(site: Site, page: Page) -> None:
+@pytest.mark.parametrize("after", [0, 100_000])
+def test_a_connection_on_which_nothing_arrives_is_given_up_after_a_minute(site: Site, page: Page, after: int) -> None:
+    image_id = site.api.keep(pictures.jpeg(0.3))
+    silent = site.proxy.stop_at(Stop(b"GET /api/temp-image-retrieve", after=after, breaks=False))
+    page.clock.install()
+    page.evaluate(
+        """async (id) => {
+            const { retrieveImage } = await import("/static/heroimg.js");
+            window.told = [];
+            retrieveImage(id, { onWait: ({ code }, seconds) => told.push([code, seconds]) });
+        }""",
+        image_id,
+    )
+    wait_for(silent.reached.is_set, "the connection to fall silent")
+    page.clock.run_for(55_000)
+    assert page.evaluate("told") == []
+    page.clock.run_for(6_000)
+    wait_for(lambda: page.evaluate("told") == [["connection_lost", 1]], "it to be given up")
+
+
+def test_a_slow_connection_on_which_something_arrives_is_not_given_up(site: Site, page: Page) -> None:
     data = pictures.jpeg(0.3)
     image_id = site.api.keep(data)
-    silent = site.proxy.stop_at(Stop(b"GET /api/temp-image-retrieve", after=100_000, breaks=False))
+    asked = list[str]()
+    page.on("request", lambda request: asked.append(request.method))
+    second = Stop(b"", after=50_000, breaks=False)
+    first = site.proxy.stop_at(Stop(b"GET /api/temp-image-retrieve", after=100_000, breaks=False, then=second))
     page.clock.install()
     page.evaluate(
         """async (id) => {
@@ -278,7 +426,26 @@ def test_a_connection_on_which_nothing_arrives_is_given_up_after_a_minute(site: 
         }""",
         image_id,
     )
-    wait_for(silent.reached.is_set, "the connection to fall silent")
-    page.clock.run_for(61_000)
-    page.clock.run_for(1_000)
+    for stop in (first, second):
+        wait_for(stop.reached.is_set, "the next bytes to arrive")
+        page.clock.run_for(50_000)
+        stop.go_on.set()
     assert page.evaluate("picture.then((blob) => blob.size)") == len(data)
+    assert asked.count("GET") == 2  # the module, and the picture
+
+
+def test_a_confirmation_outlives_its_page(site: Site, page: Page) -> None:
+    image_id = site.api.keep(pictures.jpeg())
+    held = site.proxy.stop_at(Stop(b"DELETE /api/temp-image-retrieve", after=0, upwards=True, breaks=False))
+    assert retrieve(page, image_id) == pictures.jpeg()
+    wait_for(held.reached.is_set, "the confirmation to be on its way")
+    page.goto("about:blank")
+    held.go_on.set()
+    wait_for(lambda: site.api.server.names() == [], "the picture to be gone")
+
+
+def test_a_browser_without_streams_gets_the_picture_too(site: Site, page: Page) -> None:
+    page.add_init_script("Object.defineProperty(Response.prototype, 'body', { get() {} })")
+    page.reload()
+    assert retrieve(page, site.api.keep(pictures.jpeg())) == pictures.jpeg()
+    wait_for(lambda: site.api.server.names() == [], "the picture to be gone")

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
-from playwright.sync_api import FrameLocator, Page, expect
+from playwright.sync_api import Dialog, FrameLocator, Page, expect
 
 from . import pictures
 from .browser import Visitor, barriers, picture
@@ -18,6 +18,8 @@ from .serving import wait_for
 
 UPLOAD = b"POST /api/temp-image-upload"
 RETRIEVE = b"GET /api/temp-image-retrieve"
+
+INCOMPLETE = "This address is not complete. Please open the link again that brought you here."
 
 SLOW = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 200_000}
 
@@ -56,10 +58,11 @@ def returning(site: Site, data: bytes) -> str:
 
 def expect_picture(page: Page, data: bytes) -> None:
     expect(page.get_by_role("heading", name="Here it is")).to_be_visible()
+    expect(page.get_by_role("status")).to_have_text("")
     with page.expect_download() as download:
         page.get_by_role("link", name="Save the picture").click()
     assert Path(download.value.path()).read_bytes() == data
-    assert download.value.suggested_filename.endswith((".jpg", ".jpeg"))
+    assert download.value.suggested_filename == "hero-me.jpg"
 
 
 def expect_nothing_held(site: Site) -> None:
@@ -67,8 +70,11 @@ def expect_nothing_held(site: Site) -> None:
 
 
 def problem(page: Page) -> str:
+    """Wait for the page to say what is wrong; then nothing else on it says something different."""
     text = page.get_by_role("alert").locator("p")
     text.wait_for()
+    expect(page.locator("#fetching")).to_be_hidden()
+    expect(page.get_by_role("status")).to_have_text("")
     return text.inner_text()
 
 
@@ -100,6 +106,7 @@ def test_a_customer_pays_and_gets_the_very_bytes_back(site: Site, visit: Callabl
     page.get_by_role("button", name="Pay $2.00").click()
     checkout = checkout_of(page)
     expect(checkout.get_by_text("No money moves")).to_be_visible()
+    expect(page.locator("[aria-current=step]")).to_have_text("Payment")
     expect(checkout.get_by_role("heading")).to_have_text("Hero Me Feelings - Personalized AAC Board")
     look("4-payment")
     assert barriers(page.frames[1]) == []
@@ -267,7 +274,11 @@ def test_an_upload_can_be_stopped_for_another_picture(site: Site, visitor: Visit
     middle = site.proxy.stop_at(Stop(UPLOAD, after=100_000, upwards=True, breaks=False))
     choose(page, pictures.jpeg(0.3))
     wait_for(middle.reached.is_set, "the upload to be on its way")
-    page.get_by_role("button", name="Choose another picture").click()
+    expect(page.get_by_role("button", name="Pay $2.00")).to_be_hidden()
+    with page.expect_event("requestfailed"):
+        page.get_by_role("button", name="Choose another picture").click()
+    expect(page.get_by_role("heading", name="Make it theirs")).to_be_visible()
+    expect(page.locator("#problem p")).to_have_count(0)
     choose(page, pictures.jpeg())
     page.get_by_role("button", name="Pay $2.00").click()
     middle.go_on.set()
@@ -353,20 +364,37 @@ def test_a_checkout_that_was_closed_can_be_opened_again_or_left(site: Site, visi
     checkout.get_by_role("button", name="Open the checkout again").click()
     expect(checkout.get_by_role("button", name="Pay $2.00")).to_be_visible()
     page.get_by_role("button", name="Back to the picture").click()
-    expect(page.get_by_text("Nothing was charged. Your picture is still safe with us.")).to_be_visible()
+    expect(page.get_by_text("Your picture is still safe with us.")).to_be_visible()
+    page.get_by_role("button", name="Choose another picture").click()
+    choose(page, pictures.png(), "photo.png")
     page.get_by_role("button", name="Pay $2.00").click()
     pay(page)
-    expect_picture(page, pictures.jpeg())
-    assert len(site.stand_in.sessions) == 1
+    expect(page.get_by_role("heading", name="Here it is")).to_be_visible()
+    expect(page.get_by_role("link", name="Save the picture")).to_have_attribute("download", "hero-me.png")
 
 
 def test_a_customer_who_comes_back_without_having_paid_can_still_pay(site: Site, visitor: Visitor) -> None:
     session_id = site.api.session_of(site.api.keep(pictures.jpeg()))
     visitor.page.goto(f"{site.url}?session_id={session_id}")
-    assert problem(visitor.page) == "You have not paid yet, and nothing was charged."
+    assert problem(visitor.page) == "You have not paid yet."
+    visitor.page.get_by_role("button", name="Go on to pay").click()
+    visitor.page.get_by_role("button", name="Back to the picture").click()
+    assert problem(visitor.page) == "You have not paid yet."
     visitor.page.get_by_role("button", name="Go on to pay").click()
     pay(visitor.page)
     expect_picture(visitor.page, pictures.jpeg())
+
+
+def test_a_picture_that_is_gone_when_its_customer_goes_on_to_pay_is_explained(site: Site, visitor: Visitor) -> None:
+    session_id = site.api.session_of(site.api.keep(pictures.jpeg()))
+    visitor.page.goto(f"{site.url}?session_id={session_id}")
+    assert problem(visitor.page) == "You have not paid yet."
+    site.clock.forward(3601)
+    visitor.page.get_by_role("button", name="Go on to pay").click()
+    expect(visitor.page.get_by_role("alert")).to_contain_text("This picture has waited too long, and is gone.")
+    visitor.page.get_by_role("button", name="Start again").click()
+    expect(visitor.page).to_have_url(site.url)
+    expect(visitor.page.locator("#problem p")).to_have_count(0)
 
 
 def test_a_customer_whose_time_to_pay_ran_out_is_told_that_nothing_was_charged(site: Site, visitor: Visitor) -> None:
@@ -403,13 +431,97 @@ def test_a_picture_paid_for_in_another_window_is_not_paid_for_again(site: Site, 
 
 def test_a_session_that_stripe_does_not_know_is_explained(site: Site, visitor: Visitor) -> None:
     visitor.page.goto(f"{site.url}?session_id=cs_test_nobodys")
-    assert problem(visitor.page) == "There is no such Checkout Session."
+    assert problem(visitor.page) == INCOMPLETE
 
 
-def test_what_stands_in_the_address_is_never_part_of_the_page(site: Site, visitor: Visitor) -> None:
-    visitor.page.goto(f"{site.url}?session_id=%3Cimg%20src=x%20onerror=alert(1)%3E")
-    assert "session_id" in problem(visitor.page)
-    assert visitor.page.locator("img[src=x]").count() == 0
+def test_what_stands_in_the_address_is_shown_as_text(site: Site, visitor: Visitor) -> None:
+    page = visitor.page
+    page.goto(f"{site.url}?session_id=%3Cimg%20src=x%20onerror=alert(1)%3E")
+    assert problem(page) == INCOMPLETE
+    complete = {"status": "complete", "payment_status": "paid", "metadata": {"imageId": "0" * 32}}
+    page.route("**/api/checkout/session-status*", lambda route: route.fulfill(json=complete))
+    page.reload()
+    assert problem(page).endswith("<img src=x onerror=alert(1)>")
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_a_browser_that_forbids_storage_makes_the_whole_journey(site: Site, visitor: Visitor) -> None:
+    for name in ("localStorage", "sessionStorage"):
+        forbidden = "{ get() { throw new DOMException('no') } }"
+        visitor.page.add_init_script(f"Object.defineProperty(window, '{name}', {forbidden})")
+    go_to_checkout(site, visitor.page, pictures.jpeg())
+    pay(visitor.page)
+    expect_picture(visitor.page, pictures.jpeg())
+    expect_nothing_held(site)
+
+
+def test_a_checkout_that_opens_after_another_picture_was_chosen_is_not_shown(site: Site, visitor: Visitor) -> None:
+    page = visitor.page
+    page.goto(site.url)
+    choose(page, pictures.png(), "first.png")
+    held = site.stand_in.hold()
+    page.get_by_role("button", name="Pay $2.00").click()
+    wait_for(held.is_set, "the checkout to be on its way")
+    expect(page.get_by_role("button", name="Pay $2.00")).to_be_disabled()
+    expect(page.get_by_role("status")).to_have_text("Opening the checkout…")
+    page.get_by_role("button", name="Choose another picture").click()
+    choose(page, pictures.jpeg())
+    expect(page.get_by_text("Your picture is safe with us")).to_be_visible()
+    with page.expect_response("**/api/checkout/embedded-session"):
+        site.stand_in.release()
+    page.get_by_role("button", name="Pay $2.00").click()
+    pay(page)
+    expect_picture(page, pictures.jpeg())
+
+
+def test_a_picture_paid_for_and_fetched_in_another_window_is_not_sold_again(site: Site, visitor: Visitor) -> None:
+    page = visitor.page
+    go_to_checkout(site, page, pictures.jpeg())
+    expect(checkout_of(page).get_by_text("No money moves")).to_be_visible()
+    (session_id,) = site.stand_in.sessions
+    elsewhere = visitor.context.new_page()
+    elsewhere.goto(str(site.stand_in.pay(session_id)["return_url"]))
+    expect_picture(elsewhere, pictures.jpeg())
+    expect_nothing_held(site)
+    page.get_by_role("button", name="Back to the picture").click()
+    page.get_by_role("button", name="Pay $2.00").click()
+    assert problem(page) == "This picture has been paid for already."
+    page.get_by_role("button", name="Fetch it").click()
+    assert session_id in problem(page)
+    assert len(site.stand_in.sessions) == 1
+
+
+def test_leaving_the_page_with_the_only_copy_is_asked_about_until_it_is_saved(site: Site, visitor: Visitor) -> None:
+    page, asked = visitor.page, list[str]()
+
+    def leave(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.accept()
+
+    page.on("dialog", leave)
+    for is_saved in (False, True):
+        page.goto(returning(site, pictures.jpeg()))
+        expect(page.get_by_role("heading", name="Here it is")).to_be_visible()
+        page.get_by_role("heading", name="Here it is").click()
+        if is_saved:
+            expect_picture(page, pictures.jpeg())
+        page.reload()
+        expect(page.get_by_role("heading", name="Make it theirs")).to_be_visible()
+    assert asked == ["beforeunload"]
+
+
+def test_a_problem_is_in_view_and_has_the_focus_on_its_way_on(site: Site, visit: Callable[[str], Visitor]) -> None:
+    page = visit("phone").page
+    page.set_viewport_size({"width": 375, "height": 500})
+    page.goto(site.url)
+    choose(page, pictures.portrait())
+    site.stand_in.fail_next("disconnect", 2)
+    page.get_by_role("button", name="Pay $2.00").click()
+    again = page.get_by_role("button", name="Try again")
+    expect(again).to_be_focused()
+    expect(again).to_be_in_viewport(ratio=1)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Payment")).to_be_focused()
 
 
 def test_a_picture_can_be_dropped_on_the_page(site: Site, visitor: Visitor) -> None:
@@ -469,4 +581,5 @@ def test_the_page_allows_nothing_inline_and_no_strangers(site: Site) -> None:
     assert policy["script-src"] == f"'self' {site.stand_in.url}"
     assert policy["frame-src"] == site.stand_in.url
     assert "unsafe" not in headers["Content-Security-Policy"]
+    assert headers["Referrer-Policy"] == "strict-origin-when-cross-origin"
     assert headers["Cache-Control"] == "no-store"

@@ -151,7 +151,7 @@ def test_head_gives_the_headers_and_uses_nothing_up(shared: Api) -> None:
     assert heads[0].content == b""
     answer = shared.retrieve(image_id)
     assert answer.content == pictures.jpeg()
-    for name in ("Content-Type", "Content-Length", "Content-Disposition", "Cache-Control"):
+    for name in ("Content-Type", "Content-Length", "Image-Size", "Content-Disposition", "Cache-Control"):
         assert heads[0].headers[name] == answer.headers[name]
     assert shared.retrieve(image_id, method="HEAD").status_code == 404
     assert f"connection broke, gave back {image_id[:6]}" not in shared.server.log()
@@ -210,7 +210,8 @@ def test_options_and_post_use_nothing_up(shared: Api) -> None:
 
 def test_a_picture_is_sent_so_that_nobody_keeps_it_or_runs_it(shared: Api) -> None:
     headers = shared.retrieve(shared.keep(pictures.jpeg())).headers
-    assert headers["Cache-Control"] == "no-store"
+    assert headers["Cache-Control"] == "no-store, no-transform"
+    assert headers["Image-Size"] == headers["Content-Length"]
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
     assert "Accept-Ranges" not in headers

@@ -7,7 +7,7 @@ const session = `/stand-in/sessions/${encodeURIComponent(sessionId)}`;
 const element = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
 /** @param {object} message */
-const tellPage = (message) => parent.postMessage(message, "*"); // its origin may be any; nothing in this is secret
+const tellPage = (message) => parent.postMessage(message, "*"); // of any origin; it had the session before us
 
 /** @param {string} text */
 const tellCustomer = (text) => {
@@ -21,9 +21,9 @@ function offer(isOpen) {
 }
 
 async function show() {
-  const { name, description, amount, currency, status } = await ask(session);
-  const money = new Intl.NumberFormat("en", { style: "currency", currency });
-  const price = money.format(amount / 10 ** (money.resolvedOptions().maximumFractionDigits ?? 2));
+  const { name, description, amount, currency, decimals, status } = await ask(session);
+  const digits = { minimumFractionDigits: decimals, maximumFractionDigits: decimals };
+  const price = new Intl.NumberFormat("en", { style: "currency", currency, ...digits }).format(amount / 10 ** decimals);
   element("name").textContent = name;
   element("description").textContent = description;
   element("amount").textContent = price;
@@ -58,8 +58,12 @@ async function ask(url, init) {
 /** @param {Promise<void>} work */
 const orTell = (work) => work.catch((error) => tellCustomer(error.message));
 
+// Where it cannot be done, such as in a checkout that is over by now, show what the checkout has become.
+/** @param {Promise<void>} work */
+const orShow = (work) => orTell(work.catch(show));
+
 for (const what of /** @type {const} */ (["pay", "pay-later", "decline"])) {
-  element(what).addEventListener("click", () => orTell(act(what)));
+  element(what).addEventListener("click", () => orShow(act(what)));
 }
 element("close").addEventListener("click", () => {
   offer(false);

@@ -8,15 +8,18 @@
  *     const { status, metadata } = await sessionStatus(sessionId);
  *     const blob = await retrieveImage(metadata.imageId);
  *
- * Every function rejects with a {@link HeroimgError}.
+ * Every function rejects with a {@link HeroimgError}; only an upload stopped by its signal does so with that's reason.
  *
  * @module heroimg
  */
 export type SessionStatus = {
     status: "open" | "complete" | "expired";
     payment_status: "paid" | "unpaid" | "no_payment_required";
+    /**
+     * empty for a session that is not heroimg's
+     */
     metadata: {
-        imageId?: string;
+        imageId: string;
     };
 };
 export type OnWait = (error: HeroimgError, seconds: number) => void;
@@ -82,7 +85,8 @@ export declare function sessionStatus(sessionId: string, { onWait }?: {
  * Fetch a picture under a claim of this page's own, and confirm once all of it is here.
  *
  * A broken connection, a reload and another page that holds the picture are waited for, up to five and a half minutes.
- * All calls for one picture share one result, also after it has arrived: React's StrictMode makes two at once.
+ * All calls for one picture share one result, also after it has arrived: React's StrictMode makes two at once. Then
+ * this page has the only copy, and a reload finds nothing any more.
  *
  * @param {string} imageId
  * @param {object} [options]

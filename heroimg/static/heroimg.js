@@ -8,7 +8,7 @@
  *     const { status, metadata } = await sessionStatus(sessionId);
  *     const blob = await retrieveImage(metadata.imageId);
  *
- * Every function rejects with a {@link HeroimgError}.
+ * Every function rejects with a {@link HeroimgError}; only an upload stopped by its signal does so with that's reason.
  *
  * @module heroimg
  */
@@ -21,7 +21,7 @@
  * @typedef {object} SessionStatus
  * @property {"open" | "complete" | "expired"} status
  * @property {"paid" | "unpaid" | "no_payment_required"} payment_status
- * @property {{ imageId?: string }} metadata
+ * @property {{ imageId: string }} metadata empty for a session that is not heroimg's
  */
 
 /**
@@ -36,7 +36,7 @@
 // In seconds. A claim of another page lapses after HEROIMG_CLAIM_SECONDS, 300 unless set otherwise: wait a little longer.
 const PATIENCE = 330;
 const LONGEST_PAUSE = 16;
-// A phone that has changed its network is not told that its connection is dead. Stripe may take 22 seconds (payments.py).
+// A phone that has changed its network is not told that its connection is dead. Stripe may take 28 seconds (payments.py).
 const LONGEST_SILENCE = 60;
 
 const UPLOAD = "/api/temp-image-upload";
@@ -92,13 +92,15 @@ export function uploadImage(file, { onProgress, signal } = {}) {
     request.open("POST", base + UPLOAD);
     request.onload = () => {
       try {
-        resolve(understand(request.status, request.getResponseHeader("Retry-After"), request.responseText).imageId);
+        resolve(
+          understand(request.status, request.getResponseHeader("Retry-After"), request.responseText, "imageId").imageId,
+        );
       } catch (error) {
         reject(error);
       }
     };
     request.onerror = () => reject(connectionLost());
-    request.onabort = () => reject(signal?.reason);
+    request.onabort = () => reject(signal?.aborted ? signal.reason : connectionLost());
     request.onloadend = () => signal?.removeEventListener("abort", stop);
     if (onProgress) {
       request.upload.onprogress = ({ loaded, total }) => onProgress(loaded / total);
@@ -120,7 +122,8 @@ export function uploadImage(file, { onProgress, signal } = {}) {
 export async function createCheckoutSession(imageId) {
   const body = JSON.stringify({ imageId });
   const init = { method: "POST", headers: { "Content-Type": "application/json" }, body };
-  return (await askForObject(SESSION, init)).client_secret;
+  const answer = await ask(SESSION, init);
+  return understand(200, null, await answer.text(), "client_secret").client_secret;
 }
 
 /**
@@ -133,7 +136,8 @@ export async function createCheckoutSession(imageId) {
  */
 export async function sessionStatus(sessionId, { onWait } = {}) {
   const path = `${STATUS}?session_id=${encodeURIComponent(sessionId)}`;
-  return patiently(() => askForObject(path), onWait);
+  const answer = await patiently(() => ask(path), onWait);
+  return understand(200, null, await answer.text(), "status");
 }
 
 /** @type {Map<string, { blob: Promise<Blob>, listeners: Set<OnWait> }>} */
@@ -143,7 +147,8 @@ const retrievals = new Map();
  * Fetch a picture under a claim of this page's own, and confirm once all of it is here.
  *
  * A broken connection, a reload and another page that holds the picture are waited for, up to five and a half minutes.
- * All calls for one picture share one result, also after it has arrived: React's StrictMode makes two at once.
+ * All calls for one picture share one result, also after it has arrived: React's StrictMode makes two at once. Then
+ * this page has the only copy, and a reload finds nothing any more.
  *
  * @param {string} imageId
  * @param {object} [options]
@@ -173,7 +178,7 @@ export function retrieveImage(imageId, { onWait } = {}) {
 async function fetchAndConfirm(imageId, onWait) {
   const path = `${RETRIEVE}?imageId=${encodeURIComponent(imageId)}&claim=${claimFor(imageId)}`;
   const blob = await patiently(() => askForPicture(path), onWait);
-  // Nobody waits for this: the picture is here. Unconfirmed it stays claimed, and is forgotten when its hour is over.
+  // Nobody waits for this: the picture is here. Unconfirmed, it is forgotten when its time is over.
   patiently(() => ask(path, { method: "DELETE", keepalive: true })).then(
     () => forgetClaim(imageId),
     () => {},
@@ -181,7 +186,7 @@ async function fetchAndConfirm(imageId, onWait) {
   return blob;
 }
 
-/** @type {Map<string, string>} */
+/** @type {Map<string, string>} for browsers without a sessionStorage */
 const claims = new Map();
 
 /**
@@ -209,14 +214,14 @@ function forgetClaim(imageId) {
 const claimKey = (imageId) => `heroimg.claim.${imageId}`;
 
 /**
- * Use the sessionStorage. Where there is none, or the browser forbids it, nothing is stored.
+ * Work with the sessionStorage. Where there is none, or the browser forbids it, nothing is stored.
  *
  * @template T
- * @param {(storage: Storage) => T} use
+ * @param {(storage: Storage) => T} work
  */
-function stored(use) {
+function stored(work) {
   try {
-    return use(sessionStorage);
+    return work(sessionStorage);
   } catch {
     return undefined;
   }
@@ -230,19 +235,16 @@ function stored(use) {
  * @param {OnWait} [onWait]
  */
 async function patiently(attempt, onWait) {
-  for (let waited = 0, pause = 1; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
+  const start = Date.now();
+  for (let pause = 1; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
     try {
       return await attempt();
     } catch (error) {
-      if (!(error instanceof HeroimgError) || !mayPass(error)) {
+      const seconds = error instanceof HeroimgError && mayPass(error) ? (error.retryAfter ?? pause) : Infinity;
+      if ((Date.now() - start) / 1000 + seconds > PATIENCE) {
         throw error;
       }
-      const seconds = error.retryAfter ?? pause;
-      waited += seconds;
-      if (waited > PATIENCE) {
-        throw error;
-      }
-      onWait?.(error, seconds);
+      onWait?.(/** @type {HeroimgError} */ (error), seconds);
       await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
     }
   }
@@ -251,25 +253,26 @@ async function patiently(attempt, onWait) {
 /** @param {HeroimgError} error */
 function mayPass({ code, status }) {
   const isGateways = code === "answer_unreadable" && (status === 502 || status === 504); // while heroimg restarts
-  return code === "connection_lost" || status === 409 || status === 429 || status === 503 || isGateways;
-}
-
-/** @param {string} path */
-async function askForPicture(path) {
-  const body = await ask(path);
-  if (!body.type.startsWith("image/")) {
-    throw failure(200); // a page of some gateway or development server, not to be confirmed
-  }
-  return body;
+  const isOutOfBreath = [409, 429, 503].includes(status) && code !== "checkout_not_configured";
+  return code === "connection_lost" || isOutOfBreath || isGateways;
 }
 
 /**
  * @param {string} path
- * @param {RequestInit} [init]
+ * @returns {Promise<Blob>} the picture, all of it
  */
-async function askForObject(path, init) {
-  const body = await ask(path, init);
-  return understand(200, null, await body.text());
+async function askForPicture(path) {
+  const answer = await ask(path);
+  const blob = await answer.blob();
+  // Not Content-Length: proxies drop it, or change it when they compress.
+  const size = answer.headers.get("Image-Size");
+  if (size === null) {
+    throw failure(200); // a page of some gateway or development server, not to be confirmed
+  }
+  if (blob.size !== Number(size)) {
+    throw connectionLost(`${blob.size} bytes arrived of ${size}`);
+  }
+  return blob;
 }
 
 /**
@@ -277,7 +280,7 @@ async function askForObject(path, init) {
  *
  * @param {string} path
  * @param {RequestInit} [init]
- * @returns {Promise<Blob>} the whole body of a good answer
+ * @returns {Promise<Response>} a good answer, whose body is here
  */
 async function ask(path, init) {
   const silence = new AbortController();
@@ -286,51 +289,58 @@ async function ask(path, init) {
     clearTimeout(timer);
     timer = setTimeout(() => silence.abort(), LONGEST_SILENCE * 1000);
   };
-  let response, body;
+  let answer;
   try {
     listen();
-    response = await fetch(base + path, { cache: "no-store", ...init, signal: silence.signal });
-    body = await readWhole(response, listen);
+    const response = await fetch(base + path, { ...init, signal: silence.signal });
+    const body = await readWhole(response, listen);
+    if (body?.size === 0) {
+      throw new TypeError("an answer that was cut in its headers looks like an empty one");
+    }
+    answer = new Response(body, { status: response.status, headers: response.headers });
   } catch (cause) {
     throw connectionLost(cause);
   } finally {
     clearTimeout(timer);
   }
-  if (!response.ok) {
-    throw failure(response.status, response.headers.get("Retry-After"), parsed(await body.text()));
+  if (!answer.ok) {
+    throw failure(answer.status, answer.headers.get("Retry-After"), parsed(await answer.text()));
   }
-  return body;
+  return answer;
 }
 
 /**
  * @param {Response} response
  * @param {() => void} listen is called whenever something arrives
+ * @returns {Promise<Blob | null>}
  */
 async function readWhole(response, listen) {
+  if (response.status === 204) {
+    return null;
+  }
+  if (!response.body) {
+    return response.blob(); // a browser without streams
+  }
   const parts = [];
-  const reader = response.body?.getReader();
-  for (let part = await reader?.read(); part?.value; part = await reader?.read()) {
+  const reader = response.body.getReader();
+  for (let part = await reader.read(); part.value; part = await reader.read()) {
     parts.push(part.value);
     listen();
   }
-  const body = new Blob(parts, { type: response.headers.get("Content-Type") ?? "" });
-  const length = response.headers.get("Content-Length");
-  if (length !== null && body.size !== Number(length)) {
-    throw new TypeError(`${body.size} bytes arrived of ${length}`);
-  }
-  return body;
+  return new Blob(parts, { type: response.headers.get("Content-Type") ?? "" });
 }
 
 /**
- * Read an answer of the API: the object of a good one.
+ * Read an answer of the API: the object of a good one, which has a text of this name.
  *
  * @param {number} status
  * @param {string | null} retryAfter
  * @param {string} text
+ * @param {string} name
  */
-function understand(status, retryAfter, text) {
+function understand(status, retryAfter, text, name) {
   const answer = parsed(text);
-  if (status === 200 && answer) {
+  if (status === 200 && typeof answer?.[name] === "string") {
     return answer;
   }
   throw failure(status, retryAfter, answer);
@@ -348,11 +358,12 @@ function parsed(text) {
 /**
  * @param {number} status
  * @param {string | null} [retryAfter]
- * @param {{ code?: string, error?: string }} [answer] nothing where it was not the API that answered
+ * @param {any} [answer] of the API's shape, or of another where it was not the API that answered
  */
 function failure(status, retryAfter, answer) {
+  const isApis = typeof answer?.code === "string" && typeof answer.error === "string";
   const sentence = `The server gave an answer that makes no sense here (${status}). Please try again in a moment.`;
-  return new HeroimgError(answer?.code ?? "answer_unreadable", answer?.error ?? sentence, {
+  return new HeroimgError(isApis ? answer.code : "answer_unreadable", isApis ? answer.error : sentence, {
     status,
     retryAfter: /^\d+$/.test(retryAfter ?? "") ? Math.max(1, Number(retryAfter)) : undefined,
   });

@@ -2,8 +2,7 @@
 
 import { HeroimgError, createCheckoutSession, retrieveImage, sessionStatus, uploadImage } from "/static/heroimg.js";
 
-const { stripeJs = "", publishableKey = "", unitAmount, currency, maxBytes } = document.body.dataset;
-const sessionId = new URLSearchParams(location.search).get("session_id");
+const { stripeJs = "", publishableKey = "", unitAmount, currency, decimals, maxBytes } = document.body.dataset;
 
 /** @type {Record<string, string>} the page's sections, and where on the journey each is */
 const STEPS = {
@@ -15,11 +14,25 @@ const STEPS = {
 };
 
 // The API's words for a picture that will not be taken, however often it is sent.
-const HOPELESS = ["image_too_large", "not_a_picture", "image_damaged", "too_many_pixels", "image_too_complex"];
+const HOPELESS = [
+  "no_image",
+  "image_too_large",
+  "not_a_picture",
+  "image_damaged",
+  "too_many_pixels",
+  "image_too_complex",
+];
+
+/** @type {[label: string, action: () => void]} */
+const START_AGAIN = ["Start again", startAnew];
 
 /** @type {File | undefined} */
 let file;
 let imageId = "";
+// The Checkout Session of the picture: in the address on the way back, else opened here.
+let sessionId = new URLSearchParams(location.search).get("session_id") ?? "";
+// What began in one run must not change the page in the next.
+let run = 0;
 let upload = new AbortController();
 /** @type {{ mount(at: string): void, destroy(): void } | undefined} */
 let checkout;
@@ -31,7 +44,7 @@ function start() {
     element.textContent = price();
   }
   for (const element of document.querySelectorAll("[data-limit]")) {
-    element.textContent = megabytes(Number(maxBytes));
+    element.textContent = megabytes(Number(maxBytes), Math.floor);
   }
   for (const id of ["file", "camera"]) {
     const input = part(id, HTMLInputElement);
@@ -45,9 +58,12 @@ function start() {
   part("back", HTMLButtonElement).addEventListener("click", backToPicture);
   part("another", HTMLButtonElement).addEventListener("click", startAnew);
   part("anew", HTMLButtonElement).addEventListener("click", startAnew);
+  part("save", HTMLAnchorElement).addEventListener("click", () =>
+    removeEventListener("beforeunload", askBeforeLeaving),
+  );
   if (sessionId) {
-    // Some browsers forget it on the way through Stripe's pages. Here all do: this page is to show that it does not matter.
-    localStorage.clear();
+    // Some browsers lose it on the way through Stripe's pages. Here all do: this page is to show that it does not matter.
+    inStorage((storage) => storage.removeItem("hero-me"));
     comeBack();
   } else {
     show("choose");
@@ -62,6 +78,7 @@ function acceptDrops() {
     event.preventDefault(); // or the browser would leave the page for the file
     zone.classList.toggle("is-over", zone.contains(/** @type {Node} */ (event.target)));
   });
+  zone.addEventListener("dragleave", () => zone.classList.remove("is-over"));
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     zone.classList.remove("is-over");
@@ -87,7 +104,8 @@ async function send() {
   const chosen = /** @type {File} */ (file);
   if (chosen.size > Number(maxBytes)) {
     // The server would say the same, after a minute on a slow line.
-    const sentence = `The picture is ${megabytes(chosen.size)}; the limit is ${megabytes(Number(maxBytes))}.`;
+    const limit = megabytes(Number(maxBytes), Math.floor);
+    const sentence = `The picture is ${megabytes(chosen.size)}; the limit is ${limit}.`;
     return explain(new HeroimgError("image_too_large", sentence), send);
   }
   try {
@@ -121,10 +139,12 @@ async function uploadOnce(chosen) {
 }
 
 function startAnew() {
+  run += 1;
   upload.abort();
   closeCheckout();
+  removeEventListener("beforeunload", askBeforeLeaving);
   file = undefined;
-  imageId = "";
+  imageId = sessionId = "";
   history.replaceState(null, "", location.pathname);
   show("choose");
 }
@@ -132,6 +152,7 @@ function startAnew() {
 // Paying
 
 async function pay() {
+  const mine = run;
   const button = part("pay", HTMLButtonElement);
   button.disabled = true;
   clearProblem();
@@ -139,22 +160,37 @@ async function pay() {
   try {
     const { clientSecret, isRenewed } = await openSession();
     const stripe = await loadStripe();
-    checkout = await stripe.createEmbeddedCheckoutPage({ fetchClientSecret: async () => clientSecret });
-    localStorage.setItem("hero-me", JSON.stringify({ name: file?.name }));
+    if (mine !== run) {
+      return; // the customer has chosen another picture meanwhile
+    }
+    [sessionId] = clientSecret.split("_secret_");
+    const opened = await stripe.createEmbeddedCheckoutPage({ fetchClientSecret: async () => clientSecret });
+    if (mine !== run) {
+      opened.destroy();
+      return;
+    }
+    checkout = opened;
+    inStorage((storage) => storage.setItem("hero-me", JSON.stringify({ name: file?.name })));
     show("payment");
-    checkout?.mount("#checkout");
+    opened.mount("#checkout");
     if (isRenewed) {
       say("Your picture had waited for so long that it was uploaded once more. Nothing is lost.");
     }
   } catch (error) {
-    say("");
-    explain(error, pay);
+    if (mine === run) {
+      closeCheckout();
+      say("");
+      explain(error, pay);
+    }
   } finally {
     button.disabled = false;
   }
 }
 
-/** Open a checkout for the picture. Where it has waited there for too long, the file is still at hand here. */
+/**
+ * Open a checkout for the picture. Where it has waited there for too long, the file is still at hand here; but where it
+ * was paid for, in another window or by a bank's application, it is not to be paid for again.
+ */
 async function openSession() {
   try {
     return { clientSecret: await createCheckoutSession(imageId), isRenewed: false };
@@ -162,6 +198,9 @@ async function openSession() {
     if (codeOf(error) !== "image_not_found" || !file) {
       throw error;
     }
+  }
+  if (sessionId && (await sessionStatus(sessionId, { onWait: sayWhy })).status === "complete") {
+    throw new HeroimgError("checkout_complete", "This picture has been paid for already.");
   }
   await uploadOnce(file);
   return { clientSecret: await createCheckoutSession(imageId), isRenewed: true };
@@ -174,13 +213,13 @@ async function loadStripe() {
     const script = document.createElement("script");
     script.src = stripeJs;
     document.head.append(script);
-    await new Promise((resolve, reject) => {
-      script.onload = resolve;
-      script.onerror = () => {
-        script.remove();
-        reject(new Error("The checkout could not be loaded. Please check your connection, or what blocks content."));
-      };
+    await new Promise((resolve) => {
+      script.onload = script.onerror = resolve;
     });
+    if (!page.Stripe) {
+      script.remove();
+      throw new Error("The checkout could not be loaded. Please check your connection, or what blocks content.");
+    }
   }
   return page.Stripe(publishableKey);
 }
@@ -189,9 +228,9 @@ function backToPicture() {
   closeCheckout();
   if (file) {
     show("picture");
-    say("Nothing was charged. Your picture is still safe with us.");
+    say("Your picture is still safe with us.");
   } else {
-    startAnew();
+    comeBack(); // we had, too, and have been sent on to pay
   }
 }
 
@@ -205,17 +244,18 @@ function closeCheckout() {
 async function comeBack() {
   show("return");
   try {
-    const { status, payment_status: payment, metadata } = await sessionStatus(sessionId ?? "", { onWait: sayWhy });
+    const { status, payment_status: payment, metadata } = await sessionStatus(sessionId, { onWait: sayWhy });
     imageId = metadata.imageId ?? "";
+    if (!imageId) {
+      throw new HeroimgError("session_not_found", "This session is not for a picture.");
+    }
     if (status === "open") {
-      problem("You have not paid yet, and nothing was charged.", ["Go on to pay", pay], ["Start again", startAnew]);
+      problem("You have not paid yet.", ["Go on to pay", pay], START_AGAIN);
     } else if (status === "expired") {
-      problem("The time to pay ran out. Nothing was charged.", ["Start again", startAnew]);
+      problem("The time to pay ran out. Nothing was charged.", START_AGAIN);
     } else if (payment === "unpaid") {
-      problem("Your bank has not confirmed the payment yet. Your picture waits for a day; keep this page's address.", [
-        "Look again",
-        comeBack,
-      ]);
+      const sentence = "Your bank has not confirmed the payment yet. Keep this page's address, and look again later.";
+      problem(sentence, ["Look again", comeBack], START_AGAIN);
     } else {
       await fetchPicture();
     }
@@ -237,21 +277,29 @@ async function fetchPicture() {
     history.replaceState(null, "", location.pathname);
     showPicture("recovered", blob);
     part("size", HTMLElement).textContent = megabytes(blob.size);
-    part("save", HTMLAnchorElement).href = part("recovered", HTMLImageElement).src;
+    const save = part("save", HTMLAnchorElement);
+    save.href = part("recovered", HTMLImageElement).src;
+    save.download = `hero-me.${blob.type === "image/png" ? "png" : "jpg"}`;
     show("board");
+    addEventListener("beforeunload", askBeforeLeaving);
   } catch (error) {
     if (codeOf(error) !== "image_not_found") {
       explain(error, fetchPicture);
     } else if (isElsewhere) {
-      problem("Another window of yours has received this picture. Please look there.", ["Start again", startAnew]);
+      problem("Another window of yours has received this picture. Please look there.", START_AGAIN);
     } else {
       problem(
         "This picture was handed over already, or its time is over. Is it in another window? " +
           `If not, please write to us, and name this payment: ${sessionId}`,
-        ["Start again", startAnew],
+        START_AGAIN,
       );
     }
   }
+}
+
+/** @param {Event} event the picture is nowhere else, and has not been saved */
+function askBeforeLeaving(event) {
+  event.preventDefault();
 }
 
 /** @type {import("/static/heroimg.js").OnWait} */
@@ -281,7 +329,7 @@ function show(step) {
   clearProblem();
   say("");
   if (!isFirst) {
-    /** @type {HTMLElement} */ (document.querySelector(`#${step} h1`)).focus();
+    focusHeading();
   }
 }
 
@@ -305,7 +353,11 @@ function problem(sentence, ...ways) {
   }
   part("fetching", HTMLElement).hidden = true;
   say("");
-  part("problem", HTMLElement).replaceChildren(text, ...(ways.length ? [choices] : []));
+  const place = part("problem", HTMLElement);
+  place.className = "notice";
+  place.replaceChildren(text, ...(ways.length ? [choices] : []));
+  place.scrollIntoView({ block: "nearest" });
+  choices.querySelector("button")?.focus();
 }
 
 /**
@@ -322,16 +374,30 @@ function explain(error, again) {
     startAnew(); // the way on is to choose another
     problem(sentence);
   } else if (code === "checkout_complete") {
-    problem("This picture has been paid for already.", ["Fetch it", fetchPicture]);
+    problem("This picture has been paid for already.", ["Fetch it", comeBack]);
   } else if (code === "image_not_found") {
-    problem("This picture has waited too long, and is gone. Nothing was charged.", ["Start again", startAnew]);
+    problem("This picture has waited too long, and is gone.", START_AGAIN);
+  } else if (code === "session_id_malformed" || code === "session_not_found") {
+    problem("This address is not complete. Please open the link again that brought you here.", [
+      "Start again",
+      startAnew,
+    ]);
   } else {
-    problem(sentence, ["Try again", again]);
+    problem(sentence, ["Try again", again], ...(file ? [] : [START_AGAIN]));
   }
+  part("problem", HTMLElement).className = "notice bad";
 }
 
 function clearProblem() {
-  part("problem", HTMLElement).replaceChildren();
+  const place = part("problem", HTMLElement);
+  if (place.contains(document.activeElement)) {
+    focusHeading(); // or the focus would be lost with the button that has it
+  }
+  place.replaceChildren();
+}
+
+function focusHeading() {
+  /** @type {HTMLElement | null} */ (document.querySelector("section:not([hidden]) h1"))?.focus();
 }
 
 /** @param {string} sentence */
@@ -354,15 +420,31 @@ function codeOf(error) {
   return error instanceof HeroimgError ? error.code : "";
 }
 
-/** @param {number} bytes */
-function megabytes(bytes) {
-  const size = bytes / 1024 / 1024;
-  return `${Math.ceil(size * 10) / 10} MB`;
+/**
+ * @param {number} bytes
+ * @param {(size: number) => number} [round] a picture's size up, a limit down, so that neither reads as the other
+ */
+function megabytes(bytes, round = Math.ceil) {
+  return `${round((bytes / 1024 / 1024) * 10) / 10} MB`;
 }
 
 function price() {
-  const money = new Intl.NumberFormat(undefined, { style: "currency", currency });
-  return money.format(Number(unitAmount) / 10 ** (money.resolvedOptions().maximumFractionDigits ?? 2));
+  const digits = { minimumFractionDigits: Number(decimals), maximumFractionDigits: Number(decimals) };
+  const money = new Intl.NumberFormat(undefined, { style: "currency", currency, ...digits });
+  return money.format(Number(unitAmount) / 10 ** Number(decimals));
+}
+
+/**
+ * Work with the localStorage, where the browser lets us.
+ *
+ * @param {(storage: Storage) => void} work
+ */
+function inStorage(work) {
+  try {
+    work(localStorage);
+  } catch {
+    // Nothing of ours depends on it: that is the point of this page.
+  }
 }
 
 /**
