@@ -1,17 +1,19 @@
-# make run    serve on http://localhost:3000, with a stand-in for Stripe unless STRIPE_SECRET_KEY is set
+# make run    serve on http://localhost:3000 (PORT=, STAND_IN_PORT=), with a stand-in for Stripe unless STRIPE_SECRET_KEY is set
 # make test   linters, types and all tests, with coverage
 # make lint   linters and types alone
 # make sweep  remove expired pictures and leftovers once
 # make system install the Debian packages that some tests use (as root)
 
 PYTHON ?= python3
+PORT ?= 3000
+STAND_IN_PORT ?= 12111
 VENV = .venv
 BIN = $(VENV)/bin
 
 .PHONY: run test lint sweep system clean
 
 run: $(VENV)/.installed
-	$(BIN)/python -m demo.run
+	$(BIN)/python -m demo.run --port $(PORT) --stand-in-port $(STAND_IN_PORT)
 
 test: lint
 	$(BIN)/coverage erase
@@ -30,7 +32,7 @@ sweep: $(VENV)/.installed
 
 system:
 	apt-get update -q
-	apt-get install -qy --no-install-recommends chromium curl strace
+	apt-get install -qy --no-install-recommends chromium curl redis-server strace
 
 clean:
 	rm -rf $(VENV) node_modules test-output .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
@@ -43,7 +45,7 @@ $(VENV)/.installed: requirements.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/.installed-dev: requirements.txt requirements-dev.txt package-lock.json | $(BIN)/python
+$(VENV)/.installed-dev: requirements.txt requirements-dev.txt requirements-redis.txt package-lock.json | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(BIN)/npm ci --silent --ignore-scripts
 	touch $@

@@ -16,11 +16,11 @@ from . import checkout, health, temp_images
 from .cli import add_commands
 from .config import Config
 from .errors import register_errors
-from .file_store import FileStore
 from .payments import Payments
 from .rates import limit_rates
 from .services import Services
 from .store import Clock
+from .stores import open_store
 from .sweep import prepare_sweeping
 from .uploads import accept_uploads
 
@@ -34,10 +34,9 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     :raises ConfigError: the settings cannot work, or their folders cannot be written.
     """
     app = Flask(__name__)
-    prepare_sweeping(config)
-    app.extensions["heroimg"] = Services(
-        config, store=FileStore(config, clock), payments=Payments(config), clock=clock, started=int(clock())
-    )
+    store = open_store(config, clock)
+    prepare_sweeping(config, store)
+    app.extensions["heroimg"] = Services(config, store, Payments(config), clock, started=int(clock()))
     accept_uploads(app)
     for blueprint in (temp_images.bp, checkout.bp, health.bp):
         app.register_blueprint(blueprint)
@@ -59,7 +58,7 @@ def _admit_front_end(app: Flask, config: Config) -> None:
         origins=[re.compile(re.escape(origin) + r"\Z") for origin in config.frontend_origins],
         methods=["GET", "HEAD", "POST", "DELETE"],
         allow_headers=["Content-Type"],
-        expose_headers=["Retry-After"],
+        expose_headers=["Image-Size", "Retry-After"],
         max_age=86400,
     )
 

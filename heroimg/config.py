@@ -47,6 +47,8 @@ class Config:
     stripe_publishable_key: str | None = None
     stripe_webhook_secret: str | None = None
     stripe_api_base: str | None = None
+    redis_url: str | None = None
+    redis_replicas: int = 0
     upload_dir: Path = Path("uploads")
     instance_dir: Path = Path("instance")
     image_seconds: int = 3600
@@ -72,6 +74,11 @@ class Config:
         return f"{self.frontend_origins[0]}{self.return_path}?session_id={{CHECKOUT_SESSION_ID}}"
 
     @property
+    def place(self) -> str:
+        """Say where pictures wait, for the log: a folder, or a Redis without the password that its URL may have."""
+        return re.sub(r"(?<=://)[^@/]*@|\?.*", "", self.redis_url) if self.redis_url else str(self.upload_dir)
+
+    @property
     def stripe_mode(self) -> str:
         """Say what payments are, for the log: nothing, a stand-in, or Stripe in test or live mode."""
         if not self.stripe_secret_key:
@@ -91,6 +98,8 @@ class Config:
             stripe_publishable_key=read("STRIPE_PUBLISHABLE_KEY", _publishable_key, None),
             stripe_webhook_secret=read("STRIPE_WEBHOOK_SECRET", _webhook_secret, None),
             stripe_api_base=read("STRIPE_API_BASE", _origin, None),
+            redis_url=read("REDIS_URL", _redis_url, None),
+            redis_replicas=read("HEROIMG_REDIS_REPLICAS", _whole(0, 5), cls.redis_replicas),
             upload_dir=read("HEROIMG_UPLOAD_DIR", _folder, cls.upload_dir).absolute(),
             instance_dir=read("HEROIMG_INSTANCE_DIR", _folder, cls.instance_dir).absolute(),
             image_seconds=read("HEROIMG_IMAGE_SECONDS", _whole(1, 30 * 86400), cls.image_seconds),
@@ -236,6 +245,12 @@ def _rate(text: str) -> str:
 
 
 # The values of secrets are not repeated: this message ends in a log.
+def _redis_url(text: str) -> str:
+    if not re.match(r"(rediss?(\+cluster)?|unix)://.", text):
+        raise ValueError("must start with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://")
+    return text
+
+
 def _secret_key(text: str) -> str:
     if not re.fullmatch(r"[sr]k_(test|live)_[A-Za-z0-9_]+", text):
         raise ValueError("must be a secret or restricted key, such as sk_test_... or rk_live_...")

@@ -9,7 +9,7 @@ import time
 from dotenv import load_dotenv
 
 from .config import Config, ConfigError
-from .file_store import FileStore
+from .stores import open_store
 from .sweep import prepare_sweeping
 
 wsgi_app = "heroimg.wsgi:app"
@@ -35,7 +35,6 @@ def on_starting(_server: object) -> None:
     load_dotenv(".env")
     try:
         config = Config.from_env(os.environ)
-        FileStore(config, time.time)
-        prepare_sweeping(config)
+        prepare_sweeping(config, open_store(config, time.time))
     except ConfigError as error:
         sys.exit(str(error))

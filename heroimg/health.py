@@ -28,10 +28,13 @@ def readyz() -> ResponseReturnValue:
     try:
         services().store.check()
     except StoreFull as error:
-        raise NotReady("Uploads are refused: less room is left than HEROIMG_MIN_FREE_BYTES.") from error.__cause__
+        raise NotReady(
+            "Uploads are refused: there is too little room for more; the log says where."
+        ) from error.__cause__
     if overdue := seconds_overdue(services()):
         raise NotReady(
             f"Nobody has swept for {overdue} seconds; HEROIMG_SWEEP_SECONDS is {services().config.sweep_seconds}. "
             "Restart the server, or run `flask --app wsgi sweep` by cron."
         )
-    return {"status": "ok"}
+    warnings = services().store.warnings()
+    return {"status": "ok", "warnings": warnings} if warnings else {"status": "ok"}

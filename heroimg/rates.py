@@ -1,10 +1,10 @@
-"""Rates by address. They hold for each worker process by itself."""
+"""Rates by address. They hold for each worker process by itself, or, with Redis, for all machines together."""
 
 from __future__ import annotations
 
 import time
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import cast
+from typing import Any, cast
 
 from flask import Flask, request
 from flask.typing import RouteCallable
@@ -16,7 +16,7 @@ from .errors import TooManyRequests
 
 def limit_rates(app: Flask, config: Config) -> None:
     """Answer 429 with `Retry-After` to an address that asks too often."""
-    limiter = Limiter(_client_network, app=app, storage_uri="memory://", on_breach=_refuse)
+    limiter = Limiter(_client_network, app=app, on_breach=_refuse, **_storage(config))
     rates = {
         "temp_images.upload": config.upload_rate,
         "checkout.embedded_session": config.checkout_rate,
@@ -26,6 +26,14 @@ def limit_rates(app: Flask, config: Config) -> None:
         if rate:
             view = limiter.limit(rate)(app.view_functions[endpoint])
             app.view_functions[endpoint] = cast(RouteCallable, view)
+
+
+def _storage(config: Config) -> dict[str, Any]:
+    if not config.redis_url:
+        return {"storage_uri": "memory://"}
+    from .redis_rates import SCHEME  # noqa: PLC0415 (redis-py is an extra)
+
+    return {"storage_uri": f"{SCHEME}://", "storage_options": {"redis_url": config.redis_url}}
 
 
 def _refuse(breached: RequestLimit) -> None:

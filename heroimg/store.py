@@ -95,11 +95,14 @@ class Staged(Protocol):
 class ImageStore(ABC):
     """Where pictures wait."""
 
+    # Whether nothing needs to be swept.
+    expires_by_itself = False
+
     @abstractmethod
     def stage(self) -> Staged:
         """Open a new picture for writing.
 
-        :raises StoreFull: less room than HEROIMG_MIN_FREE_BYTES is left; writing may raise it too.
+        :raises StoreFull: there is too little room for more; writing may raise it too.
         """
 
     @abstractmethod
@@ -166,8 +169,12 @@ class ImageStore(ABC):
         """Find out whether pictures can be kept.
 
         :raises StoreUnavailable: the cause says what an operator can mend.
-        :raises StoreFull: less room than HEROIMG_MIN_FREE_BYTES is left.
+        :raises StoreFull: there is too little room for more.
         """
+
+    def warnings(self) -> list[str]:
+        """Say what works, and should be mended all the same, in sentences for the operator."""
+        return []
 
 
 def new_image_id() -> str:

@@ -19,7 +19,7 @@ from flask import Flask
 
 from .config import Config, ConfigError
 from .services import Services, services
-from .store import Swept
+from .store import ImageStore, Swept
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,8 @@ _OVERDUE_INTERVALS = 3
 
 def sweep(found: Services) -> Swept | None:
     """Remove what is due, unless another process is at it: then return None."""
+    if found.store.expires_by_itself:
+        return found.store.sweep()
     with open(_lock_path(found.config), "a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -49,16 +51,18 @@ def start_sweeping(app: Flask) -> None:
 
     A server that loads the application before it forks (gunicorn --preload, Passenger) leaves threads behind.
     """
-    if services(app).config.sweep_seconds:
+    if services(app).config.sweep_seconds and not services(app).store.expires_by_itself:
         _schedule(services(app))
         os.register_at_fork(after_in_child=lambda: _schedule(services(app)))
 
 
-def prepare_sweeping(config: Config) -> None:
-    """Make the folder of the lock file.
+def prepare_sweeping(config: Config, store: ImageStore) -> None:
+    """Make the folder of the lock file, where there will be something to sweep.
 
     :raises ConfigError: it cannot be written.
     """
+    if store.expires_by_itself:
+        return
     try:
         config.instance_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         _lock_path(config).open("a").close()
@@ -74,6 +78,8 @@ def prepare_sweeping(config: Config) -> None:
 
 def seconds_overdue(found: Services) -> int:
     """Tell for how long nobody has swept who should have; 0 while all is well, or where nobody is to."""
+    if found.store.expires_by_itself:
+        return 0
     since = found.now() - max(found.started, int(_last_swept(found.config)))
     return since if 0 < found.config.sweep_seconds * _OVERDUE_INTERVALS < since else 0
 

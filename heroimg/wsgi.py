@@ -17,6 +17,4 @@ load_dotenv(".env")
 _config = Config.from_env(os.environ)
 app = create_app(_config)
 start_sweeping(app)
-logging.getLogger(__name__).info(
-    "ready: pictures wait in %s; checkout with %s", _config.upload_dir, _config.stripe_mode
-)
+logging.getLogger(__name__).info("ready: pictures wait in %s; checkout with %s", _config.place, _config.stripe_mode)

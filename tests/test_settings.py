@@ -20,6 +20,8 @@ BAD = {
     "STRIPE_PUBLISHABLE_KEY": "sk_test_thatissecret",
     "STRIPE_WEBHOOK_SECRET": "secret",
     "STRIPE_API_BASE": "localhost",
+    "REDIS_URL": "localhost:6379",
+    "HEROIMG_REDIS_REPLICAS": "many",
     "HEROIMG_IMAGE_SECONDS": "an hour",
     "HEROIMG_MAX_IMAGE_BYTES": "5MB",
     "HEROIMG_CLAIM_SECONDS": "0",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,10 @@ from heroimg.config import Config
 from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull
 from heroimg.file_store import FileStore
 from heroimg.store import ImageStore, StoredImage, is_image_id
+from heroimg.stores import open_store
+
+from .programs import require
+from .redis_servers import RedisCluster, RedisServer
 
 HOUR = 3600
 START = 1_800_000_000
@@ -50,13 +54,38 @@ class Shelf:
             return stream.read()
 
 
-@pytest.fixture(params=["files"])
-def shelf(tmp_path: Path) -> Shelf:
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    require("redis-server")
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    require("redis-server")
+    with RedisCluster(tmp_path_factory.mktemp("cluster")) as servers:
+        yield servers
+
+
+@pytest.fixture(params=["files", "redis", "cluster"])
+def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
     clock = Clock()
-    config = Config(upload_dir=tmp_path / "uploads", min_free_bytes=0)
-    return Shelf(
-        FileStore(config, clock), clock, lambda: sorted(path.name for path in (tmp_path / "uploads").iterdir())
-    )
+    if request.param == "files":
+        config = Config(upload_dir=tmp_path / "uploads", min_free_bytes=0)
+        return Shelf(
+            open_store(config, clock), clock, lambda: sorted(path.name for path in config.upload_dir.iterdir())
+        )
+    servers = request.getfixturevalue(request.param)
+    nodes = [servers] if request.param == "redis" else servers.nodes
+    for node in nodes:
+        node.client.flushall()
+
+    def names() -> list[str]:
+        """List the keys that Redis would still have if it were as late as our clock says."""
+        return [key for node in nodes for key in node.names() if node.client.expiretime(key) > clock.now]
+
+    return Shelf(open_store(Config(redis_url=servers.url), clock), clock, names)
 
 
 def test_a_kept_picture_is_described_and_given_as_it_came(shelf: Shelf) -> None:

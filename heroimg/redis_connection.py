@@ -1,0 +1,136 @@
+"""The connection to Redis, or Valkey, or a cluster: how long it may take, what it tries again, what its errors mean.
+
+A server that is gone costs a request at most a second: a refused or broken connection is tried three times within half
+a second, a silent one is given up and not tried again. Everything that is tried again here has the same effect twice.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from redis import BlockingConnectionPool, Redis, RedisCluster
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.cluster import ClusterNode
+from redis.exceptions import ConnectionError, OutOfMemoryError, RedisClusterException, RedisError
+from redis.retry import Retry
+
+from .config import ConfigError
+from .errors import StoreFull, StoreUnavailable
+
+_CONNECT_SECONDS = 0.5
+_ANSWER_SECONDS = 1.0
+RETRY_AFTER_SECONDS = 2
+
+# In each worker, and for each node of a cluster: a thread uses one at a time, and more threads wait their turn.
+_MAX_CONNECTIONS = 16
+
+# Scripts may write into a full server: claiming and removing must, or a full one would stay full.
+SCRIPT_HEAD = "#!lua flags=allow-oom\n"
+
+
+class RedisConnection:
+    """One for a process. It connects when it is first used, and again whenever it must.
+
+    :param url: `redis://`, `rediss://` (TLS) or `unix://`, as redis-py reads them, options included; or
+        `redis+cluster://user:password@host:port,host:port` (`rediss+cluster://` with TLS), some of a cluster's nodes.
+    :raises ConfigError: the URL makes no sense.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._cluster: RedisCluster | None = None
+        self._lock = threading.Lock()
+        self._is_cluster = "+cluster" in urlsplit(url).scheme
+        try:
+            self._single = None if self._is_cluster else _single(url)
+            self._nodes = _nodes(url) if self._is_cluster else []
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ConfigError([f"REDIS_URL cannot be read ({error}); for example redis://localhost:6379/0"]) from error
+
+    @contextmanager
+    def client(self) -> Iterator[Any]:
+        """Give redis-py's client, and turn its errors into ours.
+
+        :raises StoreUnavailable: or StoreFull, both with Redis' own words as their cause.
+        """
+        with _translated():
+            yield self._single or self._connected_cluster()
+
+    def run(self, script: str, key: str, *arguments: str | int) -> Any:
+        """Run a script on one key. Sent whole each time, it needs nothing to be in Redis' script cache."""
+        with self.client() as client:
+            return client.eval(SCRIPT_HEAD + script, 1, key, *arguments)
+
+    @contextmanager
+    def one_connection(self, key: str) -> Iterator[Any]:
+        """Give a client of the key's node whose commands all take the same connection, which is what WAIT goes by."""
+        with self.client() as client:
+            node = client.get_redis_connection(client.get_node_from_key(key)) if self._is_cluster else client
+            with node.client() as one:
+                yield one
+
+    def every_primary(self, section: str) -> list[dict[str, Any]]:
+        """Read a section of INFO of every node that holds pictures."""
+        with self.client() as client:
+            if not self._is_cluster:
+                return [client.info(section)]
+            return list(client.info(section, target_nodes=RedisCluster.PRIMARIES).values())
+
+    def _connected_cluster(self) -> RedisCluster:
+        # Not at start: a cluster that is not there yet would keep the workers from starting.
+        with self._lock:
+            if self._cluster is None:
+                self._cluster = _cluster(self._url, self._nodes)
+            return self._cluster
+
+
+def _single(url: str) -> Redis:
+    pool = BlockingConnectionPool.from_url(
+        url, max_connections=_MAX_CONNECTIONS, timeout=_ANSWER_SECONDS, **_options(), retry=_retry()
+    )
+    return Redis(connection_pool=pool)
+
+
+def _cluster(url: str, nodes: list[ClusterNode]) -> RedisCluster:
+    parts = urlsplit(url)
+    return RedisCluster(
+        startup_nodes=nodes,
+        username=unquote(parts.username or "") or None,
+        password=unquote(parts.password or "") or None,
+        ssl=parts.scheme.startswith("rediss"),
+        max_connections=_MAX_CONNECTIONS,
+        **_options(),
+        retry=_retry(),
+    )
+
+
+def _options() -> dict[str, Any]:
+    return {"socket_connect_timeout": _CONNECT_SECONDS, "socket_timeout": _ANSWER_SECONDS}
+
+
+def _retry() -> Retry:
+    return Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.2), retries=2, supported_errors=(ConnectionError,))
+
+
+def _nodes(url: str) -> list[ClusterNode]:
+    hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
+    pairs = [host.rpartition(":") for host in hosts]
+    return [ClusterNode(host, int(port)) for host, _, port in pairs]  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OutOfMemoryError as error:
+        raise StoreFull from RedisError(
+            f"Redis has reached its maxmemory ({error}): raise it; `flask --app wsgi held` says what it holds"
+        )
+    except (RedisError, RedisClusterException) as error:
+        raise StoreUnavailable(retry_after=RETRY_AFTER_SECONDS) from RedisError(
+            f"the Redis at REDIS_URL does not do its work ({type(error).__name__}: {error})"
+        )
