@@ -29,7 +29,7 @@ def readyz() -> ResponseReturnValue:
         services().store.check()
     except StoreFull as error:
         raise NotReady(
-            "Uploads are refused: there is too little room for more; the log says where."
+            "Uploads are refused: less room is left than HEROIMG_MIN_FREE_BYTES, or Redis has reached its maxmemory."
         ) from error.__cause__
     if overdue := seconds_overdue(services()):
         raise NotReady(

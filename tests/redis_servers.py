@@ -39,7 +39,7 @@ class RedisServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.end(signal.SIGTERM)
+        self.end()
         self.client.close()
 
     @property
