@@ -24,7 +24,7 @@ test: lint
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy heroimg demo tests wsgi.py
+	$(BIN)/mypy heroimg demo tests benchmarks wsgi.py
 	PATH="$(BIN):$$PATH" $(BIN)/npm run --silent lint
 
 sweep: $(VENV)/.installed

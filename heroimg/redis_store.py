@@ -38,7 +38,7 @@ _WAIT_MILLISECONDS = 700
 _FIELDS = ("mimetype", "size", "timestamp", "expires", "blocks", "claim_token", "claim_until",
            "checkout_session", "checkout_complete")  # fmt: skip
 
-# Every script gets the time first, and ends here if the picture is not there or its time is over.
+# How every script begins: it gets the time first, and ends here if the picture is not there or its time is over.
 _LOOK = f"""
 local now = tonumber(ARGV[1])
 local function look() return redis.call('HMGET', KEYS[1], '{"', '".join(_FIELDS)}') end
@@ -46,45 +46,30 @@ local image = look()
 if not image[1] or tonumber(image[4]) <= now then return false end
 local function is_anothers(token) return image[6] and image[6] ~= token and tonumber(image[7]) > now end
 """
-_CLAIM = (
-    _LOOK
-    + """
+_CLAIM = """
 if not is_anothers(ARGV[2]) then redis.call('HSET', KEYS[1], 'claim_token', ARGV[2], 'claim_until', ARGV[3]) end
 return image
 """
-)
-_RELEASE = (
-    _LOOK
-    + """
+_RELEASE = """
 if image[6] == ARGV[2] then redis.call('HDEL', KEYS[1], 'claim_token', 'claim_until') end
 return image
 """
-)
-_REMOVE = (
-    _LOOK
-    + """
+_REMOVE = """
 if not is_anothers(ARGV[2]) then redis.call('UNLINK', KEYS[1]) end
 return image
 """
-)
-_PIN = (
-    _LOOK
-    + """
+_PIN = """
 local expires = image[4]
 if tonumber(expires) < tonumber(ARGV[2]) then expires = math.max(ARGV[2], ARGV[3]) end
 redis.call('HSET', KEYS[1], 'expires', expires)
 redis.call('EXPIREAT', KEYS[1], expires)
 return look()
 """
-)
-_NOTE = (
-    _LOOK
-    + """
+_NOTE = """
 if ARGV[2] ~= '' then redis.call('HSET', KEYS[1], 'checkout_session', ARGV[2]) end
 if ARGV[3] == '1' then redis.call('HSET', KEYS[1], 'checkout_complete', 1) end
 return image
 """
-)
 # Without the leave to write into a full server that the other scripts have: this is to find out.
 _PROBE = ("SET", "heroimg:probe", "", "EX", 60)
 
@@ -229,7 +214,7 @@ class RedisStore(ImageStore):
         """
         if not is_image_id(image_id):
             raise ImageNotFound
-        reply = self._redis.run(script, _key(image_id), self._now(), *arguments)
+        reply = self._redis.run(_LOOK + script, _key(image_id), self._now(), *arguments)
         return self._image(image_id, reply), int(reply[_FIELDS.index("blocks")])
 
     def _change_if_there(self, image_id: str, script: str, *arguments: str | int) -> StoredImage | None:
@@ -253,7 +238,7 @@ class RedisStore(ImageStore):
         replicas = self._config.redis_replicas
         with self._redis.one_connection(_key(image_id)) as one:
             # Written again, because WAIT and WAITAOF go by what this connection has written.
-            one.eval(SCRIPT_HEAD + _PIN, 1, _key(image_id), self._now(), until, renewed)
+            one.eval(SCRIPT_HEAD + _LOOK + _PIN, 1, _key(image_id), self._now(), until, renewed)
             if self._can_wait_for_disk:
                 self._wait_for_disk(one)
             if replicas and (found := one.execute_command("WAIT", replicas, _WAIT_MILLISECONDS)) < replicas:

@@ -180,6 +180,36 @@ def test_the_bytes_are_kept_as_they_are_in_one_hash_a_picture(machines: Machines
     assert b"".join(fields[str(number).encode()] for number in range(int(fields[b"blocks"]))) == data
 
 
+def memory(worker: int, what: str) -> int:
+    """Read how many megabytes a process has, or had at the most since it was last asked to forget."""
+    line = next(line for line in Path(f"/proc/{worker}/status").read_text().splitlines() if line.startswith(what))
+    return int(line.split()[1]) // 1024
+
+
+def test_a_worker_has_a_picture_in_memory_once_while_it_passes_and_none_of_those_held(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    settings = {"REDIS_URL": redis.url, "HEROIMG_IMAGE_CHECK": "header", "HEROIMG_MAX_IMAGE_BYTES": str(32 * 2**20)}
+    with serving(tmp_path / "served", settings, workers=1) as server:
+        api = Api(server)
+        (worker,) = server.workers()
+        api.retrieve(api.keep(pictures.jpeg()))
+        before = memory(worker, "VmHWM")
+        picture = pictures.jpeg().ljust(30 * 2**20, b"\0")
+        image_id = api.keep(picture)
+        assert memory(worker, "VmHWM") - before < 45
+        Path(f"/proc/{worker}/clear_refs").write_text("5")  # forget the peak
+        before = memory(worker, "VmRSS")
+        assert api.retrieve(image_id).content == picture
+        assert memory(worker, "VmHWM") - before < 45
+        for _ in range(20):
+            api.keep(pictures.portrait())
+        before = memory(worker, "VmRSS")
+        for _ in range(40):
+            api.keep(pictures.portrait())
+        assert memory(worker, "VmRSS") - before < 20
+
+
 # A Redis that does not do its work
 
 
