@@ -32,7 +32,7 @@ sweep: $(VENV)/.installed
 
 system:
 	apt-get update -q
-	apt-get install -qy --no-install-recommends chromium curl redis-server strace
+	apt-get install -qy --no-install-recommends chromium curl nginx redis-server strace
 
 clean:
 	rm -rf $(VENV) node_modules test-output .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
