@@ -260,6 +260,7 @@ def test_without_redis_everything_is_503_until_it_is_back(machines: Machines, re
     else:
         redis.start()
     wait_for(lambda: api.request("GET", "/healthz").status_code == 200, "the connection to be back")
+    machines.clock.forward(301)  # a claim that was told 503 may have been made all the same, when Redis spoke again
     assert api.retrieve(image_id).content == pictures.jpeg()
 
 
@@ -371,14 +372,13 @@ def test_a_failover_of_the_cluster_in_the_middle_of_traffic_loses_and_doubles_no
         traffic = Traffic(machines)
 
         def troubles(traffic: Traffic) -> None:
-            wait_for(lambda: len(traffic.pinned) > 20, "some traffic")
+            wait_for(partial(traffic.is_beyond, 10), "some traffic")
             cluster.nodes[0].end()
             heir = cluster.nodes[3].client
             wait_for(lambda: heir.info("replication")["role"] == "master", "the replica to take over")
             cluster.nodes[0].start()
             wait_for(lambda: cluster.nodes[0].client.info("replication").get("master_link_status") == "up", "the other")
-            before = len(traffic.pinned)
-            wait_for(lambda: len(traffic.pinned) > before + 20, "traffic again")
+            wait_for(partial(traffic.is_beyond, len(traffic.pinned) + 10), "traffic again")
 
         run(traffic, troubles)
         expect_promises_kept(machines, traffic)
@@ -387,27 +387,21 @@ def test_a_failover_of_the_cluster_in_the_middle_of_traffic_loses_and_doubles_no
 # A Redis that is not set as it should be
 
 
-@pytest.mark.parametrize(
-    ("settings", "warning"),
-    [
-        ({"maxmemory_policy": "allkeys-lru"}, "set its maxmemory-policy to noeviction, not allkeys-lru"),
-        ({"maxmemory_policy": "volatile-ttl"}, "set its maxmemory-policy to noeviction, not volatile-ttl"),
-        ({"appendonly": "no"}, "set its appendonly to yes"),
-        ({}, None),
-    ],
-)
-def test_readyz_warns_where_redis_could_lose_pictures(
-    tmp_path: Path, settings: dict[str, str], warning: str | None
-) -> None:
-    with (
-        RedisServer(tmp_path / "redis", **settings) as redis,
-        serving(tmp_path / "served", {"REDIS_URL": redis.url}) as server,
-    ):
-        answer = Api(server).request("GET", "/readyz")
-        assert answer.status_code == 200
-        warnings = answer.json().get("warnings", [])
-        assert len(warnings) == (1 if warning else 0)
-        assert all(warning and warning in text for text in warnings)
+def test_readyz_warns_where_redis_could_lose_pictures(tmp_path: Path, redis: RedisServer) -> None:
+    with serving(tmp_path / "served", {"REDIS_URL": redis.url}) as server:
+
+        def ready() -> Any:
+            answer = Api(server).request("GET", "/readyz")
+            assert answer.status_code == 200
+            return answer.json()
+
+        assert ready() == {"status": "ok"}
+        for policy in ("allkeys-lru", "volatile-ttl"):
+            redis.client.config_set("maxmemory-policy", policy)
+            (warning,) = ready()["warnings"]
+            assert f"set its maxmemory-policy to noeviction, not {policy}" in warning
+        redis.client.config_set("appendonly", "no")
+        assert any("set its appendonly to yes" in warning for warning in ready()["warnings"])
 
 
 def test_no_checkout_is_opened_for_a_picture_that_too_few_replicas_have(
