@@ -17,7 +17,7 @@ run: $(VENV)/.installed
 
 test: lint
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 4
+	$(BIN)/coverage run -m pytest -n 4 --dist loadfile
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 

@@ -76,7 +76,10 @@ class Config:
     @property
     def place(self) -> str:
         """Say where pictures wait, for the log: a folder, or a Redis without the password that its URL may have."""
-        return re.sub(r"(?<=://)[^@/]*@|\?.*", "", self.redis_url) if self.redis_url else str(self.upload_dir)
+        if not self.redis_url:
+            return str(self.upload_dir)
+        scheme, _, rest = self.redis_url.partition("?")[0].partition("://")
+        return f"{scheme}://{rest.rpartition('@')[2]}"
 
     @property
     def stripe_mode(self) -> str:

@@ -1,7 +1,8 @@
 """The connection to Redis, or Valkey, or a cluster: how long it may take, what it tries again, what its errors mean.
 
-A server that is gone costs a request at most a second: a refused or broken connection is tried three times within half
-a second, a silent one is given up and not tried again. Everything that is tried again here has the same effect twice.
+A server that is gone costs a request about a second: a refused or broken connection is tried three times within half a
+second, a silent one is given up and not tried again. A cluster costs a second for each silent node that is asked. What
+is tried again does no harm twice.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from redis import BlockingConnectionPool, Redis, RedisCluster
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.cluster import ClusterNode
 from redis.exceptions import ConnectionError, OutOfMemoryError, RedisClusterException, RedisError
 from redis.retry import Retry
@@ -44,12 +45,15 @@ class RedisConnection:
         self._url = url
         self._cluster: RedisCluster | None = None
         self._lock = threading.Lock()
-        self._is_cluster = "+cluster" in urlsplit(url).scheme
         try:
+            self._is_cluster = "+cluster" in urlsplit(url).scheme
             self._single = None if self._is_cluster else _single(url)
             self._nodes = _nodes(url) if self._is_cluster else []
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ConfigError([f"REDIS_URL cannot be read ({error}); for example redis://localhost:6379/0"]) from error
+        except (ValueError, TypeError, AttributeError, RedisError):
+            # What is wrong with it may be the password, so it is not repeated.
+            fault = "REDIS_URL cannot be read: it must be such as redis://:password@localhost:6379/0, with redis-py's "
+            fault += "options behind a ?, and with / # @ ? and % in a password percent-encoded"
+            raise ConfigError([fault]) from None
 
     @contextmanager
     def client(self) -> Iterator[Any]:
@@ -66,32 +70,35 @@ class RedisConnection:
             return client.eval(SCRIPT_HEAD + script, 1, key, *arguments)
 
     @contextmanager
-    def one_connection(self, key: str) -> Iterator[Any]:
-        """Give a client of the key's node whose commands all take the same connection, which is what WAIT goes by."""
+    def node_of(self, key: str) -> Iterator[Any]:
+        """Give a client of the one node that has the key."""
         with self.client() as client:
-            node = client.get_redis_connection(client.get_node_from_key(key)) if self._is_cluster else client
-            with node.client() as one:
-                yield one
+            yield client.get_redis_connection(client.get_node_from_key(key)) if self._is_cluster else client
 
     def every_primary(self, section: str) -> list[dict[str, Any]]:
         """Read a section of INFO of every node that holds pictures."""
         with self.client() as client:
             if not self._is_cluster:
                 return [client.info(section)]
-            return list(client.info(section, target_nodes=RedisCluster.PRIMARIES).values())
+            return [client.info(section, target_nodes=node) for node in client.get_primaries()]
 
     def _connected_cluster(self) -> RedisCluster:
         # Not at start: a cluster that is not there yet would keep the workers from starting.
-        with self._lock:
+        if not self._lock.acquire(timeout=_ANSWER_SECONDS):
+            raise ConnectionError("another request waits for the cluster already")
+        try:
             if self._cluster is None:
                 self._cluster = _cluster(self._url, self._nodes)
             return self._cluster
+        finally:
+            self._lock.release()
 
 
 def _single(url: str) -> Redis:
-    pool = BlockingConnectionPool.from_url(
-        url, max_connections=_MAX_CONNECTIONS, timeout=_ANSWER_SECONDS, **_options(), retry=_retry()
-    )
+    pool = BlockingConnectionPool.from_url(url, max_connections=_MAX_CONNECTIONS, timeout=_ANSWER_SECONDS)
+    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.2), retries=2, supported_errors=(ConnectionError,))
+    pool.connection_kwargs |= _options() | {"retry": retry}  # these are not for the URL to say
+    pool.connection_class(**pool.connection_kwargs)  # does not connect, and finds misspelt options
     return Redis(connection_pool=pool)
 
 
@@ -103,23 +110,24 @@ def _cluster(url: str, nodes: list[ClusterNode]) -> RedisCluster:
         password=unquote(parts.password or "") or None,
         ssl=parts.scheme.startswith("rediss"),
         max_connections=_MAX_CONNECTIONS,
+        # It tries silent nodes again as well, and asks each for the others: no more than that once.
+        retry=Retry(NoBackoff(), retries=0),
         **_options(),
-        retry=_retry(),
     )
 
 
 def _options() -> dict[str, Any]:
-    return {"socket_connect_timeout": _CONNECT_SECONDS, "socket_timeout": _ANSWER_SECONDS}
-
-
-def _retry() -> Retry:
-    return Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.2), retries=2, supported_errors=(ConnectionError,))
+    return {
+        "socket_connect_timeout": _CONNECT_SECONDS,
+        "socket_timeout": _ANSWER_SECONDS,
+        "decode_responses": False,
+    }
 
 
 def _nodes(url: str) -> list[ClusterNode]:
     hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
     pairs = [host.rpartition(":") for host in hosts]
-    return [ClusterNode(host, int(port)) for host, _, port in pairs]  # type: ignore[no-untyped-call]
+    return [ClusterNode(host.strip("[]"), int(port)) for host, _, port in pairs]  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -130,7 +138,8 @@ def _translated() -> Iterator[None]:
         raise StoreFull from RedisError(
             f"Redis has reached its maxmemory ({error}): raise it; `flask --app wsgi held` says what it holds"
         )
-    except (RedisError, RedisClusterException) as error:
+    except (RedisError, RedisClusterException, AttributeError, ValueError) as error:
+        # The last two are redis-py's, when a cluster that grows leads it to a node that it does not know yet.
         raise StoreUnavailable(retry_after=RETRY_AFTER_SECONDS) from RedisError(
             f"the Redis at REDIS_URL does not do its work ({type(error).__name__}: {error})"
         )

@@ -5,7 +5,7 @@ A picture is one hash, `heroimg:{<id>}`, whose braces let a cluster keep all of 
     mimetype, size, timestamp, expires      written when it is kept; times in Unix seconds
     blocks                                  how many of the fields 0, 1, 2, ... hold its bytes, as they are
     claim_token, claim_until                while somebody fetches it
-    checkout_session, checkout_complete     the checkout's notes
+    checkout_session, checkout_complete     the checkout's notes, and checkout_replaced, the session noted before
 
 While it arrives it is in the worker's memory, once, because it is looked at as a whole anyway; then one transaction
 writes all of the hash and when Redis is to forget it. So there is nothing half-written, and nothing to sweep. Every
@@ -65,8 +65,12 @@ redis.call('HSET', KEYS[1], 'expires', expires)
 redis.call('EXPIREAT', KEYS[1], expires)
 return look()
 """
+# The one that is asked twice, because its first answer was lost, is told what it was told then.
 _NOTE = """
-if ARGV[2] ~= '' then redis.call('HSET', KEYS[1], 'checkout_session', ARGV[2]) end
+if ARGV[2] ~= '' then
+  if image[8] == ARGV[2] then image[8] = redis.call('HGET', KEYS[1], 'checkout_replaced')
+  else redis.call('HSET', KEYS[1], 'checkout_session', ARGV[2], 'checkout_replaced', image[8] or '') end
+end
 if ARGV[3] == '1' then redis.call('HSET', KEYS[1], 'checkout_complete', 1) end
 return image
 """
@@ -143,33 +147,36 @@ class RedisStore(ImageStore):
             raise ImageNotFound
         with self._redis.client() as client:
             reply = client.hmget(_key(image_id), _FIELDS)
-        image = self._image(image_id, reply)
-        if image.expires <= self._now():
+        now = self._now()
+        image = _image(image_id, reply, now)
+        if image.expires <= now:
             raise ImageNotFound
         return image
 
     def pin(self, image_id: str, until: int, renewed: int = 0) -> StoredImage:
         image, _ = self._change(image_id, _PIN, until, renewed)
         if self._config.redis_replicas or self._can_wait_for_disk:
-            self._wait_until_safe(image_id, until, renewed)
+            return self._wait_until_safe(image_id, until, renewed)
         return image
 
     def note_checkout(self, image_id: str, session_id: str | None = None, *, complete: bool = False) -> StoredImage:
         return self._change(image_id, _NOTE, session_id or "", int(complete))[0]
 
     def claim(self, image_id: str, token: str) -> Claimed:
-        now = self._now()
-        image, blocks = self._change(image_id, _CLAIM, token, now + self._config.claim_seconds)
-        image.refuse_others(token, now)
+        image, blocks = self._claim(image_id, token)
         return Claimed(image, cast(BinaryIO, Blocks(self._read_blocks(image_id, blocks))))
+
+    def renew(self, image_id: str, token: str) -> None:
+        self._claim(image_id, token)
 
     def release(self, image_id: str, token: str) -> None:
         self._change_if_there(image_id, _RELEASE, token)
 
     def remove(self, image_id: str, token: str | None = None) -> StoredImage | None:
-        image = self._change_if_there(image_id, _REMOVE, token or "")
+        now = self._now()
+        image = self._change_if_there(image_id, _REMOVE, token or "", now=now)
         if image:
-            image.refuse_others(token, self._now())
+            image.refuse_others(token, now)
         return image
 
     def sweep(self) -> Swept:
@@ -198,28 +205,41 @@ class RedisStore(ImageStore):
                 found.append(
                     f"Redis evicts pictures when it is full: set its maxmemory-policy to noeviction, not {policy}."
                 )
-        if not self._config.redis_replicas:
-            for persistence in self._redis.every_primary("persistence"):
-                if not persistence["aof_enabled"]:
-                    found.append("Redis loses every picture when it restarts: set its appendonly to yes.")
+        # With replicas too: a primary that comes back empty empties them.
+        for persistence in self._redis.every_primary("persistence"):
+            if not persistence["aof_enabled"]:
+                found.append("Redis loses every picture when it restarts: set its appendonly to yes.")
         return sorted(set(found))
 
     def _now(self) -> int:
         return int(self._clock())
 
-    def _change(self, image_id: str, script: str, *arguments: str | int) -> tuple[StoredImage, int]:
+    def _claim(self, image_id: str, token: str) -> tuple[StoredImage, int]:
+        now = self._now()
+        image, blocks = self._change(image_id, _CLAIM, token, now + self._config.claim_seconds, now=now)
+        image.refuse_others(token, now)
+        return image, blocks
+
+    def _change(
+        self, image_id: str, script: str, *arguments: str | int, now: int | None = None
+    ) -> tuple[StoredImage, int]:
         """Run a script on a picture, and read what it returns: the picture, and how many blocks it has.
 
+        :param now: the same instant for the script and for who reads its answer; a second between the two would let
+            them judge a claim differently.
         :raises ImageNotFound: there is none, or its time is over; the script has done nothing.
         """
         if not is_image_id(image_id):
             raise ImageNotFound
-        reply = self._redis.run(_LOOK + script, _key(image_id), self._now(), *arguments)
-        return self._image(image_id, reply), int(reply[_FIELDS.index("blocks")])
+        now = now or self._now()
+        reply = self._redis.run(_LOOK + script, _key(image_id), now, *arguments)
+        return _image(image_id, reply, now), int(reply[_FIELDS.index("blocks")])
 
-    def _change_if_there(self, image_id: str, script: str, *arguments: str | int) -> StoredImage | None:
+    def _change_if_there(
+        self, image_id: str, script: str, *arguments: str | int, now: int | None = None
+    ) -> StoredImage | None:
         with suppress(ImageNotFound):
-            return self._change(image_id, script, *arguments)[0]
+            return self._change(image_id, script, *arguments, now=now)[0]
         return None
 
     def _read_blocks(self, image_id: str, count: int) -> list[bytes]:
@@ -230,49 +250,60 @@ class RedisStore(ImageStore):
             raise ImageNotFound
         return blocks
 
-    def _wait_until_safe(self, image_id: str, until: int, renewed: int) -> None:
+    def _wait_until_safe(self, image_id: str, until: int, renewed: int) -> StoredImage:
         """Wait until a pin is where a restart does not lose it: on the disk, if Redis keeps one, and on the replicas.
 
         :raises StoreUnavailable: not in time; the picture must not be paid for.
         """
-        replicas = self._config.redis_replicas
-        with self._redis.one_connection(_key(image_id)) as one:
-            # Written again, because WAIT and WAITAOF go by what this connection has written.
-            one.eval(SCRIPT_HEAD + _LOOK + _PIN, 1, _key(image_id), self._now(), until, renewed)
+        now, replicas = self._now(), self._config.redis_replicas
+        with self._redis.node_of(_key(image_id)) as node, node.pipeline(transaction=False) as pipe:
+            # Pinned again, in one go with the waiting: WAIT and WAITAOF go by what their own connection has written.
+            pipe.eval(SCRIPT_HEAD + _LOOK + _PIN, 1, _key(image_id), now, until, renewed)
+            pipe.execute_command("WAIT", replicas, _WAIT_MILLISECONDS)
             if self._can_wait_for_disk:
-                self._wait_for_disk(one)
-            if replicas and (found := one.execute_command("WAIT", replicas, _WAIT_MILLISECONDS)) < replicas:
+                pipe.execute_command("WAITAOF", 1, 0, _WAIT_MILLISECONDS)
+            reply, found, *on_disk = pipe.execute(raise_on_error=False)
+            for answer in (reply, found):
+                if isinstance(answer, Exception):
+                    raise answer
+            if found < replicas:
                 raise StoreUnavailable(retry_after=RETRY_AFTER_SECONDS) from RedisError(
                     f"{found} of {replicas} replicas have a picture after {_WAIT_MILLISECONDS} ms: mend the others, "
                     "or set HEROIMG_REDIS_REPLICAS lower"
                 )
+            if on_disk:
+                self._expect_on_disk(on_disk[0])
+        return _image(image_id, reply, now)
 
-    def _wait_for_disk(self, one: Any) -> None:
-        try:
-            is_on_disk = one.execute_command("WAITAOF", 1, 0, _WAIT_MILLISECONDS)[0]
-        except ResponseError:  # Redis before 7.2 has no WAITAOF; without appendonly there is no disk
+    def _expect_on_disk(self, answer: Any) -> None:
+        """Read what WAITAOF says: Redis has it from 7.2 on, and without appendonly there is no disk to wait for."""
+        if isinstance(answer, ResponseError) and "unknown command" in str(answer):
             self._can_wait_for_disk = False
-            return
-        if not is_on_disk:
+        elif isinstance(answer, Exception):
+            if "appendonly is disabled" not in str(answer):
+                raise answer
+        elif not answer[0]:
             raise StoreUnavailable(retry_after=RETRY_AFTER_SECONDS) from RedisError(
-                f"Redis has not written to its disk within {_WAIT_MILLISECONDS} ms: find out what slows the disk"
+                f"Redis has not written to its disk within {_WAIT_MILLISECONDS} ms: set appendfsync to always, "
+                "or find out what slows the disk"
             )
 
-    def _image(self, image_id: str, reply: Sequence[bytes | None] | None) -> StoredImage:
-        if not reply or not reply[0]:
-            raise ImageNotFound
-        fields = dict(zip(_FIELDS, (value.decode() if value is not None else "" for value in reply), strict=True))
-        is_claimed = fields["claim_token"] and int(fields["claim_until"]) > self._now()
-        return StoredImage(
-            id=image_id,
-            media_type=fields["mimetype"],
-            size=int(fields["size"]),
-            stored=int(fields["timestamp"]),
-            expires=int(fields["expires"]),
-            checkout_session=fields["checkout_session"] or None,
-            checkout_complete=bool(fields["checkout_complete"]),
-            claim=Claim(fields["claim_token"], int(fields["claim_until"])) if is_claimed else None,
-        )
+
+def _image(image_id: str, reply: Sequence[bytes | None] | None, now: int) -> StoredImage:
+    if not reply or not reply[0]:
+        raise ImageNotFound
+    fields = dict(zip(_FIELDS, (value.decode() if value is not None else "" for value in reply), strict=True))
+    is_claimed = fields["claim_token"] and int(fields["claim_until"]) > now
+    return StoredImage(
+        id=image_id,
+        media_type=fields["mimetype"],
+        size=int(fields["size"]),
+        stored=int(fields["timestamp"]),
+        expires=int(fields["expires"]),
+        checkout_session=fields["checkout_session"] or None,
+        checkout_complete=bool(fields["checkout_complete"]),
+        claim=Claim(fields["claim_token"], int(fields["claim_until"])) if is_claimed else None,
+    )
 
 
 _KEY = re.compile(rb"heroimg:\{[0-9a-f]{32}\}")

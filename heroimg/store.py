@@ -145,6 +145,13 @@ class ImageStore(ABC):
         :raises ImageClaimed: another token holds it; carries the seconds to wait.
         """
 
+    def renew(self, image_id: str, token: str) -> None:
+        """Claim again for a reader who has the stream already.
+
+        :raises ImageNotFound: or ImageClaimed, as :meth:`claim` does.
+        """
+        self.claim(image_id, token).stream.close()
+
     @abstractmethod
     def release(self, image_id: str, token: str) -> None:
         """Give a claim back. No error if there is none, or no picture, or another token holds it."""

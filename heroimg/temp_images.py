@@ -132,7 +132,7 @@ class HandOver:
         :raises ImageNotFound: the other has confirmed already.
         """
         if self._renew_at <= self._services.now() < self._image.expires:
-            self._services.store.claim(self._image.id, self._token).stream.close()
+            self._services.store.renew(self._image.id, self._token)
             self._renew_at = self._services.now() + self._services.config.claim_seconds // 2
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-LONG = 20.0
+LONG = 60.0
 
 
 def wait_for(fact: Callable[[], object], what: str, seconds: float = LONG) -> None:

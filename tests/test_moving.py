@@ -100,4 +100,4 @@ def test_new_pictures_go_to_the_new_machine(move: Move) -> None:
     assert move.old.server.names() == []
     assert move.new.retrieve(image_id, method="HEAD").status_code == 200
     assert move.front.retrieve(image_id).content == pictures.jpeg()
-    assert move.front.retrieve(image_id).json()["code"] == "image_not_found"
+    wait_for(lambda: move.new.retrieve(image_id, method="HEAD").status_code == 404, "the picture to be gone")

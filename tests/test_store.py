@@ -141,6 +141,31 @@ def test_a_claim_excludes_all_others_until_it_lapses(shelf: Shelf) -> None:
         shelf.store.claim(image.id, CLAIM)
 
 
+def test_a_claim_that_lapses_while_another_asks_is_judged_by_one_instant(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.read(image.id)
+    instants = iter([299.0, 300.0, 301.0, 302.0, 303.0, 304.0])
+    clock, now = type(shelf.clock), shelf.clock.now
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "__call__", lambda _: now + next(instants))
+        try:
+            shelf.store.claim(image.id, OTHER).stream.close()
+        except ImageClaimed:
+            return
+    with pytest.raises(ImageClaimed):  # told that it has it, so nobody else has
+        shelf.store.claim(image.id, CLAIM)
+
+
+def test_renewing_a_claim_starts_its_time_anew(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.read(image.id)
+    shelf.clock.now += 200
+    shelf.store.renew(image.id, CLAIM)
+    shelf.clock.now += 200
+    with pytest.raises(ImageClaimed):
+        shelf.store.renew(image.id, OTHER)
+
+
 def test_claiming_again_starts_the_claims_time_anew(shelf: Shelf) -> None:
     image = shelf.keep()
     shelf.read(image.id)
