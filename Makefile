@@ -17,7 +17,7 @@ run: $(VENV)/.installed
 
 test: lint
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 4 --dist loadfile
+	$(BIN)/coverage run -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 

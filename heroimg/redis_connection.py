@@ -1,7 +1,7 @@
 """The connection to Redis, or Valkey, or a cluster: how long it may take, what it tries again, what its errors mean.
 
-A server that is gone costs a request about a second: a refused or broken connection is tried three times within half a
-second, a silent one is given up and not tried again. A cluster costs a second for each silent node that is asked. What
+A server that is gone costs a request less than two seconds: a refused or broken connection is tried three times within
+half a second, a silent one is given up and not tried again. A cluster costs that for each silent node that is asked. What
 is tried again does no harm twice.
 """
 
@@ -23,7 +23,7 @@ from .config import ConfigError
 from .errors import StoreFull, StoreUnavailable
 
 _CONNECT_SECONDS = 0.5
-_ANSWER_SECONDS = 1.0
+_ANSWER_SECONDS = 1.5
 RETRY_AFTER_SECONDS = 2
 
 # In each worker, and for each node of a cluster: a thread uses one at a time, and more threads wait their turn.

@@ -186,11 +186,12 @@ def memory(worker: int, what: str) -> int:
     return int(line.split()[1]) // 1024
 
 
-def test_a_worker_has_a_picture_in_memory_once_while_it_passes_and_none_of_those_held(
-    tmp_path: Path, redis: RedisServer
-) -> None:
-    settings = {"REDIS_URL": redis.url, "HEROIMG_IMAGE_CHECK": "header", "HEROIMG_MAX_IMAGE_BYTES": str(32 * 2**20)}
-    with serving(tmp_path / "served", settings, workers=1) as server:
+def test_a_worker_has_a_picture_in_memory_once_while_it_passes_and_none_of_those_held(tmp_path: Path) -> None:
+    settings = {"HEROIMG_IMAGE_CHECK": "header", "HEROIMG_MAX_IMAGE_BYTES": str(32 * 2**20)}
+    with (
+        RedisServer(tmp_path / "redis", appendonly="no") as redis,
+        serving(tmp_path / "served", {"REDIS_URL": redis.url, **settings}, workers=1) as server,
+    ):
         api = Api(server)
         (worker,) = server.workers()
         api.retrieve(api.keep(pictures.jpeg()))
