@@ -1,8 +1,8 @@
 """The connection to Redis, or Valkey, or a cluster: how long it may take, what it tries again, what its errors mean.
 
 A server that is gone costs a request less than two seconds: a refused or broken connection is tried three times within
-half a second, a silent one is given up and not tried again. A cluster costs that for each silent node that is asked. What
-is tried again does no harm twice.
+half a second, a silent one is given up and not tried again. A cluster costs that for each silent node that is asked.
+What is tried again does no harm twice.
 """
 
 from __future__ import annotations
