@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-LONG = 60.0
+LONG = 80.0  # seconds; longer than heroimg.js waits on a silent connection
 
 
 def wait_for(fact: Callable[[], object], what: str, seconds: float = LONG) -> None:
