@@ -259,21 +259,27 @@ class RedisStore(ImageStore):
         with self._redis.node_of(_key(image_id)) as node, node.pipeline(transaction=False) as pipe:
             # Pinned again, in one go with the waiting: WAIT and WAITAOF go by what their own connection has written.
             pipe.eval(SCRIPT_HEAD + _LOOK + _PIN, 1, _key(image_id), now, until, renewed)
-            pipe.execute_command("WAIT", replicas, _WAIT_MILLISECONDS)
+            if replicas:
+                pipe.execute_command("WAIT", replicas, _WAIT_MILLISECONDS)
             if self._can_wait_for_disk:
                 pipe.execute_command("WAITAOF", 1, 0, _WAIT_MILLISECONDS)
-            reply, found, *on_disk = pipe.execute(raise_on_error=False)
-            for answer in (reply, found):
-                if isinstance(answer, Exception):
-                    raise answer
-            if found < replicas:
-                raise StoreUnavailable(retry_after=RETRY_AFTER_SECONDS) from RedisError(
-                    f"{found} of {replicas} replicas have a picture after {_WAIT_MILLISECONDS} ms: mend the others, "
-                    "or set HEROIMG_REDIS_REPLICAS lower"
-                )
-            if on_disk:
-                self._expect_on_disk(on_disk[0])
+            reply, *answers = pipe.execute(raise_on_error=False)
+            if isinstance(reply, Exception):
+                raise reply
+            if replicas:
+                self._expect_on_replicas(answers.pop(0))
+            if answers:
+                self._expect_on_disk(answers.pop())
         return _image(image_id, reply, now)
+
+    def _expect_on_replicas(self, answer: Any) -> None:
+        if isinstance(answer, Exception):
+            raise answer
+        if answer < self._config.redis_replicas:
+            raise StoreUnavailable(retry_after=RETRY_AFTER_SECONDS) from RedisError(
+                f"{answer} of {self._config.redis_replicas} replicas have a picture after {_WAIT_MILLISECONDS} ms: "
+                "mend the others, or set HEROIMG_REDIS_REPLICAS lower"
+            )
 
     def _expect_on_disk(self, answer: Any) -> None:
         """Read what WAITAOF says: Redis has it from 7.2 on, and without appendonly there is no disk to wait for."""
