@@ -1,5 +1,6 @@
 # make run    serve on http://localhost:3000 (PORT=, STAND_IN_PORT=), with a stand-in for Stripe unless STRIPE_SECRET_KEY is set
-# make test   linters, types and all tests, with coverage
+# make test   linters, types and all tests
+# make coverage all tests once more, and what they have run, in the servers too
 # make lint   linters and types alone
 # make sweep  remove expired pictures and leftovers once
 # make system install the Debian packages that some tests use (as root)
@@ -10,12 +11,15 @@ STAND_IN_PORT ?= 12111
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: run test lint sweep system clean
+.PHONY: run test coverage lint sweep system clean
 
 run: $(VENV)/.installed
 	$(BIN)/python -m demo.run --port $(PORT) --stand-in-port $(STAND_IN_PORT)
 
 test: lint
+	$(BIN)/pytest -n 2
+
+coverage: $(VENV)/.installed-dev
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 2
 	$(BIN)/coverage combine -q
