@@ -1,26 +1,47 @@
-"""gunicorn's settings. In a checkout it finds them by itself; elsewhere, `gunicorn -c python:heroimg.gunicorn_conf`."""
+"""gunicorn's settings. In a checkout it finds them by itself; elsewhere, `gunicorn -c python:heroimg.gunicorn_conf`.
+
+It listens where `--bind` says, be it `unix:/run/heroimg.sock`, or on the socket that systemd hands it.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import time
+from contextlib import suppress
 
-from dotenv import load_dotenv
+from dotenv import dotenv_values
 
 from .config import Config, ConfigError
 from .stores import open_store
 from .sweep import prepare_sweeping
 
+# What one worker may need at once, when it decodes the costliest picture that is taken: docs/promises.md.
+_WORKER_BYTES = 300_000_000
+
+
+def _workers() -> int:
+    """As many as there are cores for, and half of the memory: decoding is the work."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(2, min(cores, memory // 2 // _WORKER_BYTES))
+
+
 wsgi_app = "heroimg.wsgi:app"
 bind = "127.0.0.1:3000"
 worker_class = "gthread"
-workers = max(2, os.cpu_count() or 1)
-threads = 4
+workers = _workers()
 
-# A worker that gives no sign of life for so long is replaced. Above what a call to Stripe may take (payments.py).
-timeout = 60
+# A thread waits for Stripe, or for a reader without a claim (ONE_USE_AT_ONCE in temp_images.py); it costs little.
+threads = 16
+
+# A stopping worker finishes what it has begun: above the 28 seconds that a call to Stripe may take (payments.py), below
+# TimeoutStopSec= in deploy/heroimg.service.
 graceful_timeout = 30
+
+# A worker that gives no sign of life for so long is replaced. Below proxy_read_timeout in deploy/nginx.conf.
+timeout = 60
 keepalive = 5
 
 # The workers' heartbeat is a file; on a disk a slow write would get a worker killed.
@@ -32,9 +53,10 @@ control_socket_disable = True
 
 def on_starting(_server: object) -> None:
     """Check the settings and the folders once, before there are workers, so that the message stands there once."""
-    load_dotenv(".env")
+    # Not load_dotenv: what is in this process's environment a worker started later would take for set, and not read anew.
+    settings = {name: value for name, value in dotenv_values(".env").items() if value is not None}
     try:
-        config = Config.from_env(os.environ)
+        config = Config.from_env(settings | os.environ)
         prepare_sweeping(config, open_store(config, time.time))
     except ConfigError as error:
         sys.exit(str(error))
