@@ -15,13 +15,14 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from . import checkout, health, temp_images
 from .cli import add_commands
 from .config import Config
+from .counters import open_counters
 from .errors import register_errors
 from .payments import Payments
 from .rates import limit_rates
 from .services import Services
 from .store import Clock
 from .stores import open_store
-from .sweep import prepare_sweeping
+from .sweep import prepare_sweeping, sweep_between_requests
 from .uploads import accept_uploads
 
 __all__ = ["create_app"]
@@ -36,7 +37,8 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     app = Flask(__name__)
     store = open_store(config, clock)
     prepare_sweeping(config, store)
-    app.extensions["heroimg"] = Services(config, store, Payments(config), clock, started=int(clock()))
+    count = open_counters(config)
+    app.extensions["heroimg"] = Services(config, store, Payments(config), count, clock, started=int(clock()))
     accept_uploads(app)
     for blueprint in (temp_images.bp, checkout.bp, health.bp):
         app.register_blueprint(blueprint)
@@ -45,6 +47,11 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     app.after_request(_keep_private)
     _admit_front_end(app, config)
     add_commands(app)
+    if config.metrics:
+        from .metrics import add_metrics  # noqa: PLC0415 (its library is to be imported after open_counters)
+
+        add_metrics(app)
+    sweep_between_requests(app)
     if config.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=config.trusted_proxies, x_proto=0)  # type: ignore[method-assign]
     return app

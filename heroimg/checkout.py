@@ -156,7 +156,12 @@ def _note_if_complete(found: Services, session: Session) -> None:
         # Without the note Stripe is asked once more later; an error would be told to a customer who has just paid.
         with suppress(ImageNotFound, StoreFull, StoreUnavailable):
             if not found.store.get(image_id).checkout_complete:
-                found.store.note_checkout(image_id, complete=True)
+                _note_complete(found, image_id)
+
+
+def _note_complete(found: Services, image_id: str) -> None:
+    if not found.store.note_checkout(image_id, complete=True).checkout_complete:
+        found.count("checkouts_complete")
 
 
 def _keep_for_owner(found: Services, session: Session) -> None:
@@ -165,7 +170,7 @@ def _keep_for_owner(found: Services, session: Session) -> None:
     if session.status != "complete" or image_id is None:
         return
     try:
-        found.store.note_checkout(image_id, complete=True)
+        _note_complete(found, image_id)
         found.store.pin(image_id, found.now() + found.config.paid_seconds)
         log.info("checkout complete for %s (%s), kept for its owner", short(image_id), session.payment_status)
     except ImageNotFound:

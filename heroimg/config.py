@@ -60,6 +60,7 @@ class Config:
     min_free_bytes: int = 256 * 1024 * 1024
     image_check: str = "decode"
     trusted_proxies: int = 0
+    metrics: bool = False
     upload_rate: str = "60 per minute"
     checkout_rate: str = "60 per minute"
     product_name: str = "Hero Me Feelings - Personalized AAC Board"
@@ -114,6 +115,7 @@ class Config:
             min_free_bytes=read("HEROIMG_MIN_FREE_BYTES", _whole(0, 2**50), cls.min_free_bytes),
             image_check=read("HEROIMG_IMAGE_CHECK", _one_of("decode", "header"), cls.image_check),
             trusted_proxies=read("HEROIMG_TRUSTED_PROXIES", _whole(0, 10), cls.trusted_proxies),
+            metrics=bool(read("HEROIMG_METRICS", _whole(0, 1), 0)),
             upload_rate=read("HEROIMG_UPLOAD_RATE", _rate, cls.upload_rate, empty=""),
             checkout_rate=read("HEROIMG_CHECKOUT_RATE", _rate, cls.checkout_rate, empty=""),
             product_name=read("HEROIMG_PRODUCT_NAME", _text(250), cls.product_name),

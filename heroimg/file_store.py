@@ -13,7 +13,7 @@ lone next sidecar and a part that nobody locks are leftovers, and a picture with
 
 Whoever changes or removes a picture holds a lock (flock) on the picture itself, which the kernel drops if the process
 dies, and looks after taking it whether the file is still linked. A sidecar's modification time is set to the instant
-its picture expires, so that a sweep reads only the sidecars that are due.
+its picture expires, so that a sweep reads only the sidecars that are due, and a picture's to the instant it was kept.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import math
 import os
+import random
 import re
 import stat
-from collections import defaultdict
-from collections.abc import Iterator
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -50,7 +53,7 @@ log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"([0-9a-f]{32})(|\.part|\.json|\.new)")
 _NO_SIDECAR = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
-_EXPIRED, _LEFTOVER = "expired", "leftover"
+_LEFTOVER = ("leftovers",)
 
 
 class FileStore(ImageStore):
@@ -87,6 +90,7 @@ class FileStore(ImageStore):
         with translated():
             try:
                 self._write_sidecar(self._path(part.id, ".json"), sidecar)
+                os.utime(part.fileno(), (now, now))
                 part.publish()
             except OSError:
                 self._path(part.id, ".json").unlink(missing_ok=True)
@@ -149,22 +153,38 @@ class FileStore(ImageStore):
             self._unlink(image_id)
         return image
 
-    def sweep(self) -> Swept:
+    def sweep(self, seconds: float | None = None) -> Swept:
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
         names: dict[str, set[str]] = defaultdict(set)
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 if known := _NAME.fullmatch(entry.name):
                     names[known[1]].add(known[2])
-        removed = [self._sweep_image(image_id, suffixes) for image_id, suffixes in names.items()]
-        return Swept(expired=removed.count(_EXPIRED), leftovers=removed.count(_LEFTOVER))
+        swept = Counter[str]()
+        ids = list(names)
+        random.shuffle(ids)  # sweeps that end early do not all look at the same ones
+        while ids and time.monotonic() < deadline:
+            image_id = ids.pop()
+            swept.update(self._sweep_image(image_id, names[image_id]))
+        return Swept(**swept, unseen=len(ids))
 
     def held(self) -> Held:
-        images = []
+        pictures = dict[str, os.stat_result]()
+        current = set[str]()
         with os.scandir(self._folder) as entries:
             for entry in entries:
-                with suppress(ImageNotFound):
-                    images.append(self.get(entry.name))
-        return Held(len(images), sum(i.size for i in images), min((i.stored for i in images), default=None))
+                known = _NAME.fullmatch(entry.name)
+                with suppress(FileNotFoundError):
+                    if known and not known[2]:
+                        pictures[known[1]] = entry.stat()
+                    elif known and known[2] == ".json" and self._is_current(entry):
+                        current.add(known[1])
+        found = [pictures[image_id] for image_id in current & pictures.keys()]
+        return Held(
+            images=len(found),
+            size=sum(picture.st_size for picture in found),
+            oldest=min((int(picture.st_mtime) for picture in found), default=None),
+        )
 
     def check(self) -> None:
         try:
@@ -172,6 +192,15 @@ class FileStore(ImageStore):
         except OSError as error:
             raise StoreUnavailable from OSError(_unusable(self._folder, error.strerror))
         self._refuse_without_room()
+
+    def _is_current(self, sidecar: os.DirEntry[str]) -> bool:
+        """Tell by a sidecar whether its picture can be retrieved. One made by hand is read: its time says nothing."""
+        if sidecar.stat().st_mtime > self._now():
+            return True
+        with suppress(ImageNotFound):
+            self.get(sidecar.name.removesuffix(".json"))
+            return True
+        return False
 
     # One picture: reading, locking, changing
 
@@ -259,8 +288,8 @@ class FileStore(ImageStore):
 
     # Sweeping
 
-    def _sweep_image(self, image_id: str, suffixes: set[str]) -> str | None:
-        """Remove what is due under one id, and say what it was."""
+    def _sweep_image(self, image_id: str, suffixes: set[str]) -> Sequence[str]:
+        """Remove what is due under one id, and say which of Swept's fields it counts for."""
         try:
             if "" in suffixes:
                 return self._sweep_picture(image_id, suffixes)
@@ -271,24 +300,24 @@ class FileStore(ImageStore):
             pass  # in use just now, or removed by another meanwhile: the next sweep comes in a minute
         except (OSError, StoreUnavailable) as error:
             log.error("cannot sweep %s in %s: %s", short(image_id), self._folder, error.__cause__ or error)
-        return None
+        return ()
 
-    def _sweep_picture(self, image_id: str, suffixes: set[str]) -> str | None:
+    def _sweep_picture(self, image_id: str, suffixes: set[str]) -> Sequence[str]:
         if suffixes == {"", ".json"} and self._path(image_id, ".json").stat().st_mtime > self._now():
-            return None
+            return ()
         with self._locked(image_id, wait=False):
             self._path(image_id, ".new").unlink(missing_ok=True)
             try:
-                is_over = self._read(image_id)[0].expires <= self._now()
+                image = self._read(image_id)[0]
             except ImageNotFound:
                 self._unlink(image_id)
                 return _LEFTOVER
-            if is_over:
-                self._unlink(image_id)
-                return _EXPIRED
-        return None
+            if image.expires > self._now():
+                return ()
+            self._unlink(image_id)
+            return _how_it_expired(image)
 
-    def _sweep_part(self, image_id: str) -> str | None:
+    def _sweep_part(self, image_id: str) -> Sequence[str]:
         path = self._path(image_id, ".part")
         with path.open("rb") as part:
             fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -296,14 +325,14 @@ class FileStore(ImageStore):
         self._sweep_sidecar(image_id)
         return _LEFTOVER
 
-    def _sweep_sidecar(self, image_id: str) -> str | None:
+    def _sweep_sidecar(self, image_id: str) -> Sequence[str]:
         """Remove a sidecar without a picture.
 
         The folder is read while others rename in it, and may show neither name of a part that is being published. So
         look again, at the part first: if that is gone, the picture is there or never will be.
         """
         if self._path(image_id, ".part").exists() or self._path(image_id).exists():
-            return None
+            return ()
         for suffix in (".json", ".new"):
             self._path(image_id, suffix).unlink(missing_ok=True)
         return _LEFTOVER
@@ -327,6 +356,7 @@ class FileStore(ImageStore):
 
 def _image(image_id: str, sidecar: dict[str, Any], size: int, now: int) -> StoredImage:
     claim = sidecar.get("claim")
+    last = Claim(str(claim["token"]), int(claim["until"])) if claim else None
     return StoredImage(
         id=image_id,
         media_type=str(sidecar["mimetype"]),
@@ -335,8 +365,24 @@ def _image(image_id: str, sidecar: dict[str, Any], size: int, now: int) -> Store
         expires=int(sidecar["expires"]),
         checkout_session=sidecar.get("checkout_session"),
         checkout_complete=sidecar.get("checkout_complete", False),
-        claim=Claim(str(claim["token"]), int(claim["until"])) if claim and claim["until"] > now else None,
+        claim=last if last and last.until > now else None,
+        claim_lapsed=last is not None and last.until <= now,
     )
+
+
+def _how_it_expired(image: StoredImage) -> Sequence[str]:
+    if image.claim_lapsed:
+        return ("expired", "lapsed")
+    if image.claim:  # its reader has it from the open file
+        return ("expired",)
+    if not image.checkout_complete:
+        return ("expired", "unclaimed")
+    log.warning(
+        "%s was paid for (checkout %s) and never fetched, and its time is over: its owner may ask, or want a refund; "
+        "if that happens more than once, set HEROIMG_PAID_SECONDS higher",
+        short(image.id), short(image.checkout_session or ""),
+    )  # fmt: skip
+    return ("expired", "unclaimed", "unfetched")
 
 
 def _unusable(folder: Path, why: str | None) -> str:

@@ -5,15 +5,14 @@ It listens where `--bind` says, be it `unix:/run/heroimg.sock`, or on the socket
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import time
-from contextlib import suppress
 
 from dotenv import dotenv_values
 
 from .config import Config, ConfigError
+from .counters import begin_at_zero
 from .stores import open_store
 from .sweep import prepare_sweeping
 
@@ -53,10 +52,11 @@ control_socket_disable = True
 
 def on_starting(_server: object) -> None:
     """Check the settings and the folders once, before there are workers, so that the message stands there once."""
-    # Not load_dotenv: what is in this process's environment a worker started later would take for set, and not read anew.
+    # Not load_dotenv: a worker that starts later would find them set, and not read the file that was changed meanwhile.
     settings = {name: value for name, value in dotenv_values(".env").items() if value is not None}
     try:
         config = Config.from_env(settings | os.environ)
         prepare_sweeping(config, open_store(config, time.time))
+        begin_at_zero(config)
     except ConfigError as error:
         sys.exit(str(error))

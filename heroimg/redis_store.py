@@ -179,8 +179,8 @@ class RedisStore(ImageStore):
             image.refuse_others(token, now)
         return image
 
-    def sweep(self) -> Swept:
-        return Swept(expired=0, leftovers=0)
+    def sweep(self, seconds: float | None = None) -> Swept:  # noqa: ARG002 (Redis does it)
+        return Swept()
 
     def held(self) -> Held:
         count, size, oldest = 0, 0, None
@@ -299,7 +299,7 @@ def _image(image_id: str, reply: Sequence[bytes | None] | None, now: int) -> Sto
     if not reply or not reply[0]:
         raise ImageNotFound
     fields = dict(zip(_FIELDS, (value.decode() if value is not None else "" for value in reply), strict=True))
-    is_claimed = fields["claim_token"] and int(fields["claim_until"]) > now
+    last = Claim(fields["claim_token"], int(fields["claim_until"])) if fields["claim_token"] else None
     return StoredImage(
         id=image_id,
         media_type=fields["mimetype"],
@@ -308,7 +308,8 @@ def _image(image_id: str, reply: Sequence[bytes | None] | None, now: int) -> Sto
         expires=int(fields["expires"]),
         checkout_session=fields["checkout_session"] or None,
         checkout_complete=bool(fields["checkout_complete"]),
-        claim=Claim(fields["claim_token"], int(fields["claim_until"])) if is_claimed else None,
+        claim=last if last and last.until > now else None,
+        claim_lapsed=last is not None and last.until <= now,
     )
 
 

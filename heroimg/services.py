@@ -7,17 +7,22 @@ from dataclasses import dataclass
 from flask import Flask, current_app
 
 from .config import Config
+from .counters import Count
 from .payments import Payments
 from .store import Clock, ImageStore
 
 
 @dataclass(frozen=True)
 class Services:
-    """:param started: when the application was made, in Unix seconds."""
+    """What one application works with.
+
+    :param started: when it was made, in Unix seconds.
+    """
 
     config: Config
     store: ImageStore
     payments: Payments
+    count: Count
     clock: Clock
     started: int
 

@@ -37,6 +37,7 @@ class StoredImage:
     :param checkout_session: the id of the Checkout Session opened for it last, if any.
     :param checkout_complete: whether a checkout for it is known to be complete.
     :param claim: who fetches it now; one that has lapsed is no claim, and None here.
+    :param claim_lapsed: whether the last claim has ended without being confirmed or given back.
     """
 
     id: str
@@ -47,6 +48,7 @@ class StoredImage:
     checkout_session: str | None = None
     checkout_complete: bool = False
     claim: Claim | None = None
+    claim_lapsed: bool = False
 
     def refuse_others(self, token: str | None, now: int) -> None:
         """Let the claim's holder pass, and everybody where there is no claim.
@@ -77,10 +79,20 @@ class Held(NamedTuple):
 
 
 class Swept(NamedTuple):
-    """What a sweep removed: pictures past their time, and names that a crash left behind."""
+    """What a sweep removed: pictures past their time, and names that a crash left behind.
 
-    expired: int
-    leftovers: int
+    :param unclaimed: the expired pictures that nobody came for.
+    :param unfetched: those of them that had been paid for.
+    :param lapsed: the expired pictures that somebody claimed, and never confirmed.
+    :param unseen: how many pictures and leftovers it did not get to look at in its time.
+    """
+
+    expired: int = 0
+    leftovers: int = 0
+    unclaimed: int = 0
+    unfetched: int = 0
+    lapsed: int = 0
+    unseen: int = 0
 
 
 class Staged(Protocol):
@@ -164,8 +176,11 @@ class ImageStore(ABC):
         """
 
     @abstractmethod
-    def sweep(self) -> Swept:
-        """Remove everything past its time, and every leftover of a crash."""
+    def sweep(self, seconds: float | None = None) -> Swept:
+        """Remove everything past its time, and every leftover of a crash.
+
+        :param seconds: stop after so long; the next sweep looks at others first.
+        """
 
     @abstractmethod
     def held(self) -> Held:

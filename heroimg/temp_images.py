@@ -50,6 +50,7 @@ def upload() -> ResponseReturnValue:
     media_type = media_type_of(part.read(), decode=config.image_check == "decode")
     image = services().store.keep(part.staged, media_type)
     log.info("kept %s: %s, %d bytes", short(image.id), image.media_type, image.size)
+    services().count("uploads")
     return {"imageId": image.id}
 
 
@@ -67,6 +68,9 @@ def retrieve() -> ResponseReturnValue:
     token = token or secrets.token_urlsafe(24)
     image, stream = services().store.claim(image_id, token)
     log.info("claimed %s", short(image_id))
+    services().count("retrievals")
+    if image.claim_lapsed:
+        services().count("claims_lapsed")
     if one_use:
         _try_to_end_checkout(services(), image)
     response = _response(image)
@@ -82,8 +86,8 @@ def confirm() -> ResponseReturnValue:
         image = services().store.get(image_id)
         image.refuse_others(token, services().now())
         end_checkout(services(), image)
-        _forget(services(), image, token)
-        log.info("confirmed %s", short(image_id))
+        if _forget(services(), image, token):
+            log.info("confirmed %s", short(image_id))
     return "", 204
 
 
@@ -114,8 +118,8 @@ class HandOver:
             return block
         if self._is_to_end:
             self._is_to_end = False
-            _forget(self._services, self._image, self._token)
-            log.info("handed over %s", short(self._image.id))
+            if _forget(self._services, self._image, self._token):
+                log.info("handed over %s", short(self._image.id))
         raise StopIteration
 
     def close(self) -> None:
@@ -136,10 +140,15 @@ class HandOver:
             self._renew_at = self._services.now() + self._services.config.claim_seconds // 2
 
 
-def _forget(found: Services, image: StoredImage, token: str | None) -> None:
+def _forget(found: Services, image: StoredImage, token: str | None) -> bool:
+    """Remove a picture that its reader has, and say whether it was still there."""
     removed = found.store.remove(image.id, token)
-    if removed and removed.checkout_session != image.checkout_session:  # opened since we looked
+    if removed is None:
+        return False
+    found.count("confirmations", paid=str(removed.checkout_complete).lower())
+    if removed.checkout_session != image.checkout_session:  # opened since we looked
         _try_to_end_checkout(found, removed)
+    return True
 
 
 def _try_to_end_checkout(found: Services, image: StoredImage) -> None:

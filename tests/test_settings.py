@@ -31,6 +31,7 @@ BAD = {
     "HEROIMG_MIN_FREE_BYTES": "lots",
     "HEROIMG_IMAGE_CHECK": "none",
     "HEROIMG_TRUSTED_PROXIES": "11",
+    "HEROIMG_METRICS": "yes",
     "HEROIMG_UPLOAD_RATE": "often",
     "HEROIMG_CHECKOUT_RATE": "60 per fortnight",
     "HEROIMG_PRODUCT_NAME": "x" * 251,
@@ -122,6 +123,7 @@ def test_the_readme_lists_every_setting() -> None:
 def test_the_environment_is_read_in_one_place() -> None:
     modules = (ROOT / "heroimg").glob("*.py")
     assert [path.name for path in sorted(modules) if re.search(r"os\.environ|getenv", path.read_text())] == [
+        "counters.py",  # sets what its library reads
         "gunicorn_conf.py",
         "wsgi.py",
     ]

@@ -16,7 +16,8 @@ import pytest
 from heroimg import create_app
 from heroimg.config import Config
 from heroimg.services import services
-from heroimg.sweep import _sweep_if_due, seconds_overdue, sweep
+from heroimg.store import Swept
+from heroimg.sweep import _sweep_if_due, last_swept, seconds_overdue, sweep
 
 from . import pictures
 from .api import Api
@@ -50,7 +51,7 @@ def test_one_worker_sweeps_at_a_time(tmp_path: Path) -> None:
     with lock.open() as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         assert sweep(found) is None
-    assert sweep(found) == (0, 0)
+    assert sweep(found) == Swept()
 
 
 def test_a_lock_file_that_was_removed_by_hand_is_made_anew(tmp_path: Path) -> None:
@@ -108,6 +109,45 @@ def test_the_commands_sweep_and_tell_what_is_held(tmp_path: Path) -> None:
         assert len(server.names()) == 2
 
 
+def test_where_nobody_sweeps_a_request_does_once_it_is_long_overdue(tmp_path: Path, clock: DrivenClock) -> None:
+    with serving_at(clock, tmp_path / "served", {"HEROIMG_SWEEP_SECONDS": "0"}) as server:
+        (server.uploads / f"{UNKNOWN}.json").touch()
+        clock.forward(150)
+        assert Api(server).request("GET", "/healthz").status_code == 200
+        assert server.names() == [f"{UNKNOWN}.json"]
+        clock.forward(60)
+        Api(server).request("GET", "/healthz")
+        wait_for(lambda: server.names() == [], "the leftover to be swept")
+
+
+def test_a_sweep_between_requests_ends_when_its_time_is_over_and_the_next_goes_on(tmp_path: Path) -> None:
+    clock = Clock(time.time())
+    app = create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance"), clock)
+    found = services(app)
+    for number in range(50):
+        (tmp_path / "uploads" / f"{number:032x}.json").touch()
+    swept = sweep(found, 0)
+    assert swept == Swept(unseen=50)
+    clock.now += 9999
+    requests = 0
+    while list((tmp_path / "uploads").iterdir()):
+        app.test_client().get("/healthz").close()
+        requests += 1
+    assert requests == 1
+    assert last_swept(found.config) == int(clock.now)
+
+
+def test_a_sweep_that_was_cut_short_does_not_count_as_one(tmp_path: Path) -> None:
+    found = services(create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance")))
+    (tmp_path / "uploads" / f"{UNKNOWN}.json").touch()
+    (lock,) = (tmp_path / "instance").iterdir()
+    os.utime(lock, (1, 1))
+    sweep(found, 0)
+    assert last_swept(found.config) == 1
+    sweep(found)
+    assert last_swept(found.config) > 1
+
+
 def test_overdue_is_a_sweep_that_nobody_did_for_three_intervals(tmp_path: Path) -> None:
     clock = Clock(time.time())
     found = services(create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance"), clock))
@@ -131,8 +171,11 @@ def test_readyz_says_that_the_sweep_is_overdue(tmp_path: Path, clock: DrivenCloc
     with serving_at(clock, tmp_path / "served", {"HEROIMG_SWEEP_SECONDS": "3600"}) as server:
         api = Api(server)
         assert api.request("GET", "/readyz").status_code == 200
-        clock.forward(3 * 3600 + 5)
-        answer = api.request("GET", "/readyz")
+        (lock,) = (server.folder / "instance").iterdir()
+        with lock.open() as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            clock.forward(3 * 3600 + 5)
+            answer = api.request("GET", "/readyz")
         assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
         assert "HEROIMG_SWEEP_SECONDS is 3600" in answer.json()["error"]
         assert api.request("GET", "/healthz").status_code == 200

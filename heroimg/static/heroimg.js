@@ -252,7 +252,8 @@ async function patiently(attempt, onWait) {
 
 /** @param {HeroimgError} error */
 function mayPass({ code, status }) {
-  const isGateways = code === "answer_unreadable" && (status === 502 || status === 504); // while heroimg restarts
+  // A proxy's, while heroimg restarts; deploy/nginx.conf has a code of its own for it.
+  const isGateways = ["answer_unreadable", "server_unreachable"].includes(code) && (status === 502 || status === 504);
   const isOutOfBreath = [409, 429, 503].includes(status) && code !== "checkout_not_configured";
   return code === "connection_lost" || isOutOfBreath || isGateways;
 }
