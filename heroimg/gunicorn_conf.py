@@ -32,7 +32,7 @@ bind = "127.0.0.1:3000"
 worker_class = "gthread"
 workers = _workers()
 
-# A thread waits for Stripe, or for a reader without a claim (ONE_USE_AT_ONCE in temp_images.py); it costs little.
+# A thread waits for Stripe, or for a reader without a claim (_SEEN_AT_ONCE in temp_images.py); it costs little.
 threads = 16
 
 # A stopping worker finishes what it has begun: above the 28 seconds that a call to Stripe may take (payments.py), below

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from functools import cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, cast
 
@@ -12,6 +14,8 @@ from flask_limiter import Limiter, RequestLimit
 
 from .config import Config
 from .errors import TooManyRequests
+
+log = logging.getLogger(__name__)
 
 
 def limit_rates(app: Flask, config: Config) -> None:
@@ -44,11 +48,20 @@ def _refuse(breached: RequestLimit) -> None:
     )
 
 
+@cache
+def _tell_operator() -> None:
+    log.error(
+        "requests come without an address, so all customers are counted as one: where a proxy hands them over by a "
+        "unix socket, set HEROIMG_TRUSTED_PROXIES to 1"
+    )
+
+
 def _client_network() -> str:
     """Count an IPv6 customer by the /64 that a provider gives to one household, an IPv4 one by the address."""
     try:
         address = ip_address(request.remote_addr or "")
     except ValueError:  # a unix socket has none
+        _tell_operator()
         return "unknown"
     if isinstance(address, IPv6Address):
         return str(address.ipv4_mapped or ip_network((address, 64), strict=False))

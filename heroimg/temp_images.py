@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import BinaryIO
@@ -35,6 +36,11 @@ bp = Blueprint("temp_images", __name__)
 
 _BLOCK = 256 * 1024
 _MEGABYTE = 1024 * 1024
+
+# How many readers without a claim each process sees to the end at once. Each has a thread to itself for as long as it
+# reads, so this is half of gunicorn's (gunicorn_conf.py), and the other half is for everybody else.
+_SEEN_AT_ONCE = 8
+_seats = threading.BoundedSemaphore(_SEEN_AT_ONCE)
 
 
 @bp.post("/api/temp-image-upload")
@@ -74,7 +80,9 @@ def retrieve() -> ResponseReturnValue:
     if one_use:
         _try_to_end_checkout(services(), image)
     response = _response(image)
-    response.response = HandOver(services(), image, token, stream, confirms=one_use)
+    response.response = hand_over = HandOver(services(), image, token, stream, confirms=one_use)
+    if hand_over.sees_its_reader:
+        response.headers["X-Accel-Buffering"] = "no"
     return response
 
 
@@ -98,6 +106,11 @@ class HandOver:
     back if the server closes this before, as it does when the connection breaks. An object, not a generator: one closed
     before its start would not give it back.
 
+    A proxy that takes the whole picture at once hides a slow reader's broken connection, so nginx is asked not to,
+    while there are threads to spare for it. A reader with a claim needs no such care: the picture waits until it
+    confirms.
+    https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering
+
     :param confirms: for one use; else its reader confirms.
     """
 
@@ -107,6 +120,7 @@ class HandOver:
         self._token = token
         self._stream = stream
         self._is_to_end = confirms
+        self.sees_its_reader = confirms and _seats.acquire(blocking=False)
         self._renew_at = found.now() + found.config.claim_seconds // 2
 
     def __iter__(self) -> Iterator[bytes]:
@@ -123,6 +137,9 @@ class HandOver:
         raise StopIteration
 
     def close(self) -> None:
+        if self.sees_its_reader:
+            self.sees_its_reader = False
+            _seats.release()
         self._stream.close()
         if self._is_to_end:
             self._is_to_end = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -27,9 +27,10 @@ class Api:
 
     def __init__(self, server: Server) -> None:
         self.server = server
+        self.send: Callable[..., requests.Response] = requests.request
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
-        answer = requests.request(method, self.server.url + path, timeout=LONG, **options)
+        answer = self.send(method, self.server.url + path, timeout=LONG, **options)
         hold_to_description(method, path.partition("?")[0], answer)
         return answer
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -68,10 +69,20 @@ class Server:
         }
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *command: str, listening: str = r"Listening at: (http://\S+) ") -> None:
+    def start(
+        self,
+        *command: str,
+        listening: str = r"Listening at: ((?:http|unix):\S+) ",
+        socket: socket.socket | None = None,
+    ) -> None:
+        handed = () if socket is None else (socket.fileno(),)
+        if handed:  # https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html
+            command = ("bash", "-c", f'exec 3<&{handed[0]}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"', "bash", *command)
         with self.log_path.open("ab") as log:
             start = log.tell()
-            self._process = subprocess.Popen(command, cwd=self.folder, env=self.environ, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                command, cwd=self.folder, env=self.environ, stdout=log, stderr=log, pass_fds=handed
+            )
         try:
             wait_for(lambda: re.search(listening, self.log(start)) or self.has_ended(), "the server to listen")
             found = re.search(listening, self.log(start))
@@ -81,11 +92,17 @@ class Server:
             raise
         self.url = found[1]
 
-    def gunicorn(self, *arguments: str, app: str = "wsgi:app", workers: int = 2) -> None:
-        """Serve with the shipped gunicorn.conf.py."""
+    def gunicorn(
+        self, *arguments: str, app: str = "wsgi:app", workers: int = 2, socket: socket.socket | None = None
+    ) -> None:
+        """Serve with the shipped gunicorn.conf.py.
+
+        :param socket: where, as systemd hands it over; else on a free port.
+        """
         ready = self.log().count("ready: ") + (1 if "--preload" in arguments else workers)
         gunicorn = (sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py"))
-        self.start(*gunicorn, "--bind", "127.0.0.1:0", "--workers", str(workers), *arguments, app)
+        where = ("--bind", "127.0.0.1:0") if socket is None else ()
+        self.start(*gunicorn, *where, "--workers", str(workers), *arguments, app, socket=socket)
         # A signal that reaches a worker before it has set its handlers would be lost.
         wait_for(lambda: self.log().count("ready: ") >= ready, "all workers to be ready")
 
