@@ -39,11 +39,12 @@ http {{
 }}
 """
 
-_addresses = (f"127.0.{b}.{c}" for b, c in itertools.product(range(1, 250), range(1, 250)))
+# Of customers, each for itself: all of 127.0.0.0/8 is this machine.
+addresses = (f"127.0.{b}.{c}" for b, c in itertools.product(range(1, 250), range(1, 250)))
 
 
 class _From(HTTPAdapter):
-    """Connects from an address of one's own: all of 127.0.0.0/8 is this machine."""
+    """Connects from an address of one's own."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -81,7 +82,7 @@ class Production:
         front.url = self.url
         api = Api(front)
         session = requests.Session()
-        session.mount("https://", _From(address or next(_addresses)))
+        session.mount("https://", _From(address or next(addresses)))
         session.verify = str(self.certificate)
         session.trust_env = False  # or a REQUESTS_CA_BUNDLE would be asked instead
         api.send = session.request

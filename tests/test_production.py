@@ -20,7 +20,7 @@ from heroimg.config import MAX_REQUEST_BYTES
 
 from . import pictures
 from .api import RETRIEVE, UPLOAD, multipart, new_token
-from .production import Production, production, shipped
+from .production import Production, addresses, production, shipped
 from .serving import LONG, wait_for
 from .test_upload import FIVE_MB, padded
 
@@ -64,6 +64,7 @@ class Phone:
         plain.settimeout(LONG)
         if window:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        plain.bind((next(addresses), 0))
         plain.connect(("127.0.0.1", house.port))
         context = ssl.create_default_context(cafile=str(house.certificate))
         self.connection = stack.enter_context(context.wrap_socket(plain, server_hostname="heroimg.example.com"))
