@@ -94,7 +94,7 @@ def test_a_sweep_removes_the_leftover_of_an_interrupted_change_and_keeps_the_pic
 
 
 def test_a_sweep_leaves_alone_what_is_not_ours(shelf: Shelf, folder: Path) -> None:
-    for name in (".gitkeep", "notes.txt", f"{UNKNOWN}.jpg", "0" * 31, f"{UNKNOWN}.json.bak"):
+    for name in (".htaccess", "notes.txt", f"{UNKNOWN}.jpg", "0" * 31, f"{UNKNOWN}.json.bak"):
         (folder / name).write_text("")
     before = shelf.names()
     assert shelf.store.sweep()[:2] == (0, 0)

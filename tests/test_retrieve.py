@@ -236,7 +236,7 @@ def test_an_id_that_is_none_is_not_found_whatever_its_form(shared: Api, image_id
 
 def test_the_names_of_other_files_in_the_folder_are_no_ids(shared: Api) -> None:
     image_id = shared.keep(pictures.jpeg())
-    for name in (f"{image_id}.json", ".gitkeep"):
+    for name in (f"{image_id}.json", ".htaccess"):
         assert shared.retrieve(name).status_code == 404
         assert shared.confirm(name).status_code == 204
     assert shared.retrieve(image_id).status_code == 200
