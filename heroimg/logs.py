@@ -40,7 +40,8 @@ def configure_logging() -> None:
 
     The servers' own loggers do not pass records on to the root's handler, so they are filtered themselves.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Passenger has set up logging for itself by now, from WARNING up.
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     for logger in map(logging.getLogger, ("werkzeug", "gunicorn.error", "gunicorn.access")):
         logger.addFilter(Redact())
     for handler in logging.getLogger().handlers:
