@@ -36,7 +36,7 @@ sweep: $(VENV)/.installed
 
 system:
 	apt-get update -q
-	apt-get install -qy --no-install-recommends chromium curl nginx redis-server strace
+	apt-get install -qy --no-install-recommends chromium curl libapache2-mod-passenger libapache2-mod-wsgi-py3 nginx openssl redis-server strace
 
 clean:
 	rm -rf $(VENV) node_modules test-output .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

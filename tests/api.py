@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -83,7 +85,12 @@ class Api:
             if window:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
             connection.connect((address.hostname, address.port))
-            yield connection
+            if address.scheme == "http":
+                yield connection
+                return
+            context = ssl.create_default_context(cafile=os.environ["REQUESTS_CA_BUNDLE"])
+            with context.wrap_socket(connection, server_hostname=address.hostname) as encrypted:
+                yield encrypted
 
     def hang_up_after(self, count: int, image_id: str, claim: str | None = None) -> bytes:
         """Retrieve a picture and drop the connection once so many bytes of it have arrived."""

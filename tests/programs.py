@@ -23,6 +23,12 @@ def require(program: str) -> None:
         pytest.skip(f"needs {program}: `make system` installs it")
 
 
+def require_file(path: Path) -> None:
+    """Skip a test from within a fixture where a file of a Debian package is missing."""
+    if not path.exists() and "HEROIMG_REQUIRE_ALL" not in os.environ:
+        pytest.skip(f"needs {path}: `make system` installs it")
+
+
 def run_node_tool(*command: str, cwd: Path) -> str:
     """Run a program of node_modules by the virtual environment's own Node.js; return what it says."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -36,5 +42,6 @@ def run_node_tool(*command: str, cwd: Path) -> str:
 
 
 needs_root = pytest.mark.skipif(
-    os.geteuid() != 0 and "HEROIMG_REQUIRE_ALL" not in os.environ, reason="needs root, to mount a small disk"
+    os.geteuid() != 0 and "HEROIMG_REQUIRE_ALL" not in os.environ,
+    reason="needs root, to mount a small disk or be two users",
 )

@@ -26,6 +26,16 @@ def wait_for(fact: Callable[[], object], what: str, seconds: float = LONG) -> No
         time.sleep(0.01)
 
 
+def copy_repository(folder: Path) -> list[str]:
+    """Copy what git has of this repository, as it is in the working tree; return the names."""
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    tracked = list(filter(None, names.split("\0")))
+    for name in tracked:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    return tracked
+
+
 class DrivenClock:
     """The real time and an offset, kept in a file so that the server's processes see it too."""
 

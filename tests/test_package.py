@@ -9,22 +9,19 @@ from pathlib import Path
 
 from . import pictures
 from .api import Api
-from .serving import ROOT, Server
+from .serving import Server, copy_repository
 
 
 def test_the_built_package_has_every_file_and_serves(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, tracked.split("\0")):
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        (source / name).write_bytes((ROOT / name).read_bytes())
+    tracked = copy_repository(source)
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, "--wheel-dir", str(tmp_path), str(source)], check=True)
     (wheel,) = tmp_path.glob("heroimg-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if not name.startswith("heroimg-")}
         archive.extractall(tmp_path / "installed")
-    assert packed == {name for name in tracked.split("\0") if name.startswith("heroimg/")}
+    assert packed == {name for name in tracked if name.startswith("heroimg/")}
 
     server = Server(tmp_path, {"PYTHONPATH": str(tmp_path / "installed")})
     gunicorn = (sys.executable, "-m", "gunicorn", "-c", "python:heroimg.gunicorn_conf", "--bind", "127.0.0.1:0")
