@@ -29,6 +29,9 @@ Listen 127.0.0.1:{http_port}
 Listen 127.0.0.1:{port}
 Listen 127.0.0.1:{panel_port}
 {modules}
+<IfModule wsgi_module>
+    WSGISocketPrefix {folder}/run/wsgi
+</IfModule>
 <IfModule passenger_module>
     PassengerRoot /usr/lib/ruby/vendor_ruby/phusion_passenger/locations.ini
     PassengerInstanceRegistryDir {folder}/run
