@@ -77,7 +77,7 @@ class Apache:
 
     :param folder: one that every user may enter.
     :param module: ``wsgi`` or ``passenger``.
-    :param machine: where :func:`make_environment` and :func:`make_certificate` have been.
+    :param machine: where :func:`make_environment` and `make_certificate` have been.
     """
 
     def __init__(self, folder: Path, module: str, machine: Path, settings: dict[str, str]) -> None:
@@ -156,14 +156,6 @@ class Apache:
             (self.site.folder / "deploy" / name).write_text(text)
         text = _MACHINE.format(**values) + f"Include {self.site.folder}/deploy/apache.conf\n" + _PANEL.format(**values)
         (self._folder / "apache2.conf").write_text(text)
-
-
-def make_certificate(machine: Path) -> Path:
-    """Make a certificate for 127.0.0.1, and return its path."""
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=heroimg -days 2"
-    name = "-addext subjectAltName=IP:127.0.0.1 -keyout privkey.pem -out fullchain.pem"
-    subprocess.run([*command.split(), *name.split()], cwd=machine, check=True, capture_output=True)
-    return machine / "fullchain.pem"
 
 
 def make_environment(machine: Path) -> None:

@@ -129,14 +129,15 @@ def production(folder: Path, **settings: str) -> Iterator[Production]:
         whole.server.folder.mkdir(parents=True)
         stack.enter_context(whole.socket).bind(str(folder / "heroimg.sock"))
         whole.socket.listen(4096)
-        _make_certificate(folder)
+        make_certificate(folder)
         _start_nginx(whole, stack)
         stack.callback(whole.server.stop)
         whole.start()
         yield whole
 
 
-def _make_certificate(folder: Path) -> None:
+def make_certificate(folder: Path) -> None:
+    """Make a certificate for this machine."""
     names = "subjectAltName=IP:127.0.0.1,IP:::1,DNS:heroimg.example.com"
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     subprocess.run(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import socket
 import stat
 import subprocess
 import tempfile
@@ -20,14 +22,16 @@ from demo.stripe_stand_in import StandIn
 from heroimg.config import MAX_REQUEST_BYTES
 
 from . import pictures
-from .apache import MODULES, Apache, has_the_tests_python, make_certificate, make_environment
+from .apache import MODULES, Apache, has_the_tests_python, make_environment
 from .api import RETRIEVE, SESSION, UPLOAD, Api, multipart, new_token
 from .front_end import snippets
+from .production import make_certificate
 from .programs import needs_root, require, require_file
 from .serving import LONG, ROOT, Server, wait_for
 from .test_store import UNKNOWN
 
 LIMIT = 5 * 1024 * 1024
+_BEGINNING = 200_000  # bytes of an upload, more than one block of those that are read at a time
 SHARED_HOSTING = snippets(ROOT / "docs" / "shared-hosting.md")
 
 
@@ -52,7 +56,8 @@ def machine() -> Iterator[Path]:
         pytest.skip("needs tests run by the same version of Python as /usr/bin/python3, which mod_wsgi has inside")
     with _public_folder() as folder, pytest.MonkeyPatch.context() as patch:
         make_environment(folder)
-        patch.setenv("REQUESTS_CA_BUNDLE", str(make_certificate(folder)))
+        make_certificate(folder)
+        patch.setenv("REQUESTS_CA_BUNDLE", str(folder / "fullchain.pem"))
         yield folder
 
 
@@ -127,6 +132,21 @@ def test_what_apache_refuses_is_json_that_the_front_end_may_read(site: Hosted) -
     answer = site.api.request("GET", "/" + "x" * 9000, headers={"Origin": "https://elsewhere.example.com"})
     assert (answer.status_code, answer.json()["code"]) == (414, "request_uri_too_long")
     assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+def test_a_process_that_dies_is_replaced_and_its_customer_told_so_in_json(mod_wsgi: Hosted) -> None:
+    body, media_type = multipart(pictures.jpeg(1))
+    with mod_wsgi.api.connection() as connection:
+        _begin_upload(connection, body, media_type)
+        wait_for(lambda: any(mod_wsgi.api.server.uploads.glob("*.part")), "the upload to begin")
+        for pid in mod_wsgi.apache.site.workers():
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"(wsgi:"):
+                os.kill(pid, signal.SIGKILL)
+        head, _, text = connection.recv(4096).decode().partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 500 ")
+    assert "\r\nRetry-After: 2\r\n" in head
+    assert '"code":"server_unreachable"' in text
+    assert mod_wsgi.api.request("GET", "/healthz").status_code == 200
 
 
 def test_apaches_limit_is_just_above_the_applications() -> None:
@@ -238,12 +258,10 @@ def test_under_mod_wsgi_a_broken_connection_gives_the_picture_back_without_a_cla
 
 
 def test_many_slow_uploads_keep_nobody_waiting(site: Hosted) -> None:
-    body, media_type = multipart(pictures.jpeg())
+    body, media_type = multipart(pictures.jpeg(1))
     with ExitStack() as stack:
         for _ in range(40):
-            connection = stack.enter_context(site.api.connection())
-            head = f"POST {UPLOAD} HTTP/1.1\r\nHost: t\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n"
-            connection.sendall(f"{head}\r\n".encode() + body[:1024])
+            _begin_upload(stack.enter_context(site.api.connection()), body, media_type)
         assert site.api.request("GET", "/healthz").status_code == 200
 
 
@@ -251,10 +269,9 @@ def test_many_slow_uploads_keep_nobody_waiting(site: Hosted) -> None:
 def test_a_restart_as_documented_finishes_what_has_begun(request: pytest.FixtureRequest, name: str, file: str) -> None:
     hosted: Hosted = request.getfixturevalue(name)
     assert file in (ROOT / "docs" / "shared-hosting.md").read_text()
-    body, media_type = multipart(pictures.jpeg())
+    body, media_type = multipart(pictures.jpeg(1))
     with hosted.api.connection() as connection:
-        head = f"POST {UPLOAD} HTTP/1.1\r\nHost: t\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n"
-        connection.sendall(f"{head}\r\n".encode() + body[:1024])
+        _begin_upload(connection, body, media_type)
         started = hosted.apache.logs().count("ready: ")
         (hosted.project / file).parent.mkdir(exist_ok=True)
         (hosted.project / file).touch()
@@ -264,8 +281,13 @@ def test_a_restart_as_documented_finishes_what_has_begun(request: pytest.Fixture
             return hosted.apache.logs().count("ready: ") > started
 
         wait_for(has_restarted, "a new process")
-        connection.sendall(body[1024:])
+        connection.sendall(body[_BEGINNING:])
         assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+def _begin_upload(connection: socket.socket, body: bytes, media_type: str) -> None:
+    head = f"POST {UPLOAD} HTTP/1.1\r\nHost: t\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    connection.sendall(head.encode() + body[:_BEGINNING])
 
 
 @contextmanager
