@@ -28,7 +28,7 @@ coverage: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy heroimg demo tests benchmarks wsgi.py
+	$(BIN)/mypy heroimg demo tests benchmarks wsgi.py deploy/rehearse
 	PATH="$(BIN):$$PATH" $(BIN)/npm run --silent lint
 
 sweep: $(VENV)/.installed
