@@ -3,15 +3,17 @@
 # make coverage all tests once more, and what they have run, in the servers too
 # make lint   linters and types alone
 # make sweep  remove expired pictures and leftovers once
+# make rehearse follow docs/operations.md in an empty Debian (as root; SUITE=trixie for another; takes minutes and the network)
 # make system install the Debian packages that some tests use (as root)
 
 PYTHON ?= python3
 PORT ?= 3000
 STAND_IN_PORT ?= 12111
+SUITE ?= bookworm
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: run test coverage lint sweep system clean
+.PHONY: run test coverage lint sweep rehearse system clean
 
 run: $(VENV)/.installed
 	$(BIN)/python -m demo.run --port $(PORT) --stand-in-port $(STAND_IN_PORT)
@@ -33,6 +35,9 @@ lint: $(VENV)/.installed-dev
 
 sweep: $(VENV)/.installed
 	$(BIN)/flask --app wsgi sweep
+
+rehearse:
+	$(PYTHON) deploy/rehearse --suite $(SUITE)
 
 system:
 	apt-get update -q

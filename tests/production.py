@@ -65,7 +65,7 @@ class Production:
         self.server = Server(
             folder / "served",
             {
-                "FRONTEND_URL": "https://heroimg.example.com",
+                "FRONTEND_URL": "https://www.example.com",
                 "HEROIMG_TRUSTED_PROXIES": "1",
                 "STRIPE_SECRET_KEY": "sk_test_standin",
                 "STRIPE_WEBHOOK_SECRET": "whsec_standin",
@@ -104,7 +104,7 @@ class Production:
         """The shipped file, with other paths and ports."""
         other = {
             "unix:/run/heroimg.sock": f"unix:{self.folder}/heroimg.sock",
-            "/etc/letsencrypt/live/heroimg.example.com": str(self.folder),
+            "/etc/ssl/heroimg": str(self.folder),
             "/var/log/nginx": f"{self.folder}/nginx",
             "listen 80;": f"listen 127.0.0.1:{self.plain_port};",
             "listen [::]:80;": f"listen [::1]:{self.plain_port};",

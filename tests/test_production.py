@@ -109,10 +109,10 @@ def test_what_is_larger_than_nginx_takes_is_refused_as_json(
 def test_what_nginx_answers_by_itself_is_json_that_the_front_end_may_read(own_house: Production) -> None:
     own_house.server.stop()
     own_house.socket.close()
-    origin = {"Origin": "https://heroimg.example.com"}
+    origin = {"Origin": "https://www.example.com"}
     answer = own_house.ask(own_house.customer(), f"{RETRIEVE}?imageId={'0' * 32}", headers=origin)
     assert (answer.status_code, answer.json()["code"]) == (502, "server_unreachable")
-    assert answer.headers["Access-Control-Allow-Origin"] == "https://heroimg.example.com"
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://www.example.com"
     assert answer.headers["Retry-After"] == "2"
     assert answer.headers["Vary"] == "Origin"
     assert answer.headers["Cache-Control"] == "no-store"
