@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from dotenv import dotenv_values
 
 from heroimg.config import Config
+from heroimg.counters import COUNTERS
 
 from .front_end import snippets
+from .programs import needs
 from .serving import ROOT
 
+PAGE = (ROOT / "docs" / "operations.md").read_text()
 COMMANDS = snippets(ROOT / "docs" / "operations.md")
 
 
@@ -39,3 +46,42 @@ def test_settings_of_the_install_work(tmp_path: Path) -> None:
     assert config.frontend_origins == ("https://b.test",)
     assert config.upload_dir.is_relative_to("/var/lib/heroimg")
     assert config.instance_dir.is_relative_to("/var/lib/heroimg")
+
+
+def log_lines() -> Iterator[str]:
+    """Find what heroimg logs, by its own modules' calls."""
+    for module in (ROOT / "heroimg").glob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                text = next(
+                    (a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)), ""
+                )
+                if node.func.attr in ("info", "warning", "error", "exception", "log") and text:
+                    yield text
+
+
+@pytest.mark.parametrize("line", sorted(set(log_lines())))
+def test_every_line_of_the_log_is_in_the_table(line: str) -> None:
+    told = " ".join(PAGE.split())
+    assert max(re.split(r"%[sd]", line.partition(": ")[0]), key=len).strip() in told
+
+
+def test_every_figure_is_in_the_table() -> None:
+    assert [name for name in COUNTERS if f"`heroimg_{name}_total" not in PAGE] == []
+
+
+@needs("systemd-analyze")
+def test_the_unit_is_valid_and_as_closed_as_the_page_says(tmp_path: Path) -> None:
+    for name in ("heroimg.service", "heroimg.socket"):
+        unit = (ROOT / "deploy" / name).read_text().replace("/opt/heroimg/bin", str(Path(sys.executable).parent))
+        (tmp_path / name).write_text(unit)
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", tmp_path / "heroimg.service", tmp_path / "heroimg.socket"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "heroimg" not in verified.stderr
+    security = ["systemd-analyze", "security", "--offline=true", tmp_path / "heroimg.service"]
+    asked = subprocess.run(security, capture_output=True, text=True, check=True)
+    score = re.search(r"Overall exposure level for heroimg.service: ([\d.]+) OK", asked.stdout)
+    assert score
+    assert f"`systemd-analyze security --offline=true deploy/heroimg.service` says {score[1]}." in PAGE
