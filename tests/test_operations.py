@@ -80,7 +80,7 @@ def test_the_unit_is_valid_and_as_closed_as_the_page_says(tmp_path: Path) -> Non
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "heroimg" not in verified.stderr
-    security = ["systemd-analyze", "security", "--offline=true", tmp_path / "heroimg.service"]
+    security = ["systemd-analyze", "security", "--offline=true", str(tmp_path / "heroimg.service")]
     asked = subprocess.run(security, capture_output=True, text=True, check=True)
     score = re.search(r"Overall exposure level for heroimg.service: ([\d.]+) OK", asked.stdout)
     assert score

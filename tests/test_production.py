@@ -119,6 +119,10 @@ def test_what_nginx_answers_by_itself_is_json_that_the_front_end_may_read(own_ho
     assert answer.headers["Content-Type"] == "application/json"
     for path in ("/", "/nowhere", "/.env"):
         assert own_house.ask(own_house.customer(), path).json()["code"] == "not_found"
+    upload = own_house.customer().send(
+        "POST", own_house.url + UPLOAD, files={"image": ("photo.jpg", padded(FIVE_MB))}, timeout=LONG
+    )
+    assert (upload.status_code, upload.json()["code"]) == (502, "server_unreachable")
     malformed = own_house.ask(own_house.customer(), "/?" + "x" * 9_000)
     assert (malformed.status_code, malformed.json()["code"]) == (414, "request_uri_too_long")
 
