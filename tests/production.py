@@ -59,6 +59,7 @@ class Production:
 
     def __init__(self, folder: Path, settings: dict[str, str], stand_in: StandIn) -> None:
         self.folder = folder
+        self.workers = 2
         self.stand_in = stand_in
         self.certificate = folder / "fullchain.pem"
         self.socket = socket.socket(socket.AF_UNIX)
@@ -94,7 +95,7 @@ class Production:
 
     def start(self) -> None:
         """Start gunicorn on the socket that stays when it ends, as heroimg.socket does."""
-        self.server.gunicorn(socket=self.socket)
+        self.server.gunicorn(socket=self.socket, workers=self.workers)
 
     def logs(self) -> str:
         """Read everything that anybody has logged."""
@@ -119,13 +120,14 @@ class Production:
 
 
 @contextmanager
-def production(folder: Path, **settings: str) -> Iterator[Production]:
+def production(folder: Path, workers: int = 2, **settings: str) -> Iterator[Production]:
     """Serve as in production while in the block."""
     require("nginx")
     require("openssl")
     with ExitStack() as stack:
         stand_in = stack.enter_context(StandIn())
         whole = Production(folder, settings, stand_in)
+        whole.workers = workers
         whole.server.folder.mkdir(parents=True)
         stack.enter_context(whole.socket).bind(str(folder / "heroimg.sock"))
         whole.socket.listen(4096)

@@ -75,6 +75,10 @@ class Proxy:
                 return stop
         return None
 
+    def source(self) -> str:
+        """Say from which address the next connection comes; empty for any."""
+        return ""
+
     def _accept(self) -> None:
         while True:
             try:
@@ -102,6 +106,7 @@ class _Connection:
     def start(self) -> None:
         target = urlsplit(self._proxy.target)
         try:
+            self._server.bind((self._proxy.source(), 0))
             self._server.connect((target.hostname, target.port))
         except OSError:  # the server is down, and so are we
             self.cut()

@@ -1,0 +1,162 @@
+"""What was promised to whom: the model beside torture.py, which holds every answer and what is left to it."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import requests
+
+PROMISES = (
+    "pictures lost",
+    "handed to two holders",
+    "paid without a picture",
+    "kept or found too long",
+    "left behind",
+    "5xx not caused by a fault",
+    "other wrong answers",
+)
+
+# How long after a worker was killed its requests may be answered 502, in seconds; nginx knows at once.
+_AFTERMATH = 1.0
+
+
+@dataclass
+class Picture:
+    """One that was acknowledged.
+
+    :param expires: in Unix seconds; those that come as others do outlive the run.
+    :param got_by: the tokens of those who got every byte.
+    :param is_gone: it was confirmed, or a reader without a claim has it.
+    :param may_be_gone: a reader without a claim has lost its connection while it was on its way.
+    """
+
+    image_id: str
+    expires: float
+    is_paid: bool = False
+    got_by: set[str] = field(default_factory=set)
+    is_gone: bool = False
+    may_be_gone: bool = False
+
+    def is_to_be_there(self) -> bool:
+        return not self.is_gone and not self.may_be_gone and time.time() < self.expires - 1
+
+
+class Model:
+    """One run's: it counts what happened, and notes whatever was not as promised."""
+
+    def __init__(self, store: str, seed: int) -> None:
+        self.store, self.seed = store, seed
+        self.faults: Counter[str] = Counter()
+        self.journeys: Counter[str] = Counter()
+        self.answers: Counter[str] = Counter()
+        self.violations: list[tuple[str, str]] = []
+        self.pictures: list[Picture] = []
+        self.unanswered_uploads = 0
+        self.used_up_unread = 0
+        self._spans: list[tuple[float, float]] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def fault(self, name: str) -> Iterator[None]:
+        """Count a fault, and remember from when to when it was."""
+        self.note_fault(name)
+        begun = time.time()
+        with self._lock:
+            self._spans.append((begun, float("inf")))
+            place = len(self._spans) - 1
+        try:
+            yield
+        finally:
+            self._spans[place] = (begun, time.time() + _AFTERMATH)
+
+    def note_fault(self, name: str) -> None:
+        with self._lock:
+            self.faults[name] += 1
+
+    def violate(self, promise: str, what: str) -> None:
+        with self._lock:
+            self.violations.append((promise, what))
+
+    def add(self, picture: Picture) -> Picture:
+        with self._lock:
+            self.pictures.append(picture)
+        return picture
+
+    def answered(self, begun: float, answer: requests.Response) -> None:
+        """Look whether a failure has a cause that we made."""
+        with self._lock:
+            self.answers[str(answer.status_code)] += 1
+        if answer.status_code >= 500 and not self._is_explained(begun, _code(answer)):
+            self.violate("5xx not caused by a fault", f"{answer.status_code} {answer.text[:200]}")
+
+    def got(self, picture: Picture, token: str) -> None:
+        """Somebody has every byte."""
+        with self._lock:
+            picture.got_by.add(token)
+        if len(picture.got_by) > 1:
+            self.violate("handed to two holders", picture.image_id)
+
+    def missed(self, picture: Picture) -> None:
+        """Somebody was told just now that it is not there."""
+        if picture.is_to_be_there():
+            self.violate("paid without a picture" if picture.is_paid else "pictures lost", picture.image_id)
+
+    def check_names(self, names: list[str]) -> None:
+        """Look at what lies there when all is calm: whole pictures, to be there or of uploads without an answer."""
+        if not self.only_whole_pictures(names):
+            self.violate("left behind", str([name for name in names if not re.fullmatch(r"\w{32}(\.json)?", name)]))
+        known = {picture.image_id: picture for picture in self.pictures}
+        there = {name[:32] for name in names}
+        for image_id in there & known.keys():
+            if known[image_id].is_gone:
+                self.violate("left behind", f"{image_id}, which its reader has")
+        if len(there - known.keys()) > self.unanswered_uploads:
+            self.violate("left behind", f"{len(there - known.keys())} unknown, {self.unanswered_uploads} not answered")
+
+    @staticmethod
+    def only_whole_pictures(names: list[str]) -> bool:
+        return set(names) == {f"{name[:32]}{suffix}" for name in names for suffix in ("", ".json")}
+
+    def check_nothing_is_left(self, names: list[str]) -> None:
+        if names:
+            self.violate("left behind", f"after their time: {names}")
+
+    def check_log(self, log: str) -> None:
+        for found in re.finditer(r"Traceback .*\n(?:[ \t].*\n)*.*", log):
+            if "ResourceWarning: unclosed <socket" not in found[0]:  # gunicorn's own, of the socket it was handed
+                self.violate("other wrong answers", f"a traceback in the log: {found[0]}")
+
+    def table(self) -> str:
+        """Say how it went, with what repeats it."""
+        counts = Counter(promise for promise, _ in self.violations)
+        rows = [
+            ("journeys", sum(self.journeys.values())),
+            *((f"  {name}", count) for name, count in sorted(self.journeys.items())),
+            ("answers", sum(self.answers.values())),
+            *((f"  {name}", count) for name, count in sorted(self.answers.items())),
+            *sorted(self.faults.items()),
+            ("uploads whose answer was lost", self.unanswered_uploads),
+            ("used up unread, by readers without a claim", self.used_up_unread),
+            *((promise, counts[promise]) for promise in PROMISES),
+        ]
+        lines = [f"Torture of {self.store}, seed {self.seed}", *(f"{name:44}{count:8}" for name, count in rows)]
+        return "\n".join([*lines, *(f"NOT AS PROMISED: {promise}: {what}" for promise, what in self.violations[:20])])
+
+    def _is_explained(self, begun: float, code: str) -> bool:
+        if code in ("payment_unreachable", "payment_failed"):
+            return self.faults["failures of Stripe"] > 0
+        now = time.time()
+        return code == "server_unreachable" and any(start <= now and begun <= end for start, end in list(self._spans))
+
+
+def _code(answer: requests.Response) -> str:
+    try:
+        return str(answer.json()["code"])
+    except (ValueError, KeyError, TypeError):
+        return ""
