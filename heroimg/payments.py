@@ -65,14 +65,20 @@ class Payments:
             return self._sessions.retrieve(session_id)
 
     def end_session(self, session: Session) -> Session:
-        """Make a session unpayable, unless it has ended by itself; the `status` of what is returned says how."""
+        """Make a session unpayable, unless it has ended by itself; the `status` of what is returned says how.
+
+        :raises StripeFailed: or StripeUnreachable; it may still be open.
+        """
         if session.status != "open":
             return session
         try:
             with _translated():
                 return self._sessions.expire(session.id)
-        except StripeFailed:  # paid, or expired, between our look and our asking
-            return self.session(session.id)
+        except StripeFailed:
+            now = self.session(session.id)
+            if now.status == "open":
+                raise
+            return now  # paid, or expired, between our look and our asking
 
     def event(self, payload: bytes, signature: str | None) -> stripe.Event:
         """Read a webhook's event.

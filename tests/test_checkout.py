@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from demo.stripe_answers import Refusal
+from demo.stripe_answers import Answer, ApiRequest, Refusal, Silence
 from demo.stripe_stand_in import StandIn
 from heroimg import gunicorn_conf
 from heroimg.config import Config
@@ -500,3 +500,25 @@ def test_asking_for_the_status_does_not_lengthen_a_pictures_life(shop: Shop) -> 
     shop.stand_in.pay(session_id)
     shop.api.status(session_id)
     assert end_of(shop.api, image_id) == end
+
+
+@pytest.mark.parametrize("mode", ["401", "500"])
+def test_nothing_is_removed_while_stripe_says_how_the_checkout_stands_and_cannot_end_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    image_id = shop.api.keep(pictures.jpeg())
+    session_id = shop.api.session_of(image_id)
+    answer = shop.stand_in.answer
+
+    def fail_to_expire(request: ApiRequest, authorization: str | None) -> Answer | Silence:
+        if request.path.endswith("/expire"):
+            shop.stand_in.fail_next(mode)
+        return answer(request, authorization)
+
+    monkeypatch.setattr(shop.stand_in, "answer", fail_to_expire)
+    assert shop.api.confirm(image_id).status_code == 502
+    monkeypatch.undo()
+    assert shop.api.retrieve(image_id, method="HEAD").status_code == 200
+    assert shop.api.confirm(image_id).status_code == 204
+    with pytest.raises(Refusal):
+        shop.stand_in.pay(session_id)
