@@ -1,6 +1,7 @@
 # make run    serve on http://localhost:3000 (PORT=, STAND_IN_PORT=), with a stand-in for Stripe unless STRIPE_SECRET_KEY is set
 # make test   linters, types and all tests
 # make coverage all tests once more, and what they have run, in the servers too
+# make torture whole journeys for minutes, while everything breaks that can (SECONDS=, SEED=)
 # make lint   linters and types alone
 # make sweep  remove expired pictures and leftovers once
 # make rehearse follow docs/operations.md in an empty Debian (as root; SUITE=trixie for another; takes minutes and the network)
@@ -10,10 +11,12 @@ PYTHON ?= python3
 PORT ?= 3000
 STAND_IN_PORT ?= 12111
 SUITE ?= bookworm
+SECONDS ?= 90
+SEED ?= $(shell date +%s)
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: run test coverage lint sweep rehearse system clean
+.PHONY: run test coverage torture lint sweep rehearse system clean
 
 run: $(VENV)/.installed
 	$(BIN)/python -m demo.run --port $(PORT) --stand-in-port $(STAND_IN_PORT)
@@ -26,6 +29,9 @@ coverage: $(VENV)/.installed-dev
 	$(BIN)/coverage run -m pytest -n 2
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
+
+torture: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.torture --seconds $(SECONDS) --seed $(SEED)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -44,7 +44,7 @@ class Customer:
         while time.monotonic() < deadline:
             (kind,) = self._rng.choices(list(kinds), list(kinds.values()))
             kind()
-            with self._model._lock:
+            with self._model.lock:
                 self._model.journeys[kind.__name__.strip("_").replace("_", " ")] += 1
 
     # Journeys
@@ -143,7 +143,7 @@ class Customer:
         for _ in range(20):
             answer = self._ask("POST", UPLOAD, files={"image": ("photo.jpg", content)})
             if answer is None or answer.status_code >= 500:
-                with self._model._lock:
+                with self._model.lock:
                     self._model.unanswered_uploads += 1
             elif answer.status_code == 200:
                 return self._model.add(Picture(answer.json()["imageId"], time.time() + 3600))
@@ -193,7 +193,7 @@ class Customer:
 
     def look_at_what_is_left(self) -> None:
         """Ask, when all is calm, for every picture that is to be there."""
-        self._url = self._house.url
+        self._session().headers["Connection"] = "close"  # so that each has an address of its own
         for picture in self._model.pictures:
             if picture.is_to_be_there():
                 answer = self._ask("HEAD", RETRIEVE, imageId=picture.image_id)

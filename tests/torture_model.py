@@ -60,14 +60,14 @@ class Model:
         self.unanswered_uploads = 0
         self.used_up_unread = 0
         self._spans: list[tuple[float, float]] = []
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     @contextmanager
     def fault(self, name: str) -> Iterator[None]:
         """Count a fault, and remember from when to when it was."""
         self.note_fault(name)
         begun = time.time()
-        with self._lock:
+        with self.lock:
             self._spans.append((begun, float("inf")))
             place = len(self._spans) - 1
         try:
@@ -76,28 +76,28 @@ class Model:
             self._spans[place] = (begun, time.time() + _AFTERMATH)
 
     def note_fault(self, name: str) -> None:
-        with self._lock:
+        with self.lock:
             self.faults[name] += 1
 
     def violate(self, promise: str, what: str) -> None:
-        with self._lock:
+        with self.lock:
             self.violations.append((promise, what))
 
     def add(self, picture: Picture) -> Picture:
-        with self._lock:
+        with self.lock:
             self.pictures.append(picture)
         return picture
 
     def answered(self, begun: float, answer: requests.Response) -> None:
         """Look whether a failure has a cause that we made."""
-        with self._lock:
+        with self.lock:
             self.answers[str(answer.status_code)] += 1
         if answer.status_code >= 500 and not self._is_explained(begun, _code(answer)):
             self.violate("5xx not caused by a fault", f"{answer.status_code} {answer.text[:200]}")
 
     def got(self, picture: Picture, token: str) -> None:
         """Somebody has every byte."""
-        with self._lock:
+        with self.lock:
             picture.got_by.add(token)
         if len(picture.got_by) > 1:
             self.violate("handed to two holders", picture.image_id)
