@@ -37,7 +37,9 @@ _MAX_BYTES_BETWEEN_SEGMENTS = 4096
 _FRAMES = (0xC0, 0xC1, 0xC2)
 _PROGRESSIVE = 0xC2
 _START_OF_SCAN = 0xDA
-_JPEG_MARKER = re.compile(rb"\xff+([\x02-\xcf\xd8-\xfe])")
+
+# The last 0xFF before the marker alone: with `\xff+` a search through nothing but fill bytes would take hours.
+_JPEG_MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
 
 # The bit depths of each colour type. https://www.w3.org/TR/png-3/#table111
 _PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
