@@ -9,6 +9,7 @@ used directly, not `Image.open`: that would call a JPEG with several pictures in
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 import threading
@@ -139,8 +140,10 @@ class _JpegHeader:
 
     @property
     def coefficient_bytes(self) -> int:
-        densest = max(h for h, _ in self.sampling) * max(v for _, v in self.sampling)
-        return 2 * self.width * self.height * sum(h * v for h, v in self.sampling) // densest
+        """Count whole units of blocks, as decoders do: of a picture a few pixels wide these are mostly padding."""
+        across = math.ceil(self.width / (8 * max(h for h, _ in self.sampling)))
+        down = math.ceil(self.height / (8 * max(v for _, v in self.sampling)))
+        return 2 * 64 * across * down * sum(h * v for h, v in self.sampling)
 
 
 def _read_jpeg_header(data: bytes) -> _JpegHeader:
