@@ -13,6 +13,7 @@ import math
 import re
 import struct
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from zlib import crc32
@@ -52,14 +53,25 @@ _EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg"}
 _one_at_a_time = threading.Lock()
 
 
-def media_type_of(data: bytes, *, decode: bool = True) -> str:
+def media_type_of(read: Callable[[], bytes], *, decode: bool = True) -> str:
     """Find the type in the bytes, and find out whether they are a whole picture.
 
+    :param read: gives the bytes, once it is this picture's turn: until then it takes no memory.
     :param decode: False looks at the header alone.
     :raises NotAPicture: neither PNG nor JPEG.
     :raises TooManyPixels: refused before anything is decoded, as is ImageTooComplex.
     :raises ImageDamaged: it does not decode.
     """
+    with _one_at_a_time:
+        return _media_type_of(read(), decode)
+
+
+def extension_of(media_type: str) -> str:
+    """Give the usual file name extension, without its dot."""
+    return _EXTENSIONS.get(media_type, "bin")
+
+
+def _media_type_of(data: bytes, decode: bool) -> str:
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         check, media_type = _check_png, "image/png"
     elif data.startswith(b"\xff\xd8\xff"):
@@ -67,18 +79,12 @@ def media_type_of(data: bytes, *, decode: bool = True) -> str:
     else:
         raise NotAPicture
     try:
-        with _one_at_a_time:
-            check(data, decode)
+        check(data, decode)
     except HeroimgError:
         raise
     except Exception as error:  # Pillow's parsers raise whatever they stumble over: SyntaxError, struct.error, ...
         raise ImageDamaged from error
     return media_type
-
-
-def extension_of(media_type: str) -> str:
-    """Give the usual file name extension, without its dot."""
-    return _EXTENSIONS.get(media_type, "bin")
 
 
 def _check_png(data: bytes, decode: bool) -> None:

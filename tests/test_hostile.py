@@ -153,7 +153,7 @@ def test_json_that_is_meant_to_hurt_is_refused(target: Api, body: bytes) -> None
 def test_neither_price_nor_product_nor_way_back_is_the_clients_to_choose(target: Api) -> None:
     image_id = target.keep(pictures.jpeg())
     wishes = {"unit_amount": 1, "price": 0, "currency": "idr", "quantity": 0, "return_url": "https://evil.example"}
-    wishes["metadata"] = {"imageId": "0" * 32}  # type: ignore[assignment]
+    wishes["metadata"] = {"imageId": "0" * 32}
     assert target.request("POST", SESSION, json={"imageId": image_id, **wishes}).status_code == 200
     plain = target.session_of(image_id)  # the very same parameters, or there would be another session
     assert target.status(plain).json()["metadata"] == {"imageId": image_id}
