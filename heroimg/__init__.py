@@ -35,6 +35,7 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     :raises ConfigError: the settings cannot work, or their folders cannot be written.
     """
     app = Flask(__name__)
+    app.url_map.merge_slashes = False  # or /api//x were led to /api/x, at whatever host the request names
     store = open_store(config, clock)
     prepare_sweeping(config, store)
     count = open_counters(config)
