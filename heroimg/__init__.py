@@ -72,7 +72,11 @@ def _admit_front_end(app: Flask, config: Config) -> None:
 
 
 def _keep_private(response: Response) -> Response:
-    """Let nobody on the way keep an answer, or guess that it is something else."""
+    """Let nobody on the way keep an answer, or guess that it is something else.
+
+    Who may read it depends on the origin even where there is none, and Flask-CORS says so only where there is.
+    """
+    response.vary.add("Origin")
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     return response
