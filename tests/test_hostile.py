@@ -201,7 +201,6 @@ def test_a_signature_that_is_none_is_refused(target: Api, header: str) -> None:
         ("Authorization", "Basic =" + "é"),
         ("Origin", "http://localhost:3000\\.evil.example"),
         ("Content-Type", "multipart/form-data" + ";" * 7_000),
-        ("Host", "a" * 300),
         ("X-Forwarded-For", ", " * 3_500),
     ],
 )
@@ -214,10 +213,17 @@ def test_no_header_breaks_anything(target: Api, path: str, name: str, value: str
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
+@pytest.mark.parametrize("host", ["a" * 300, "a..b", "[::", 'a"<b>', "é", "a:99999999"])
+def test_no_host_is_repeated(target: Api, host: str) -> None:
+    answer = target.request("GET", f"{RETRIEVE}?imageId=x", headers={"Host": host.encode()})
+    assert answer.status_code in (400, 404)
+    assert host not in answer.text + str(answer.headers)
+
+
 @pytest.mark.parametrize(
     "path",
     ["/api//temp-image-retrieve", "//api/temp-image-retrieve", "/api/temp-image-retrieve/", "//evil.example/%2e%2e",
-     "/static/../config.py", "/static/%2e%2e/config.py", "/static/%00", "/static//etc/passwd", "/static/heroimg.js/"],
+     "/static/../config.py", "/static/%2e%2e/config.py", "/static/%00", "/static//etc/passwd"],
 )  # fmt: skip
 def test_an_address_with_too_much_in_it_is_not_found_and_leads_nowhere(target: Api, path: str) -> None:
     with target.connection() as connection:
