@@ -9,7 +9,7 @@ import struct
 from contextlib import suppress
 from typing import NamedTuple
 
-from .production import Production
+from .production import Production, addresses
 from .serving import LONG
 
 
@@ -58,8 +58,9 @@ def say(connection: socket.socket, data: bytes, *, hang_up: bool = False) -> lis
 
 
 def to_nginx(house: Production, protocol: str = "http/1.1", *, plain: bool = False) -> socket.socket:
-    """Connect to nginx, by TLS or, where it leads to TLS, without."""
-    connection = socket.create_connection(("127.0.0.1", house.plain_port if plain else house.port), LONG)
+    """Connect to nginx, from an address of one's own, by TLS or, where it leads to TLS, without."""
+    port = house.plain_port if plain else house.port
+    connection = socket.create_connection(("127.0.0.1", port), LONG, (next(addresses), 0))
     if plain:
         return connection
     context = ssl.create_default_context(cafile=str(house.certificate))

@@ -15,47 +15,27 @@ import pytest
 import requests
 from stripe import WebhookSignature
 
-from demo.stripe_stand_in import StandIn
-
 from . import hostile, pictures
 from .api import RETRIEVE, SESSION, STATUS, UPLOAD, WEBHOOK, Api, new_token
-from .cost import MOST_BYTES, costs_little, peak_bytes
+from .cost import MOST_BYTES, peak_bytes
 from .serving import serving, wait_for
+from .target import target_in, unharmed
 
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 
 
 @pytest.fixture(scope="module")
 def open_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """Serve with one worker, so that what is spent is this one's; and fail where it took too much memory in the end."""
-    with StandIn() as stand_in:
-        settings = {
-            "STRIPE_SECRET_KEY": "sk_test_standin",
-            "STRIPE_WEBHOOK_SECRET": "whsec_standin",
-            "STRIPE_API_BASE": stand_in.url,
-        }
-        with serving(tmp_path_factory.mktemp("hostile") / "served", settings, workers=1) as server:
-            yield Api(server)
-            assert peak_bytes(server.workers()[0]) < MOST_BYTES
+    with target_in(tmp_path_factory.mktemp("hostile") / "served") as api:
+        yield api
 
 
 @pytest.fixture
 def target(open_target: Api) -> Iterator[Api]:
-    """Serve from an empty folder; nothing is left but pictures kept whole, and the worker has not noticed."""
-    server = open_target.server
-    server.clear()
-    (worker,) = server.workers()
-    with costs_little(worker):
+    """Serve from an empty folder, and look afterwards what has become of it."""
+    open_target.server.clear()
+    with unharmed(open_target):
         yield open_target
-        assert open_target.request("GET", "/healthz").status_code == 200
-    assert server.workers() == [worker]
-    wait_for(lambda: is_tidy(server.names()), "the folder to hold whole pictures alone")
-    assert "Traceback" not in server.log()
-
-
-def is_tidy(names: list[str]) -> bool:
-    kept = {name for name in names if "." not in name}
-    return set(names) == kept | {f"{name}.json" for name in kept}
 
 
 def code_of(answer: requests.Response) -> str:
