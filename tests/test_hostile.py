@@ -92,7 +92,7 @@ def test_what_is_no_id_is_not_found_and_opens_no_file(target: Api, image_id: str
     assert target.confirm(image_id).status_code == 204
     assert target.open_checkout(image_id).json()["code"] == "image_not_found"
     assert target.status(image_id).json()["code"] == "session_id_malformed"
-    assert target.retrieve("0" * 32, image_id).json()["code"] == "claim_malformed"
+    assert target.retrieve("0" * 32, f"{image_id} ").json()["code"] == "claim_malformed"
 
 
 def test_an_unknown_id_and_a_malformed_one_are_answered_alike(target: Api) -> None:
@@ -244,7 +244,7 @@ def test_a_length_that_promises_more_than_comes_is_a_broken_connection(
 
 def test_16_costly_requests_at_once_take_no_more_memory_than_a_worker_may_have(tmp_path: Path) -> None:
     """As many as it has threads: the largest pictures, forms and bodies of the kinds that are taken."""
-    taken = [pictures.progressive_jpeg(10_000, 5_000).ljust(5 * 2**20, b"\0"), pictures.jpeg(5).ljust(5 * 2**20, b"\0")]
+    taken = [pictures.progressive_jpeg(10_000, 5_000).ljust(5 * 2**20, b"\0"), pictures.jpeg().ljust(5 * 2**20, b"\0")]
     fields = [(f"field{number}", (None, b"x" * 250_000)) for number in range(19)]
     with serving(tmp_path / "served", {}, workers=1) as server, ThreadPoolExecutor(16) as pool:
         api = Api(server)
