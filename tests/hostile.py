@@ -113,7 +113,8 @@ FORMS: dict[str, tuple[bytes, str]] = {
     "30 MB that are nearly boundaries": (part((b"\r\n--b" + b" " * 1000 + b"x") * 31_000) + END, "image_too_large"),
     "10 MB of short near boundaries": (part(b"\r\n--bx" * 1_700_000) + END, "image_too_large"),
     "a form within a form": (
-        part(b"x\r\n" + part(pictures.jpeg()) + END, b"Content-Type: multipart/mixed; boundary=b\r\n") + END, "not_a_picture",
+        part(b"x\r\n" + part(pictures.jpeg()) + END, b"Content-Type: multipart/mixed; boundary=b\r\n") + END,
+        "not_a_picture",
     ),
     "a part in base64": (part(b"/9j/4AAQ", b"Content-Transfer-Encoding: base64\r\n") + END, "not_a_picture"),
     "a part in an unknown alphabet": (part(headers=b"Content-Type: a/b; charset=utf-7\r\n") + END, "not_a_picture"),
