@@ -14,7 +14,7 @@ import pytest
 
 from . import pictures
 from .api import RETRIEVE, SESSION, UPLOAD, Api
-from .production import Production, production
+from .production import Production, production, shipped
 from .raw import Answer, say, say_by_http2, to_nginx
 from .serving import wait_for
 from .test_production import journey
@@ -273,6 +273,7 @@ def test_100_connections_that_never_say_what_they_want_keep_nobody_waiting_and_a
             journey(house, pictures.jpeg())
         for connection in silent:
             assert say_nothing(connection) == b""
+    assert shipped("deploy/nginx.conf", r"client_header_timeout (\d+)s;") <= 15
 
 
 def say_nothing(connection: object) -> bytes:
