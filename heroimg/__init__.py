@@ -35,6 +35,7 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     :raises ConfigError: the settings cannot work, or their folders cannot be written.
     """
     app = Flask(__name__)
+    app.url_map.merge_slashes = False  # or /api//x were led to /api/x, at whatever host the request names
     store = open_store(config, clock)
     prepare_sweeping(config, store)
     count = open_counters(config)
@@ -71,7 +72,11 @@ def _admit_front_end(app: Flask, config: Config) -> None:
 
 
 def _keep_private(response: Response) -> Response:
-    """Let nobody on the way keep an answer, or guess that it is something else."""
+    """Let nobody on the way keep an answer, or guess that it is something else.
+
+    Who may read it depends on the origin even where there is none, and Flask-CORS says so only where there is.
+    """
+    response.vary.add("Origin")
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     return response

@@ -79,10 +79,10 @@ def webhook() -> ResponseReturnValue:
     if not found.config.stripe_webhook_secret:
         abort(404)
     request.max_content_length = _MAX_EVENT_BYTES
-    event = found.payments.event(request.get_data(), request.headers.get("Stripe-Signature"))
-    if event.type in _PAID_EVENTS:
+    kind, session_id = found.payments.event(request.get_data(), request.headers.get("Stripe-Signature"))
+    if kind in _PAID_EVENTS:
         # The event's copy of the session may be old, and in another API version: ask for the session itself.
-        _keep_for_owner(found, found.payments.session(event.data.object["id"]))
+        _keep_for_owner(found, found.payments.session(session_id))
     return "", 200
 
 

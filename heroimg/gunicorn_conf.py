@@ -63,6 +63,13 @@ keepalive = 5
 # The workers' heartbeat is a file; on a disk a slow write would get a worker killed.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
+# As long as nginx lets them be (large_client_header_buffers), so that it is nginx that refuses a longer one, as JSON.
+limit_request_line = 8190
+
+# The scheme and the path are of no use from a client's headers, and these would be believed on a unix socket.
+forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
+
 # Nothing here is managed through it, and it would put a file into the home of the user.
 control_socket_disable = True
 

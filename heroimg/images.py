@@ -9,9 +9,11 @@ used directly, not `Image.open`: that would call a JPEG with several pictures in
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from zlib import crc32
@@ -37,7 +39,9 @@ _MAX_BYTES_BETWEEN_SEGMENTS = 4096
 _FRAMES = (0xC0, 0xC1, 0xC2)
 _PROGRESSIVE = 0xC2
 _START_OF_SCAN = 0xDA
-_JPEG_MARKER = re.compile(rb"\xff+([\x02-\xcf\xd8-\xfe])")
+
+# The last 0xFF before the marker alone: with `\xff+` a search through nothing but fill bytes would take hours.
+_JPEG_MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
 
 # The bit depths of each colour type. https://www.w3.org/TR/png-3/#table111
 _PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -49,14 +53,25 @@ _EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg"}
 _one_at_a_time = threading.Lock()
 
 
-def media_type_of(data: bytes, *, decode: bool = True) -> str:
+def media_type_of(read: Callable[[], bytes], *, decode: bool = True) -> str:
     """Find the type in the bytes, and find out whether they are a whole picture.
 
+    :param read: gives the bytes, once it is this picture's turn: until then it takes no memory.
     :param decode: False looks at the header alone.
     :raises NotAPicture: neither PNG nor JPEG.
     :raises TooManyPixels: refused before anything is decoded, as is ImageTooComplex.
     :raises ImageDamaged: it does not decode.
     """
+    with _one_at_a_time:
+        return _media_type_of(read(), decode)
+
+
+def extension_of(media_type: str) -> str:
+    """Give the usual file name extension, without its dot."""
+    return _EXTENSIONS.get(media_type, "bin")
+
+
+def _media_type_of(data: bytes, decode: bool) -> str:
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         check, media_type = _check_png, "image/png"
     elif data.startswith(b"\xff\xd8\xff"):
@@ -64,18 +79,12 @@ def media_type_of(data: bytes, *, decode: bool = True) -> str:
     else:
         raise NotAPicture
     try:
-        with _one_at_a_time:
-            check(data, decode)
+        check(data, decode)
     except HeroimgError:
         raise
     except Exception as error:  # Pillow's parsers raise whatever they stumble over: SyntaxError, struct.error, ...
         raise ImageDamaged from error
     return media_type
-
-
-def extension_of(media_type: str) -> str:
-    """Give the usual file name extension, without its dot."""
-    return _EXTENSIONS.get(media_type, "bin")
 
 
 def _check_png(data: bytes, decode: bool) -> None:
@@ -137,8 +146,10 @@ class _JpegHeader:
 
     @property
     def coefficient_bytes(self) -> int:
-        densest = max(h for h, _ in self.sampling) * max(v for _, v in self.sampling)
-        return 2 * self.width * self.height * sum(h * v for h, v in self.sampling) // densest
+        """Count whole units of blocks, as decoders do: of a picture a few pixels wide these are mostly padding."""
+        across = math.ceil(self.width / (8 * max(h for h, _ in self.sampling)))
+        down = math.ceil(self.height / (8 * max(v for _, v in self.sampling)))
+        return 2 * 64 * across * down * sum(h * v for h, v in self.sampling)
 
 
 def _read_jpeg_header(data: bytes) -> _JpegHeader:

@@ -80,19 +80,19 @@ class Payments:
                 raise
             return now  # paid, or expired, between our look and our asking
 
-    def event(self, payload: bytes, signature: str | None) -> stripe.Event:
-        """Read a webhook's event.
+    def event(self, payload: bytes, signature: str | None) -> tuple[str, str]:
+        """Read a webhook's event: its type, and the id of what it is about, empty where that has none.
 
-        :raises SignatureInvalid: it was not signed with our secret, or more than 300 seconds ago.
+        :raises SignatureInvalid: it was not signed with our secret, or more than 300 seconds ago, or is no event.
         """
         if not signature or not signature.isascii():  # the library's comparison raises TypeError for the latter
             raise SignatureInvalid
         try:
             secret = self._config.stripe_webhook_secret or ""
-            event: stripe.Event = stripe.Webhook.construct_event(payload, signature, secret)
-        except (stripe.SignatureVerificationError, ValueError) as error:
+            event = stripe.Webhook.construct_event(payload, signature, secret)
+            return str(event.type), str(getattr(event.data.object, "id", ""))
+        except (stripe.SignatureVerificationError, ValueError, AttributeError, TypeError, RecursionError) as error:
             raise SignatureInvalid from error
-        return event
 
     @property
     def _sessions(self) -> SessionService:

@@ -21,6 +21,9 @@ _BLOCK = 64 * 1024
 _MAX_PARTS = 20
 _MAX_FIELD_BYTES = 256 * 1024
 
+# Werkzeug stumbles over years that no calendar has. ETags do the same work, and nothing here is worth a part of it.
+_NOT_READ = ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE", "HTTP_RANGE")
+
 
 class LimitedPart(io.RawIOBase):
     """A file part on its way into the store. What exceeds the limit is counted, and not written.
@@ -69,6 +72,8 @@ class Request(flask.Request):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.environ["wsgi.input"] = Body(self.environ["wsgi.input"])
+        for header in _NOT_READ:
+            self.environ.pop(header, None)
         self._parts: list[LimitedPart] = []
 
     @property

@@ -145,7 +145,7 @@ def test_security_headers_are_there_and_plain_http_leads_to_tls_without_the_quer
         assert answer.headers["Server"] == "nginx"
     plain = f"http://127.0.0.1:{house.plain_port}{RETRIEVE}?imageId={image_id}"
     moved = requests.get(plain, allow_redirects=False, timeout=LONG)
-    assert (moved.status_code, moved.headers["Location"]) == (301, f"https://127.0.0.1{RETRIEVE}")
+    assert (moved.status_code, moved.headers["Location"]) == (301, f"https://heroimg.example.com{RETRIEVE}")
 
 
 def test_metrics_are_for_this_machine_alone(house: Production) -> None:
