@@ -18,7 +18,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
-    initialize,
     invariant,
     precondition,
     rule,
@@ -27,7 +26,7 @@ from hypothesis.stateful import (
 
 from heroimg.config import Config
 from heroimg.errors import HeroimgError, ImageClaimed, ImageNotFound
-from heroimg.redis_store import _BLOCK
+from heroimg.redis_store import _BLOCK, RedisStore
 from heroimg.store import Claim, Held, Staged, StoredImage, Swept
 from heroimg.stores import open_store
 
@@ -37,14 +36,16 @@ from .test_store import START, UNKNOWN, Clock, Shelf
 
 HOUR, CLAIM_SECONDS = 3600, 300
 IS_LONG = settings.get_current_profile_name() == "long"
-SETTINGS = settings() if IS_LONG else settings(derandomize=True, deadline=None, max_examples=40, stateful_step_count=50)
+SETTINGS = (
+    settings() if IS_LONG else settings(derandomize=True, deadline=None, max_examples=120, stateful_step_count=25)
+)
 
 CONTENTS = [b"", b"one picture", b"another\0\xff" * 1000, b"x" * (_BLOCK + 1)]
 WRONG_IDS = [UNKNOWN, "", "..", "x" * 32, UNKNOWN + "\n", UNKNOWN.upper(), f"{UNKNOWN}.json"]
-TOKENS = st.sampled_from(["the-token-of-one", "the-token-of-two", "-" * 64])
-SESSIONS = st.sampled_from(["cs_test_1", "cs_test_2", "cs_test_3"])
-ONE = st.sampled_from([0, 1, 2] * 7 + WRONG_IDS)  # the youngest picture, or one before it, or none
-NEAR = st.sampled_from([-1, 0, 1])
+TOKENS = st.sampled_from(["the-token-of-one", "-" * 64])
+SESSIONS = st.sampled_from(["cs_test_1", "cs_test_2"])
+ONE = st.sampled_from([0, 0, 0, 1, 1, 2] * 5 + WRONG_IDS)  # the youngest picture, or one before it, or none
+NEAR = st.sampled_from([0, -1, 1])
 AHEAD = st.sampled_from([0, 1, HOUR])
 
 
@@ -53,6 +54,7 @@ class Model:
 
     def __init__(self, clock: Clock) -> None:
         self.kept = dict[str, StoredImage]()
+        self.replaced = dict[str, str | None]()  # the session noted before the last one
         self.clock = clock
 
     @property
@@ -82,6 +84,8 @@ class Model:
 
     def note_checkout(self, image_id: str, session: str | None, *, complete: bool) -> StoredImage:
         image = self.get(image_id)
+        if session and session != image.checkout_session:
+            self.replaced[image_id] = image.checkout_session
         session, complete = session or image.checkout_session, complete or image.checkout_complete
         return self.change(image, checkout_session=session, checkout_complete=complete)
 
@@ -89,12 +93,15 @@ class Model:
         image = self.get(image_id, token, by_anybody=False)
         return self.change(image, claim=Claim(token, self.now + CLAIM_SECONDS))
 
+    def renew(self, image_id: str, token: str) -> None:
+        self.claim(image_id, token)
+
     def release(self, image_id: str, token: str) -> None:
         with suppress(ImageNotFound):
             if (image := self.get(image_id)).claim and image.claim.token == token:
                 self.change(image, claim=None)
 
-    def remove(self, image_id: str, token: str | None) -> StoredImage | None:
+    def remove(self, image_id: str, token: str | None = None) -> StoredImage | None:
         image = None
         with suppress(ImageNotFound):
             image = self.get(image_id, token, by_anybody=False)
@@ -135,20 +142,22 @@ class Sequence(RuleBasedStateMachine):
         super().__init__()
         self.shelf, self.store, self.clock = shelf, shelf.store, shelf.clock
         self.model = Model(shelf.clock)
+        self.is_redis = isinstance(shelf.store, RedisStore)
         self.contents = dict[str, bytes]()
         self.arriving = list[tuple[Staged, bytes]]()
         self.streams = list[tuple[BinaryIO, bytes]]()
 
     def an_id(self, one: int | str) -> str:
-        return one if isinstance(one, str) else [*[UNKNOWN] * 3, *self.contents][-1 - one]
+        """Give an id that is none as it is, or that of one of the youngest pictures; there are two living ones."""
+        if isinstance(one, str):
+            return one
+        while self.model.held().images < 2:
+            self.stage(b"one more picture")
+            self.keep("image/png")
+        return [UNKNOWN, *self.model.kept][-1 - one]
 
     def agree(self, real: Callable[[], Any], model: Callable[[], Any]) -> None:
         assert answer(real) == answer(model)
-
-    @initialize()
-    def begin(self) -> None:
-        self.stage(b"the first picture")
-        self.keep("image/png")
 
     @rule(content=st.sampled_from(CONTENTS))
     def stage(self, content: bytes) -> None:
@@ -161,7 +170,7 @@ class Sequence(RuleBasedStateMachine):
     @precondition(lambda self: self.arriving)
     @rule(media_type=st.sampled_from(["image/png", "image/jpeg"]))
     def keep(self, media_type: str) -> None:
-        staged, content = self.arriving.pop(0)
+        staged, content = self.arriving.pop()
         image = self.store.keep(staged, media_type)
         staged.close()
         now = self.model.now
@@ -173,7 +182,7 @@ class Sequence(RuleBasedStateMachine):
     @precondition(lambda self: self.arriving)
     @rule()
     def give_up(self) -> None:
-        self.arriving.pop()[0].close()
+        self.arriving.pop(0)[0].close()
 
     @rule(one=ONE)
     def get(self, one: int | str) -> None:
@@ -191,10 +200,12 @@ class Sequence(RuleBasedStateMachine):
     @rule(one=ONE, session=st.none() | SESSIONS, complete=st.booleans())
     def note_checkout(self, one: int | str, session: str | None, complete: bool) -> None:
         image_id = self.an_id(one)
-        self.agree(
-            lambda: self.store.note_checkout(image_id, session, complete=complete),
-            lambda: self.model.note_checkout(image_id, session, complete=complete),
-        )
+        real = answer(lambda: self.store.note_checkout(image_id, session, complete=complete))
+        model = answer(lambda: self.model.note_checkout(image_id, session, complete=complete))
+        # Redis may have been asked twice, because its first answer was lost, and then repeats it.
+        if self.is_redis and isinstance(model, StoredImage) and session and session == model.checkout_session:
+            model = replace(model, checkout_session=self.model.replaced[image_id])
+        assert real == model
 
     @rule(one=ONE, token=TOKENS)
     def claim(self, one: int | str, token: str) -> None:
@@ -208,21 +219,22 @@ class Sequence(RuleBasedStateMachine):
             real = real.image
         assert real == model
 
-    @rule(one=ONE, token=TOKENS)
-    def renew(self, one: int | str, token: str) -> None:
+    @rule(one=ONE, token=st.just("the last") | TOKENS, verb=st.sampled_from(["release", "renew", "remove", "claim"]))
+    def come_back(self, one: int | str, token: str, verb: str) -> None:
+        """Do something with a claim, be it the last, lapsed or not, or another's."""
         image_id = self.an_id(one)
-        model = answer(lambda: self.model.claim(image_id, token))
-        self.agree(lambda: self.store.renew(image_id, token), lambda: model if isinstance(model, tuple) else None)
+        if token == "the last":
+            claim = image_id in self.model.kept and self.model.kept[image_id].claim
+            token = claim.token if claim else "-" * 64
+        if verb == "claim":
+            return self.claim(image_id, token)
+        real, model = getattr(self.store, verb), getattr(self.model, verb)
+        return self.agree(lambda: real(image_id, token), lambda: model(image_id, token))
 
-    @rule(one=ONE, token=TOKENS)
-    def release(self, one: int | str, token: str) -> None:
+    @rule(one=ONE)
+    def remove(self, one: int | str) -> None:
         image_id = self.an_id(one)
-        self.agree(lambda: self.store.release(image_id, token), lambda: self.model.release(image_id, token))
-
-    @rule(one=ONE, token=st.none() | TOKENS)
-    def remove(self, one: int | str, token: str | None) -> None:
-        image_id = self.an_id(one)
-        self.agree(lambda: self.store.remove(image_id, token), lambda: self.model.remove(image_id, token))
+        self.agree(lambda: self.store.remove(image_id), lambda: self.model.remove(image_id))
 
     @precondition(lambda self: self.streams)
     @rule()
@@ -232,11 +244,11 @@ class Sequence(RuleBasedStateMachine):
         with stream:
             assert stream.read(3) + stream.read() == content
 
-    @rule(seconds=st.sampled_from([0.0, 0.5, 1.0, 299.0, 1800.0]))
+    @rule(seconds=st.sampled_from([0.5, 1.0, 299.0]))
     def time_passes(self, seconds: float) -> None:
         self.clock.now += seconds
 
-    @rule(one=st.integers(0, 2), near=NEAR, part=st.sampled_from([0.0, 0.9]))
+    @rule(one=st.sampled_from([0, 0, 0, 1, 2]), near=NEAR, part=st.sampled_from([0.0, 0.9]))
     def an_instant_is_near(self, one: int, near: int, part: float) -> None:
         """Go to just before, at, or just after an instant at which a picture expires or a claim lapses."""
         kept = self.model.kept.values()
@@ -247,8 +259,8 @@ class Sequence(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         real, model = self.store.sweep(), self.model.sweep()
-        assert self.store.expires_by_itself or real == model
-        suffixes = [""] if self.store.expires_by_itself else ["", ".json"]
+        assert self.is_redis or real == model
+        suffixes = [""] if self.is_redis else ["", ".json"]
         names = [name for name in self.shelf.names() if not name.endswith(".part")]
         assert names == sorted(image_id + suffix for image_id in self.model.kept for suffix in suffixes)
 
