@@ -19,7 +19,7 @@ from .programs import require
 from .redis_servers import RedisCluster, RedisServer
 
 HOUR = 3600
-START = 1_800_000_000
+START = 2_100_000_000  # to come, or Redis would forget at once what expires then; and before 2038, for every disk
 CLAIM = "the-token-of-one"
 OTHER = "the-token-of-two"
 UNKNOWN = "0123456789abcdef" * 2
