@@ -187,6 +187,14 @@ def test_a_released_claim_lets_others_in(shelf: Shelf) -> None:
     assert shelf.read(image.id, OTHER) == b"picture"
 
 
+def test_a_claim_that_had_lapsed_when_it_was_given_back_has_lapsed(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.read(image.id)
+    shelf.clock.now += 300
+    shelf.store.release(image.id, CLAIM)
+    assert shelf.store.get(image.id).claim_lapsed
+
+
 def test_only_the_holder_removes_a_claimed_picture(shelf: Shelf) -> None:
     image = shelf.keep()
     shelf.read(image.id)
