@@ -122,6 +122,8 @@ class FileStore(ImageStore):
             if complete:
                 sidecar["checkout_complete"] = True
             self._replace_sidecar(image_id, sidecar)
+            # Without its note a picture could be given a second checkout, while the first can still be paid.
+            sync_folder(self._folder)
             return image
 
     def claim(self, image_id: str, token: str) -> Claimed:
