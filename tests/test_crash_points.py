@@ -53,7 +53,7 @@ class Shelf:
     def pictures(self) -> list[Seen]:
         """Open the store anew, and see every picture that it has, whole or not."""
         store, found = self.open(), []
-        for name in {name.partition(".")[0] for name in self.names()}:
+        for name in sorted({name.partition(".")[0] for name in self.names()}):
             with suppress(ImageNotFound):
                 found.append((store.get(name), (self.uploads / name).read_bytes()))
         return found
@@ -122,6 +122,7 @@ class Operation:
 
 
 OPERATIONS = [
+    Operation("open", lambda store, _: FileStore(store._config, Clock())),
     Operation("stage, write, keep", lambda store, _: keep(store, b"another picture")),
     Operation("stage, write, close", give_up),
     Operation("keep without room", fail(lambda store, _: keep(store, b"another")), later=1),

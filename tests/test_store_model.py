@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -33,6 +34,8 @@ from heroimg.stores import open_store
 from .programs import require
 from .redis_servers import RedisServer
 from .test_store import START, UNKNOWN, Clock, Shelf
+
+pytestmark = pytest.mark.timeout(900)  # a sequence that fails is made shorter before it is shown
 
 HOUR, CLAIM_SECONDS = 3600, 300
 IS_LONG = settings.get_current_profile_name() == "long"
