@@ -35,24 +35,24 @@ Act = Callable[[FileStore, str], object]
 
 @dataclass
 class Shelf:
-    """A folder with FileStore's folder in it, and a clock that stands."""
+    """A folder with FileStore's folder in it, and a clock that stands unless it is set."""
 
     folder: Path
-    now: int = START
+    clock: Clock = field(default_factory=Clock)
 
     @property
     def uploads(self) -> Path:
         return self.folder / "uploads"
 
-    def open(self, now: int | None = None) -> FileStore:
-        return FileStore(Config(upload_dir=self.uploads, min_free_bytes=0), Clock(now or self.now))
+    def open(self) -> FileStore:
+        return FileStore(Config(upload_dir=self.uploads, min_free_bytes=0), self.clock)
 
     def names(self) -> list[str]:
         return sorted(path.name for path in self.uploads.iterdir())
 
-    def pictures(self) -> list[Seen]:
-        """Open the store anew, and see every picture that it has, whole or not."""
-        store, found = self.open(), []
+    def pictures(self, store: FileStore) -> list[Seen]:
+        """See every picture that the store has, whole or not."""
+        found = []
         for name in sorted({name.partition(".")[0] for name in self.names()}):
             with suppress(ImageNotFound):
                 found.append((store.get(name), (self.uploads / name).read_bytes()))
@@ -212,12 +212,12 @@ class Bench:
             store.pin(other, START + 9 * HOUR)
             act(store, other)
         self.operation.before(store, self.image_id)
-        self.start.now += self.operation.later
+        self.start.clock.now += self.operation.later
 
     def copy(self, shelf: Shelf) -> Shelf:
         folder = self.folder / str(next(self.numbers))
         shutil.copytree(shelf.folder, folder)
-        return Shelf(folder, shelf.now)
+        return Shelf(folder, Clock(shelf.clock.now))
 
     def run(self, shelf: Shelf, act: Act, end_after: int | None = None) -> list[Step]:
         store = shelf.open()
@@ -226,7 +226,7 @@ class Bench:
     def interrupt_everywhere(self) -> None:
         act, done = self.operation.act, self.copy(self.start)
         steps = self.run(done, act)
-        outcomes = [self.start.pictures(), done.pictures()]
+        outcomes = [shelf.pictures(shelf.open()) for shelf in (self.start, done)]
         self.examine(done, outcomes[1:], "done")
         swept = set[tuple[tuple[str, int], ...]]()
         for number in range(1, len(steps) + 1):
@@ -250,15 +250,15 @@ class Bench:
     def examine(self, shelf: Shelf, outcomes: list[list[Seen]], when: str) -> None:
         """Look whether every picture is as it was before the operation or as it is after, and what a sweep leaves."""
         self.tally.states += 1
-        found = shelf.pictures()
+        store = shelf.open()
+        found = shelf.pictures(store)
         if anonymous(found) not in map(anonymous, outcomes):
             is_lost = len(found) < min(map(len, outcomes))
             self.tally.note(f"{when}: {found}", lost=is_lost, half=not is_lost)
-        store = shelf.open()
-        if store.sweep()[:1] != (0,) and shelf.now < START + HOUR:
+        if store.sweep()[:1] != (0,) and shelf.clock.now < START + HOUR:
             self.tally.note(f"{when}: swept what has not expired", lost=1)
         whole = sorted(image.id + suffix for image, _ in found for suffix in ("", ".json"))
-        if shelf.names() != whole or anonymous(shelf.pictures()) != anonymous(found):
+        if shelf.names() != whole or shelf.pictures(store) != found:
             self.tally.note(f"{when}: a sweep leaves {shelf.names()} for {whole}", leftovers=1)
         if store.held().images != len(found):
             self.tally.note(f"{when}: held counts {store.held()} for {found}")
@@ -267,7 +267,8 @@ class Bench:
             with stream:
                 if stream.read() != content:
                     self.tally.note(f"{when}: other bytes", half=1)
-        shelf.open(END).sweep()
+        shelf.clock.now = END
+        store.sweep()
         if shelf.names():
             self.tally.note(f"{when}: once all have expired a sweep leaves {shelf.names()}", leftovers=1)
 
@@ -344,7 +345,8 @@ class Cuts:
         self.image_id = (self.steps[-1].look["kept"].content or b"").decode()
         self.found = list[Seen | None]()
         # What there was without a power cut: after one there is nothing else, and never a half of it.
-        really = [self.restore(_as_it_is(step)).pictures() for step in self.steps]
+        restored = [self.restore(_as_it_is(step)) for step in self.steps]
+        really = [shelf.pictures(shelf.open()) for shelf in restored]
         self.whole, self.last = list(chain(*really)), really[-1]
 
     def tell(self, shelf: Shelf) -> list[Step]:
@@ -386,7 +388,8 @@ class Cuts:
     def examine(self, state: State, when: str, *, is_done: bool) -> None:
         self.tally.states += 1
         shelf = self.restore(state)
-        found = shelf.pictures()
+        store = shelf.open()
+        found = shelf.pictures(store)
         mine = next((seen for seen in found if seen[0].id == self.image_id), None)
         self.found.append(mine)
         if any(seen not in self.whole for seen in found):
@@ -397,10 +400,11 @@ class Cuts:
             self.tally.note(f"{when}: the pin is undone in {state}", lost=1)
         if self.story.is_safe and is_done and mine not in self.last:
             self.tally.note(f"{when}: undone in {state}", lost=1)
-        shelf.open().sweep()
-        if shelf.pictures() != found:
+        store.sweep()
+        if shelf.pictures(store) != found:
             self.tally.note(f"{when}: swept what has not expired from {state}", lost=1)
-        shelf.open(END).sweep()
+        shelf.clock.now = END
+        store.sweep()
         if shelf.names():
             self.tally.note(f"{when}: once all have expired a sweep leaves {shelf.names()}", leftovers=1)
 
