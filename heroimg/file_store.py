@@ -73,6 +73,7 @@ class FileStore(ImageStore):
                 raise ConfigError([_unusable(self._folder, "it is shared, as /tmp is")])
             if mode & 0o077:
                 self._folder.chmod(0o700)
+            self._sync_its_name()
             self._probe()
         except OSError as error:
             raise ConfigError([_unusable(self._folder, error.strerror)]) from error
@@ -121,6 +122,8 @@ class FileStore(ImageStore):
             if complete:
                 sidecar["checkout_complete"] = True
             self._replace_sidecar(image_id, sidecar)
+            # Without its note a picture could be given a second checkout, while the first can still be paid.
+            sync_folder(self._folder)
             return image
 
     def claim(self, image_id: str, token: str) -> Claimed:
@@ -338,6 +341,12 @@ class FileStore(ImageStore):
         return _LEFTOVER
 
     # The folder
+
+    def _sync_its_name(self) -> None:
+        """Put on stable storage that there is this folder, or a power cut takes a new one with all that was synced."""
+        for parent in self._folder.parents:
+            with suppress(OSError):  # one that cannot be read or synced was not made by us
+                sync_folder(parent)
 
     def _refuse_without_room(self) -> None:
         with translated():

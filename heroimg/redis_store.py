@@ -51,7 +51,9 @@ if not is_anothers(ARGV[2]) then redis.call('HSET', KEYS[1], 'claim_token', ARGV
 return image
 """
 _RELEASE = """
-if image[6] == ARGV[2] then redis.call('HDEL', KEYS[1], 'claim_token', 'claim_until') end
+if image[6] == ARGV[2] and tonumber(image[7]) > now then
+  redis.call('HDEL', KEYS[1], 'claim_token', 'claim_until')
+end
 return image
 """
 _REMOVE = """

@@ -145,7 +145,8 @@ class ImageStore(ABC):
     def note_checkout(self, image_id: str, session_id: str | None = None, *, complete: bool = False) -> StoredImage:
         """Note with a picture the session that was opened for it, or that its checkout is complete.
 
-        :returns: the picture as it was before; so of several at once, each learns whose note it has replaced.
+        :returns: the picture as it was before; so of several at once, each learns whose note it has replaced. To a
+            session that is the one noted already, a store may repeat what it answered the first time.
         :raises ImageNotFound: there is nothing to note it with.
         """
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from playwright.sync_api import Browser
 
 from demo.stripe_stand_in import StandIn
@@ -15,6 +16,9 @@ from .browser import Visitor, chromium
 from .programs import require
 from .proxy import Proxy
 from .serving import DrivenClock, serving, serving_at
+
+# For a search of minutes: see tests/test_store_model.py.
+settings.register_profile("long", deadline=None, max_examples=2000, stateful_step_count=100, print_blob=True)
 
 
 @pytest.fixture(scope="session")

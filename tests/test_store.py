@@ -19,7 +19,7 @@ from .programs import require
 from .redis_servers import RedisCluster, RedisServer
 
 HOUR = 3600
-START = 1_800_000_000
+START = 2_100_000_000  # to come, or Redis would forget at once what expires then; and before 2038, for every disk
 CLAIM = "the-token-of-one"
 OTHER = "the-token-of-two"
 UNKNOWN = "0123456789abcdef" * 2
@@ -185,6 +185,14 @@ def test_a_released_claim_lets_others_in(shelf: Shelf) -> None:
     shelf.store.release(image.id, CLAIM)
     assert shelf.store.get(image.id).claim is None
     assert shelf.read(image.id, OTHER) == b"picture"
+
+
+def test_a_claim_that_had_lapsed_when_it_was_given_back_has_lapsed(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.read(image.id)
+    shelf.clock.now += 300
+    shelf.store.release(image.id, CLAIM)
+    assert shelf.store.get(image.id).claim_lapsed
 
 
 def test_only_the_holder_removes_a_claimed_picture(shelf: Shelf) -> None:
