@@ -6,13 +6,17 @@ that they are those of all workers together. gunicorn's start begins at zero, wh
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from .config import Config
 from .instance import instance_path, make_instance_file
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from prometheus_client import Counter
@@ -28,6 +32,11 @@ COUNTERS = {
     "paid_never_fetched": "Those of them that were paid for: customers with nothing in their hands.",
 }
 _LABELS = {"refusals": ["code"], "confirmations": ["paid"]}
+
+# As large as the library makes it, and more than all figures need.
+_FILE_BYTES = 64 * 1024
+
+_opening = threading.Lock()
 
 
 class Count(Protocol):
@@ -65,15 +74,40 @@ def begin_at_zero(config: Config) -> None:
 
 
 def _count(name: str, amount: int = 1, /, **labels: str) -> None:
-    counter = _counters()[name]
-    (counter.labels(**labels) if labels else counter).inc(amount)
+    if amount:
+        try:
+            counter = counters()[name]
+        except OSError as error:  # what happened has happened, counted or not
+            _tell_operator(str(error))
+            return
+        (counter.labels(**labels) if labels else counter).inc(amount)
 
 
 @cache
-def _counters() -> dict[str, Counter]:
-    """Open this process's file: not before there is something to count, or every command would leave one."""
+def _tell_operator(why: str) -> None:
+    log.error("cannot count for /metrics: %s", why)
+
+
+def counters() -> dict[str, Counter]:
+    """Open this process's file: not before there is something to count, or every command would leave one.
+
+    :raises OSError: there is no room for it, or no folder.
+    """
+    with _opening:
+        return _open(os.getpid())
+
+
+@cache
+def _open(pid: int) -> dict[str, Counter]:
     from prometheus_client import Counter  # noqa: PLC0415
 
-    return {
+    # The library maps the file into memory, and the system kills who writes where the disk has no room: so see to that.
+    with open(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / f"counter_{pid}.db", "ab") as file:
+        if not file.tell():
+            file.write(bytes(_FILE_BYTES))
+    opened = {
         name: Counter(f"heroimg_{name}", text, _LABELS.get(name, []), registry=None) for name, text in COUNTERS.items()
     }
+    for paid in ("true", "false"):
+        opened["confirmations"].labels(paid=paid)
+    return opened

@@ -157,18 +157,20 @@ class FileStore(ImageStore):
         return image
 
     def sweep(self, seconds: float | None = None) -> Swept:
-        deadline = math.inf if seconds is None else time.monotonic() + seconds
         names: dict[str, set[str]] = defaultdict(set)
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 if known := _NAME.fullmatch(entry.name):
                     names[known[1]].add(known[2])
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
         swept = Counter[str]()
         ids = list(names)
         random.shuffle(ids)  # sweeps that end early do not all look at the same ones
-        while ids and time.monotonic() < deadline:
+        while ids:
             image_id = ids.pop()
             swept.update(self._sweep_image(image_id, names[image_id]))
+            if time.monotonic() >= deadline:
+                break
         return Swept(**swept, unseen=len(ids))
 
     def held(self) -> Held:
@@ -380,18 +382,16 @@ def _image(image_id: str, sidecar: dict[str, Any], size: int, now: int) -> Store
 
 
 def _how_it_expired(image: StoredImage) -> Sequence[str]:
-    if image.claim_lapsed:
-        return ("expired", "lapsed")
-    if image.claim:  # its reader has it from the open file
-        return ("expired",)
-    if not image.checkout_complete:
-        return ("expired", "unclaimed")
-    log.warning(
-        "%s was paid for (checkout %s) and never fetched, and its time is over: its owner may ask, or want a refund; "
-        "if that happens more than once, set HEROIMG_PAID_SECONDS higher",
-        short(image.id), short(image.checkout_session or ""),
-    )  # fmt: skip
-    return ("expired", "unclaimed", "unfetched")
+    is_claimed = image.claim is not None or image.claim_lapsed
+    if image.checkout_complete:
+        log.warning(
+            "%s was paid for (checkout %s) and never %s, and its time is over: its owner may ask, or want a refund; "
+            "if that happens more than once, set HEROIMG_PAID_SECONDS higher",
+            short(image.id), short(image.checkout_session or ""), "confirmed" if is_claimed else "fetched",
+        )  # fmt: skip
+    if is_claimed:
+        return ("expired", "lapsed") if image.claim_lapsed else ("expired",)
+    return ("expired", "unclaimed", "unfetched") if image.checkout_complete else ("expired", "unclaimed")
 
 
 def _unusable(folder: Path, why: str | None) -> str:

@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from .counters import counters_dir
+from .counters import counters, counters_dir
 from .services import Services, services
 from .sweep import last_swept
 
@@ -27,7 +27,7 @@ def add_metrics(app: Flask) -> None:
 def metrics() -> Response:
     """Add up what all workers have counted, and look at what is held."""
     found = services()
-    found.count("uploads", 0)  # so that there are figures before anything has happened
+    counters()  # so that there are figures before anything has happened
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(counters_dir(found.config)))  # type: ignore[no-untyped-call]
     if not found.store.expires_by_itself:  # a Redis tells better itself, without a look at every name

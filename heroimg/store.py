@@ -180,7 +180,7 @@ class ImageStore(ABC):
     def sweep(self, seconds: float | None = None) -> Swept:
         """Remove everything past its time, and every leftover of a crash.
 
-        :param seconds: stop after so long; the next sweep looks at others first.
+        :param seconds: stop after so long, once all names are read; the next sweep looks at others first.
         """
 
     @abstractmethod

@@ -57,8 +57,8 @@ def sweep(found: Services, seconds: float | None = None) -> Swept | None:
             return None
         try:
             swept = found.store.sweep(seconds)
-            if not swept.unseen:
-                os.utime(lock.fileno(), (found.now(), found.now()))
+            # Where it was cut short, too: what is left is the next one's, and not every request's from now on.
+            os.utime(lock.fileno(), (found.now(), found.now()))
         finally:
             # Said, not left to close(): a process forked meanwhile would keep the lock.
             fcntl.flock(lock, fcntl.LOCK_UN)

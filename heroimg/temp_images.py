@@ -74,13 +74,12 @@ def retrieve() -> ResponseReturnValue:
     token = token or secrets.token_urlsafe(24)
     image, stream = services().store.claim(image_id, token)
     log.info("claimed %s", short(image_id))
-    services().count("retrievals")
-    if image.claim_lapsed:
-        services().count("claims_lapsed")
     if one_use:
         _try_to_end_checkout(services(), image)
     response = _response(image)
     response.response = hand_over = HandOver(services(), image, token, stream, confirms=one_use)
+    services().count("retrievals")
+    services().count("claims_lapsed", int(image.claim_lapsed))
     if hand_over.sees_its_reader:
         response.headers["X-Accel-Buffering"] = "no"
     return response

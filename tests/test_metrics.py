@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from heroimg.counters import COUNTERS
 from . import pictures
 from .api import Api, new_token
 from .conftest import Shop
+from .programs import needs_root
 from .serving import DrivenClock, Server, serving, serving_at, wait_for
 
 ON = {"HEROIMG_METRICS": "1", "HEROIMG_SWEEP_SECONDS": "1"}
@@ -122,6 +125,17 @@ def test_what_expires_is_told_apart_by_what_became_of_it(watched: Shop) -> None:
     assert f"was paid for (checkout {paid[:12]}…) and never fetched" in api.server.log()
 
 
+def test_who_paid_claimed_and_never_confirmed_is_told_to_the_operator(watched: Shop) -> None:
+    api = watched.api
+    paid = api.session_of(image_id := api.keep(pictures.jpeg()))
+    watched.stand_in.pay(paid)
+    api.status(paid)
+    api.retrieve(image_id, new_token())
+    watched.clock.forward(3601)
+    wait_for(lambda: f"was paid for (checkout {paid[:12]}…) and never confirmed" in api.server.log(), "the sweep")
+    assert figures(api)["paid_never_fetched_total"] == 0
+
+
 def test_a_claim_that_lapsed_is_counted_when_another_takes_its_place(watched: Shop) -> None:
     image_id = watched.api.keep(pictures.jpeg())
     watched.api.retrieve(image_id, new_token())
@@ -142,6 +156,41 @@ def test_a_server_that_is_started_again_begins_at_zero(tmp_path: Path) -> None:
         with serving(tmp_path / "served", ON) as server:
             Api(server).keep(pictures.jpeg())
             assert figures(Api(server))["uploads_total"] == 1
+
+
+@needs_root
+def test_on_a_disk_without_any_room_nothing_is_counted_and_everything_answered(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], check=True)
+    folders = {"HEROIMG_UPLOAD_DIR": str(disk / "uploads"), "HEROIMG_INSTANCE_DIR": str(disk / "instance")}
+    try:
+        with serving(tmp_path / "served", {**ON, **folders}) as server:
+            api, workers = Api(server), server.workers()
+            with (disk / "filling").open("wb", buffering=0) as filling, suppress(OSError):
+                while filling.write(bytes(4096)):
+                    pass
+            for _ in range(10):
+                assert api.upload(pictures.jpeg(1)).json()["code"] == "no_room"
+            assert server.workers() == workers
+            assert "cannot count for /metrics: [Errno 28]" in server.log()
+            (disk / "filling").unlink()
+            api.keep(pictures.jpeg(1))
+            assert figures(api)["uploads_total"] == 1
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_no_command_leaves_a_file_that_has_counted_nothing(tmp_path: Path) -> None:
+    server = Server(tmp_path, ON)
+    server.flask("sweep")
+    assert not list(tmp_path.glob("instance/metrics*/*.db"))
+
+
+def test_first_requests_that_come_together_are_all_counted(watched: Shop) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda _: watched.api.retrieve("0" * 32), range(64)))
+    assert figures(watched.api)["refusals_total image_not_found"] == 64
 
 
 def test_no_figure_tells_an_id(watched: Shop) -> None:

@@ -102,7 +102,7 @@ def test_what_is_larger_than_nginx_takes_is_refused_as_json(
 ) -> None:
     answer = house.customer().request(method, path, data=bytes(size * 2**20), headers={"Origin": "https://x.example"})
     assert (answer.status_code, answer.json()["code"]) == (413, "request_too_large")
-    assert f"The upload is {size * 2**20} bytes; the limit is {limit}." in answer.json()["error"]
+    assert f"The request is {size * 2**20} bytes; the limit is {limit}" in answer.json()["error"]
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 

@@ -17,7 +17,7 @@ from heroimg import create_app
 from heroimg.config import Config
 from heroimg.services import services
 from heroimg.store import Swept
-from heroimg.sweep import _sweep_if_due, last_swept, seconds_overdue, sweep
+from heroimg.sweep import _sweep_if_due, seconds_overdue, sweep
 
 from . import pictures
 from .api import Api
@@ -120,32 +120,21 @@ def test_where_nobody_sweeps_a_request_does_once_it_is_long_overdue(tmp_path: Pa
         wait_for(lambda: server.names() == [], "the leftover to be swept")
 
 
-def test_a_sweep_between_requests_ends_when_its_time_is_over_and_the_next_goes_on(tmp_path: Path) -> None:
+def test_a_sweep_between_requests_ends_when_its_time_is_over_and_the_next_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = Clock(time.time())
     app = create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance"), clock)
     found = services(app)
     for number in range(50):
         (tmp_path / "uploads" / f"{number:032x}.json").touch()
-    swept = sweep(found, 0)
-    assert swept == Swept(unseen=50)
-    clock.now += 9999
-    requests = 0
-    while list((tmp_path / "uploads").iterdir()):
-        app.test_client().get("/healthz").close()
-        requests += 1
-    assert requests == 1
-    assert last_swept(found.config) == int(clock.now)
-
-
-def test_a_sweep_that_was_cut_short_does_not_count_as_one(tmp_path: Path) -> None:
-    found = services(create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance")))
-    (tmp_path / "uploads" / f"{UNKNOWN}.json").touch()
-    (lock,) = (tmp_path / "instance").iterdir()
-    os.utime(lock, (1, 1))
-    sweep(found, 0)
-    assert last_swept(found.config) == 1
-    sweep(found)
-    assert last_swept(found.config) > 1
+    monkeypatch.setattr("heroimg.sweep._BETWEEN_REQUESTS_SECONDS", 0)
+    assert sweep(found, 0) == Swept(leftovers=1, unseen=49)
+    for left in (48, 47):
+        clock.now += 181
+        for _ in range(3):  # of these the first sweeps, and the others find that it has
+            app.test_client().get("/healthz").close()
+        assert len(list((tmp_path / "uploads").iterdir())) == left
 
 
 def test_overdue_is_a_sweep_that_nobody_did_for_three_intervals(tmp_path: Path) -> None:

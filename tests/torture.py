@@ -62,7 +62,7 @@ class Faults:
         self._is_over = threading.Event()
         self._asked_before = 0
         self._threads = [
-            threading.Thread(target=self._again_and_again, args=arguments)
+            threading.Thread(target=model.watch(self._again_and_again), args=arguments)
             for arguments in (
                 (self._kill_a_worker, 0.5, 2.0),
                 (self._restart, 6.0, 12.0),
@@ -125,7 +125,7 @@ def torture(folder: Path, store: str, seed: int, customers: int, seconds: float)
         faults = Faults(house, model, seed)
         deadline = time.monotonic() + seconds
         people = [Customer(house, network.url, model, earlier, random.Random(f"{seed} {n}")) for n in range(customers)]
-        threads = [threading.Thread(target=person.come, args=(deadline,)) for person in people]
+        threads = [threading.Thread(target=model.watch(person.come), args=(deadline,)) for person in people]
         faults.start()
         for thread in threads:
             thread.start()
@@ -145,6 +145,7 @@ def torture(folder: Path, store: str, seed: int, customers: int, seconds: float)
             model.check_names([f"{key}{suffix}" for key in _held(redis) for suffix in ("", ".json")])
             model.check_nothing_is_left([key for key in redis.names() if redis.client.ttl(key) < 0])
         model.check_log(server.log())
+        model.check_journeys(customers)
     return model
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import threading
 import time
+import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import requests
 
@@ -131,6 +133,22 @@ class Model:
         for found in re.finditer(r"Traceback .*\n(?:[ \t].*\n)*.*", log):
             if "ResourceWarning: unclosed <socket" not in found[0]:  # gunicorn's own, of the socket it was handed
                 self.violate("other wrong answers", f"a traceback in the log: {found[0]}")
+
+    def check_journeys(self, least: int) -> None:
+        if sum(self.journeys.values()) < least:
+            self.violate("other wrong answers", f"fewer than {least} journeys came to their end")
+
+    def watch(self, work: Callable[..., None]) -> Callable[..., None]:
+        """Let nothing that goes wrong in a thread go unnoticed."""
+
+        def watched(*arguments: Any) -> None:
+            try:
+                work(*arguments)
+            except BaseException:
+                self.violate("other wrong answers", traceback.format_exc())
+                raise
+
+        return watched
 
     def table(self) -> str:
         """Say how it went, with what repeats it."""
