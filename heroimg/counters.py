@@ -102,9 +102,13 @@ def _open(pid: int) -> dict[str, Counter]:
     from prometheus_client import Counter  # noqa: PLC0415
 
     # The library maps the file into memory, and the system kills who writes where the disk has no room: so see to that.
-    with open(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / f"counter_{pid}.db", "ab") as file:
-        if not file.tell():
-            file.write(bytes(_FILE_BYTES))
+    file = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / f"counter_{pid}.db"
+    if not file.exists():
+        try:
+            file.write_bytes(bytes(_FILE_BYTES))
+        except OSError:
+            file.unlink(missing_ok=True)
+            raise
     opened = {
         name: Counter(f"heroimg_{name}", text, _LABELS.get(name, []), registry=None) for name, text in COUNTERS.items()
     }

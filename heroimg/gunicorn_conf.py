@@ -54,8 +54,8 @@ workers = _workers()
 # A thread waits for Stripe, or for a reader without a claim (_SEEN_AT_ONCE in temp_images.py); it costs little.
 threads = 16
 
-# A stopping worker finishes what it has begun: above the 28 seconds that a call to Stripe may take (payments.py; what needs
-# several, all so slow, is broken off, and can be asked again), below TimeoutStopSec= in deploy/heroimg.service.
+# A stopping worker finishes what it has begun: above the 28 seconds that a call to Stripe may take (payments.py; what
+# needs several, all so slow, is broken off, and can be asked again), below TimeoutStopSec= in deploy/heroimg.service.
 graceful_timeout = 30
 
 # A worker that gives no sign of life for so long is replaced. Below proxy_read_timeout in deploy/nginx.conf.
