@@ -3,6 +3,7 @@
 # make coverage all tests once more, and what they have run, in the servers too
 # make torture whole journeys for minutes, while everything breaks that can (SECONDS=, SEED=)
 # make lint   linters and types alone
+# make audit  ask PyPI which dependencies have known faults (needs the network)
 # make sweep  remove expired pictures and leftovers once
 # make rehearse follow docs/operations.md in an empty Debian (as root; SUITE=trixie for another; takes minutes and the network)
 # make system install the Debian packages that some tests use (as root)
@@ -16,7 +17,7 @@ SEED ?= $(shell date +%s)
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: run test coverage torture lint sweep rehearse system clean
+.PHONY: run test coverage torture lint audit sweep rehearse system clean
 
 run: $(VENV)/.installed
 	$(BIN)/python -m demo.run --port $(PORT) --stand-in-port $(STAND_IN_PORT)
@@ -39,6 +40,11 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy heroimg demo tests benchmarks wsgi.py deploy/rehearse
 	PATH="$(BIN):$$PATH" $(BIN)/npm run --silent lint
 
+audit:
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.txt -r requirements-redis.txt
+
 sweep: $(VENV)/.installed
 	$(BIN)/flask --app wsgi sweep
 
@@ -50,7 +56,7 @@ system:
 	apt-get install -qy --no-install-recommends chromium curl libapache2-mod-passenger libapache2-mod-wsgi-py3 nginx openssl redis-server strace
 
 clean:
-	rm -rf $(VENV) node_modules test-output .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-audit node_modules test-output .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "heroimg needs Python 3.11 or later; name one with PYTHON=")'

@@ -53,7 +53,7 @@ def jpeg_with(segment: bytes, count: int = 1) -> bytes:
 # Pictures, and the codes of the answers: "" where it is taken. That one is taken whose checksums are right, and whose
 # owner will see what its decoder makes of it, is a limit that docs/promises.md tells.
 PICTURES: dict[str, tuple[bytes, str]] = {
-    "a png of 49 million pixels in 50 KB": (
+    "a png of 49 million pixels in 143 KB": (
         png_header(7000, 7000) + chunk(b"IDAT", _zeros(7000 * 21001)) + chunk(b"IEND", b""), "",
     ),
     "a png of 100,000 x 1": (png_header(100_000, 1) + chunk(b"IDAT", _zeros(300_001)) + chunk(b"IEND", b""), ""),

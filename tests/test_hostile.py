@@ -17,6 +17,7 @@ from stripe import WebhookSignature
 
 from . import hostile, pictures
 from .api import RETRIEVE, SESSION, STATUS, UPLOAD, WEBHOOK, Api, new_token
+from .conftest import Shop
 from .cost import MOST_BYTES, peak_bytes
 from .serving import serving, wait_for
 from .target import target_in, unharmed
@@ -130,13 +131,17 @@ def test_json_that_is_meant_to_hurt_is_refused(target: Api, body: bytes) -> None
     assert answer.status_code in (400, 404)
 
 
-def test_neither_price_nor_product_nor_way_back_is_the_clients_to_choose(target: Api) -> None:
-    image_id = target.keep(pictures.jpeg())
+def test_neither_price_nor_product_nor_way_back_is_the_clients_to_choose(shop: Shop) -> None:
+    image_id = shop.api.keep(pictures.jpeg())
     wishes = {"unit_amount": 1, "price": 0, "currency": "idr", "quantity": 0, "return_url": "https://evil.example"}
-    wishes["metadata"] = {"imageId": "0" * 32}
-    assert target.request("POST", SESSION, json={"imageId": image_id, **wishes}).status_code == 200
-    plain = target.session_of(image_id)  # the very same parameters, or there would be another session
-    assert target.status(plain).json()["metadata"] == {"imageId": image_id}
+    body = {**wishes, "line_items": [wishes], "metadata": {"imageId": "0" * 32}, "imageId": image_id}
+    assert shop.api.request("POST", SESSION, json=body).status_code == 200
+    asked = shop.stand_in.requests[0].params
+    assert asked["line_items[0][price_data][unit_amount]"] == "200"
+    assert asked["line_items[0][price_data][currency]"] == "usd"
+    assert asked["metadata[imageId]"] == image_id
+    assert asked["return_url"].startswith("http://localhost:3000/hero-me?")
+    assert "evil" not in str(asked)
 
 
 @pytest.mark.parametrize(
