@@ -19,7 +19,7 @@ import pytest
 from heroimg.config import Config
 from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull
 from heroimg.file_store import FileStore
-from heroimg.store import StoredImage
+from heroimg.store import StoredImage, Swept
 
 from .power_cuts import Disk, State
 from .test_store import CLAIM, HOUR, OTHER, START, Clock
@@ -102,8 +102,8 @@ def empty(suffix: str) -> Act:
     return lambda store, image_id: store._path(image_id, suffix).write_bytes(b"")
 
 
-def sweep(store: FileStore, _: str) -> None:
-    store.sweep()
+def sweep(store: FileStore, _: str) -> Swept:
+    return store.sweep()
 
 
 def nothing(_: FileStore, __: str) -> None:
