@@ -19,7 +19,7 @@ import pytest
 from heroimg.config import Config
 from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull
 from heroimg.file_store import FileStore
-from heroimg.store import StoredImage
+from heroimg.store import StoredImage, Swept
 
 from .power_cuts import Disk, State
 from .test_store import CLAIM, HOUR, OTHER, START, Clock
@@ -97,14 +97,13 @@ def is_refused(act: Act) -> Callable[[FileStore, str], None]:
     return act_and_be_refused
 
 
-def lose(*suffixes: str) -> Callable[[FileStore, str], None]:
-    """Empty files of a picture, as a power cut may."""
+def empty(suffix: str) -> Act:
+    """Leave a file of a picture empty, as a power cut or an end in the middle may."""
+    return lambda store, image_id: store._path(image_id, suffix).write_bytes(b"")
 
-    def empty(store: FileStore, image_id: str) -> None:
-        for suffix in suffixes:
-            store._path(image_id, suffix).write_bytes(b"")
 
-    return empty
+def sweep(store: FileStore, _: str) -> Swept:
+    return store.sweep()
 
 
 def nothing(_: FileStore, __: str) -> None:
@@ -145,11 +144,14 @@ OPERATIONS = [
     Operation("remove by its holder", lambda store, image_id: store.remove(image_id, CLAIM), before=claim),
     Operation("remove refused", is_refused(lambda store, image_id: store.remove(image_id, OTHER)), before=claim),
     Operation("remove, expired", lambda store, image_id: store.remove(image_id), later=HOUR),
-    Operation("sweep", lambda store, _: store.sweep()),
-    Operation("sweep of an empty sidecar", lambda store, _: store.sweep(), before=lose(".json")),
-    Operation("sweep of an empty picture", lambda store, _: store.sweep(), before=lose(""), later=HOUR),
-    Operation("sweep of an expired one", lambda store, _: store.sweep(), later=HOUR),
-    Operation("sweep of an expired claim", lambda store, _: store.sweep(), before=claim, later=HOUR),
+    Operation("claim over a leftover", claim, before=empty(".new")),
+    Operation("remove over a leftover", lambda store, image_id: store.remove(image_id), before=empty(".new")),
+    Operation("sweep of a leftover", sweep, before=empty(".new")),
+    Operation("sweep", sweep),
+    Operation("sweep of an empty sidecar", sweep, before=empty(".json")),
+    Operation("sweep of an empty picture", sweep, before=empty(""), later=HOUR),
+    Operation("sweep of an expired one", sweep, later=HOUR),
+    Operation("sweep of an expired claim", sweep, before=claim, later=HOUR),
 ]
 
 
@@ -186,6 +188,10 @@ def tallies() -> Iterator[list[Tally]]:
     print(f"\n\n| {'operation':<40} |" + "".join(f" {heading:>9} |" for heading in headings))
     print(f"|{'-' * 42}|" + 5 * "----------:|")
     print(*(tally.row() for tally in [*found, total]), sep="\n")
+
+
+def names_of(pictures: list[Seen]) -> list[str]:
+    return sorted(image.id + suffix for image, _ in pictures for suffix in ("", ".json"))
 
 
 def anonymous(pictures: list[Seen]) -> list[Seen]:
@@ -227,6 +233,8 @@ class Bench:
         act, done = self.operation.act, self.copy(self.start)
         steps = self.run(done, act)
         outcomes = [shelf.pictures(shelf.open()) for shelf in (self.start, done)]
+        if done.names() != names_of(outcomes[1]):
+            self.tally.note(f"done, it leaves {done.names()}", leftovers=1)
         self.examine(done, outcomes[1:], "done")
         swept = set[tuple[tuple[str, int], ...]]()
         for number in range(1, len(steps) + 1):
@@ -257,9 +265,8 @@ class Bench:
             self.tally.note(f"{when}: {found}", lost=is_lost, half=not is_lost)
         if store.sweep()[:1] != (0,) and shelf.clock.now < START + HOUR:
             self.tally.note(f"{when}: swept what has not expired", lost=1)
-        whole = sorted(image.id + suffix for image, _ in found for suffix in ("", ".json"))
-        if shelf.names() != whole or shelf.pictures(store) != found:
-            self.tally.note(f"{when}: a sweep leaves {shelf.names()} for {whole}", leftovers=1)
+        if shelf.names() != names_of(found) or shelf.pictures(store) != found:
+            self.tally.note(f"{when}: a sweep leaves {shelf.names()} for {found}", leftovers=1)
         if store.held().images != len(found):
             self.tally.note(f"{when}: held counts {store.held()} for {found}")
         for image, content in found:
@@ -271,10 +278,6 @@ class Bench:
         store.sweep()
         if shelf.names():
             self.tally.note(f"{when}: once all have expired a sweep leaves {shelf.names()}", leftovers=1)
-
-
-def sweep(store: FileStore, _: str) -> None:
-    store.sweep()
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)

@@ -72,10 +72,17 @@ def look_at(folder: Path) -> Look:
     return found
 
 
-def trace(folder: Path, act: Callable[[], object], *, end_after: int | None = None) -> list[Step]:
+def trace(
+    folder: Path,
+    act: Callable[[], object],
+    *,
+    end_after: int | None = None,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> list[Step]:
     """Do something in a child process, and return the steps by which it changed the folder.
 
     :param end_after: kill it with SIGKILL where it has made so many; not one more of its system calls is run.
+    :param meanwhile: what to do after each of its system calls, while it is stopped.
     """
     steps = [Step(look_at(folder))]
     child = _start(act)
@@ -97,6 +104,7 @@ def trace(folder: Path, act: Callable[[], object], *, end_after: int | None = No
         if info.op == _ENTRY:
             synced = os.stat(f"/proc/{child}/fd/{info.words[1]}").st_ino if info.words[0] in _SYNCS else None
         elif info.op == _EXIT:
+            meanwhile()
             now = look_at(folder)
             if now != steps[-1].look:
                 steps.append(Step(now))
