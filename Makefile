@@ -1,5 +1,6 @@
 # make run    serve on http://localhost:3000 (PORT=, STAND_IN_PORT=), with a stand-in for Stripe unless STRIPE_SECRET_KEY is set
-# make test   linters, types and all tests
+# make test   linters, types and the tests
+# make proof  the others: the store ended at every step, hostile input, smuggling, fuzzing
 # make coverage all tests once more, and what they have run, in the servers too
 # make torture whole journeys for minutes, while everything breaks that can (SECONDS=, SEED=)
 # make lint   linters and types alone
@@ -17,17 +18,20 @@ SEED ?= $(shell date +%s)
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: run test coverage torture lint audit sweep rehearse system clean
+.PHONY: run test proof coverage torture lint audit sweep rehearse system clean
 
 run: $(VENV)/.installed
 	$(BIN)/python -m demo.run --port $(PORT) --stand-in-port $(STAND_IN_PORT)
 
 test: lint
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 3 -m "not proof"
+
+proof: lint
+	$(BIN)/pytest -n 3 -m proof
 
 coverage: $(VENV)/.installed-dev
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2
+	$(BIN)/coverage run -m pytest -n 3
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 

@@ -184,11 +184,13 @@ def serving(
 
 
 @contextmanager
-def serving_at(clock: DrivenClock, folder: Path, settings: dict[str, str] | None = None) -> Iterator[Server]:
+def serving_at(
+    clock: DrivenClock, folder: Path, settings: dict[str, str] | None = None, *, workers: int = 2
+) -> Iterator[Server]:
     """Serve with gunicorn, by a driven clock."""
     folder.mkdir(exist_ok=True)
     server = Server(folder, {"TEST_CLOCK": str(clock.path), **(settings or {})})
-    server.gunicorn(app="tests.clocked_wsgi:app")
+    server.gunicorn(app="tests.clocked_wsgi:app", workers=workers)
     try:
         yield server
     finally:

@@ -25,7 +25,7 @@ from .power_cuts import Disk, State
 from .test_store import CLAIM, HOUR, OTHER, START, Clock
 from .tracing import Step, needs_ptrace, trace
 
-pytestmark = needs_ptrace
+pytestmark = [needs_ptrace, pytest.mark.proof]
 
 BYTES = b"the picture in question" * 100
 END = START + 99 * HOUR  # when the time of every picture here is over

@@ -24,8 +24,10 @@ from .api import RETRIEVE, SESSION, STATUS, UPLOAD, WEBHOOK, Api
 from .serving import ROOT
 from .target import target_in, unharmed
 
+pytestmark = pytest.mark.proof
+
 _CORPUS = ROOT / "tests" / "corpus"
-_EXAMPLES = int(os.environ.get("HEROIMG_FUZZ", "40"))
+_EXAMPLES = int(os.environ.get("HEROIMG_FUZZ", "20"))
 
 fuzz = hypothesis.settings(
     max_examples=_EXAMPLES,

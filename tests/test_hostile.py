@@ -22,6 +22,8 @@ from .cost import MOST_BYTES, peak_bytes
 from .serving import serving, wait_for
 from .target import target_in, unharmed
 
+pytestmark = pytest.mark.proof
+
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 
 

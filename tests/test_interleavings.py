@@ -29,7 +29,7 @@ from .test_crash_points import (
 from .test_store import OTHER
 from .tracing import needs_ptrace, trace
 
-pytestmark = needs_ptrace
+pytestmark = [needs_ptrace, pytest.mark.proof]
 
 # It does not wait for locks; what it passes over then, it does not count.
 SWEEP = Operation("sweep", lambda store, _: str(store.sweep()))

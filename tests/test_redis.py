@@ -50,6 +50,9 @@ class Machines:
 OpenMachines = Callable[..., Machines]
 
 
+NAMES = ("machine1", "machine2")
+
+
 @pytest.fixture
 def open_machines(tmp_path: Path, clock: DrivenClock) -> Iterator[OpenMachines]:
     with ExitStack() as stack:
@@ -62,8 +65,8 @@ def open_machines(tmp_path: Path, clock: DrivenClock) -> Iterator[OpenMachines]:
                 "STRIPE_API_BASE": stand_in.url,
                 **settings,
             }
-            servers = [
-                stack.enter_context(serving_at(clock, tmp_path / name, settings)) for name in ("machine1", "machine2")
+            servers = [  # of one worker each: that there are two machines is what matters here
+                stack.enter_context(serving_at(clock, tmp_path / name, settings, workers=1)) for name in NAMES
             ]
             return Machines([Api(server) for server in servers], stand_in, clock)
 

@@ -19,6 +19,8 @@ from .raw import Answer, say, say_by_http2, to_nginx
 from .serving import wait_for
 from .test_production import journey
 
+pytestmark = pytest.mark.proof
+
 HOST = b"Host: heroimg.example.com\r\n"
 CLOSE = b"Connection: close\r\n"
 HEALTH = b"GET /healthz HTTP/1.1\r\n"

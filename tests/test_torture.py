@@ -16,6 +16,6 @@ def test_whole_journeys_while_everything_breaks_are_as_promised(tmp_path: Path, 
     require("openssl")
     if store == "redis":
         require("redis-server")
-    model = torture(tmp_path, store, seed=1, customers=8, seconds=5)
+    model = torture(tmp_path, store, seed=1, customers=8, seconds=3)
     assert model.violations == [], model.table()
     assert sum(model.journeys.values()) > 8
