@@ -112,6 +112,7 @@ def test_a_damaged_picture_is_refused(shared: Api, content: bytes) -> None:
     assert (answer.status_code, answer.json()["code"]) == (422, "image_damaged")
 
 
+@pytest.mark.proof
 def test_every_truncation_of_a_small_picture_is_refused(shared: Api) -> None:
     for picture in (encode(noise(9, 9), "JPEG", quality=5), encode(noise(9, 9), "JPEG", progressive=True, quality=5)):
         with ThreadPoolExecutor(4) as pool:

@@ -32,7 +32,7 @@ CHECKS = [
 
 @description.schema.parametrize()
 @hypothesis.settings(
-    max_examples=30,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(hypothesis.HealthCheck),

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.timeout(900)  # a sequence that fails is made shorter b
 
 HOUR, CLAIM_SECONDS = 3600, 300
 IS_LONG = settings.get_current_profile_name() == "long"
-SETTINGS = settings() if IS_LONG else settings(derandomize=True, deadline=None, max_examples=60, stateful_step_count=25)
+SETTINGS = settings() if IS_LONG else settings(derandomize=True, deadline=None, max_examples=40, stateful_step_count=25)
 
 # By name: Hypothesis writes down what it draws from, and a megabyte each time would be slow.
 CONTENTS = {"none": b"", "some": b"one picture", "more": b"another\0\xff" * 1000, "blocks": b"x" * (_BLOCK + 1)}
