@@ -39,15 +39,26 @@ pytestmark = pytest.mark.timeout(900)  # a sequence that fails is made shorter b
 
 HOUR, CLAIM_SECONDS = 3600, 300
 IS_LONG = settings.get_current_profile_name() == "long"
-SETTINGS = settings() if IS_LONG else settings(derandomize=True, deadline=None, max_examples=40, stateful_step_count=25)
+SETTINGS = (
+    settings() if IS_LONG else settings(derandomize=True, deadline=None, max_examples=100, stateful_step_count=25)
+)
 
 # By name: Hypothesis writes down what it draws from, and a megabyte each time would be slow.
 CONTENTS = {"none": b"", "some": b"one picture", "more": b"another\0\xff" * 1000, "blocks": b"x" * (_BLOCK + 1)}
 WRONG_IDS = [UNKNOWN, "", "..", "x" * 32, UNKNOWN + "\n", UNKNOWN.upper(), f"{UNKNOWN}.json"]
-TOKENS = st.sampled_from(["the-token-of-one", "-" * 64])
 SESSIONS = st.sampled_from(["cs_test_1", "cs_test_2"])
-ONE = st.sampled_from([0, 0, 0, 1, 1, 2] * 5 + WRONG_IDS)  # the youngest picture, or one before it, or none
+ONE = st.sampled_from([0, 0, 0, 1, 1, 2] * 15 + WRONG_IDS)  # the youngest picture, or one before it, or none
 NEAR = st.sampled_from([0, -1, 1])
+COMING = st.fixed_dictionaries(
+    {
+        "one": ONE,
+        "when": st.sampled_from(["now", "lapse", "lapse", "expiry"]),
+        "near": NEAR,
+        "who": st.sampled_from(["the last", "another", "the last", "another", "nobody"]),
+        "verb": st.sampled_from(["claim", "claim", "release", "renew", "remove"]),
+    }
+)
+TOKENS = ["the-token-of-one", "-" * 64]
 AHEAD = st.sampled_from([0, 1, HOUR])
 
 
@@ -154,7 +165,7 @@ class Sequence(RuleBasedStateMachine):
         if isinstance(one, str):
             return one
         while self.model.held().images < 2:
-            self.stage("some")
+            self.stage(sorted(CONTENTS)[len(self.contents) % len(CONTENTS)])
             self.keep("image/png")
         return [UNKNOWN, *self.model.kept][-1 - one]
 
@@ -187,11 +198,6 @@ class Sequence(RuleBasedStateMachine):
     def give_up(self) -> None:
         self.arriving.pop(0)[0].close()
 
-    @rule(one=ONE)
-    def get(self, one: int | str) -> None:
-        image_id = self.an_id(one)
-        self.agree(lambda: self.store.get(image_id), lambda: self.model.get(image_id))
-
     @rule(one=ONE, near=NEAR, ahead=AHEAD, renewed=st.sampled_from([0, 1, 2 * HOUR]))
     def pin(self, one: int | str, near: int, ahead: int, renewed: int) -> None:
         image_id = self.an_id(one)
@@ -210,9 +216,7 @@ class Sequence(RuleBasedStateMachine):
             model = replace(model, checkout_session=self.model.replaced[image_id])
         assert real == model
 
-    @rule(one=ONE, token=TOKENS)
-    def claim(self, one: int | str, token: str) -> None:
-        image_id = self.an_id(one)
+    def claim(self, image_id: str, token: str) -> None:
         real, model = (
             answer(lambda: self.store.claim(image_id, token)),
             answer(lambda: self.model.claim(image_id, token)),
@@ -222,22 +226,33 @@ class Sequence(RuleBasedStateMachine):
             real = real.image
         assert real == model
 
-    @rule(one=ONE, token=st.just("the last") | TOKENS, verb=st.sampled_from(["release", "renew", "remove", "claim"]))
-    def come_back(self, one: int | str, token: str, verb: str) -> None:
-        """Do something with a claim, be it the last, lapsed or not, or another's."""
+    def come_back(self, one: int | str, when: str, near: int, who: str, verb: str) -> None:
+        """Do something with a picture as its last claimer, another or nobody, now or about when a time ends."""
         image_id = self.an_id(one)
-        if token == "the last":
-            claim = image_id in self.model.kept and self.model.kept[image_id].claim
-            token = claim.token if claim else "-" * 64
-        if verb == "claim":
-            return self.claim(image_id, token)
-        real, model = getattr(self.store, verb), getattr(self.model, verb)
-        return self.agree(lambda: real(image_id, token), lambda: model(image_id, token))
+        if image_id in self.model.kept and not self.model.kept[image_id].claim:
+            self.claim(image_id, TOKENS[0])
+        kept = self.model.kept.get(image_id)
+        if kept and when == "expiry":
+            self.clock.now = max(self.clock.now, kept.expires + near)
+        if kept and kept.claim and when == "lapse":
+            self.clock.now = max(self.clock.now, kept.claim.until + near)
+        last = kept.claim.token if kept and kept.claim else TOKENS[0]
+        another = TOKENS[1 - TOKENS.index(last)]
+        token = None if who == "nobody" and verb == "remove" else last if who == "the last" else another
+        if verb == "claim" and token:
+            self.claim(image_id, token)
+        else:
+            real, model = getattr(self.store, verb), getattr(self.model, verb)
+            self.agree(lambda: real(image_id, token), lambda: model(image_id, token))
 
-    @rule(one=ONE)
-    def remove(self, one: int | str) -> None:
-        image_id = self.an_id(one)
-        self.agree(lambda: self.store.remove(image_id), lambda: self.model.remove(image_id))
+    @rule(coming=COMING)
+    def come(self, coming: dict[str, Any]) -> None:
+        self.come_back(**coming)
+
+    @rule(coming=COMING)
+    def come_again(self, coming: dict[str, Any]) -> None:
+        """Do that more often than the rest."""
+        self.come_back(**coming)
 
     @precondition(lambda self: self.streams)
     @rule()
@@ -261,22 +276,19 @@ class Sequence(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
+        self.store.check()
+        assert self.store.warnings() == []
         real, model = self.store.sweep(), self.model.sweep()
         assert self.is_redis or real == model
         suffixes = [""] if self.is_redis else ["", ".json"]
         names = [name for name in self.shelf.names() if not name.endswith(".part")]
         assert names == sorted(image_id + suffix for image_id in self.model.kept for suffix in suffixes)
 
-    @rule()
-    def check(self) -> None:
-        self.store.check()
-        assert self.store.warnings() == []
-
     @invariant()
     def agree_on_everything(self) -> None:
         type(self).steps += 1
         assert self.store.held() == self.model.held()
-        for image_id in self.contents:
+        for image_id in [*self.contents, *WRONG_IDS]:
             self.agree(lambda: self.store.get(image_id), lambda: self.model.get(image_id))  # noqa: B023
 
     def teardown(self) -> None:
