@@ -57,7 +57,7 @@ def open_counters(config: Config) -> Count:
     if not config.metrics:
         return count_nothing
     make_instance_file(counters_dir(config) / "counters")
-    # The library looks at this when it is imported, so it is imported later, and by no other name than these functions.
+    # The library looks at this as it is imported, so it is imported later, where it is used.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counters_dir(config))
     return _count
 
