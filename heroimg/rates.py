@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from functools import cache
+from functools import cache, wraps
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Any, cast
+from typing import Any
 
 from flask import Flask, request
 from flask.typing import RouteCallable
-from flask_limiter import Limiter, RequestLimit
+from limits import RateLimitItem, parse_many
+from limits.storage import MemoryStorage, Storage
+from limits.strategies import FixedWindowRateLimiter, RateLimiter
 
 from .config import Config
 from .errors import TooManyRequests
@@ -20,7 +22,7 @@ log = logging.getLogger(__name__)
 
 def limit_rates(app: Flask, config: Config) -> None:
     """Answer 429 with `Retry-After` to an address that asks too often."""
-    limiter = Limiter(_client_network, app=app, on_breach=_refuse, **_storage(config))
+    limiter = FixedWindowRateLimiter(_storage(config))
     rates = {
         "temp_images.upload": config.upload_rate,
         "checkout.embedded_session": config.checkout_rate,
@@ -28,22 +30,32 @@ def limit_rates(app: Flask, config: Config) -> None:
     }
     for endpoint, rate in rates.items():
         if rate:
-            view = limiter.limit(rate)(app.view_functions[endpoint])
-            app.view_functions[endpoint] = cast(RouteCallable, view)
+            app.view_functions[endpoint] = _limited(app.view_functions[endpoint], endpoint, parse_many(rate), limiter)
 
 
-def _storage(config: Config) -> dict[str, Any]:
+def _storage(config: Config) -> Storage:
     if not config.redis_url:
-        return {"storage_uri": "memory://"}
-    from .redis_rates import SCHEME  # noqa: PLC0415 (redis-py is an extra)
+        return MemoryStorage()
+    from .redis_rates import RedisRates  # noqa: PLC0415 (redis-py is an extra)
 
-    return {"storage_uri": f"{SCHEME}://", "storage_options": {"redis_url": config.redis_url}}
+    return RedisRates(config.redis_url)
 
 
-def _refuse(breached: RequestLimit) -> None:
-    seconds = max(1, breached.reset_at - int(time.time()))
-    raise TooManyRequests(
-        f"Too many requests from your address: the limit is {breached.limit}. Please try again in {seconds} seconds.",
+def _limited(view: RouteCallable, endpoint: str, rates: list[RateLimitItem], limiter: RateLimiter) -> RouteCallable:
+    @wraps(view)
+    def limited() -> Any:
+        for rate in rates:
+            if not limiter.hit(rate, endpoint, network := _client_network()):
+                raise _too_many(rate, limiter.get_window_stats(rate, endpoint, network).reset_time)
+        return view()
+
+    return limited
+
+
+def _too_many(rate: RateLimitItem, reset_at: float) -> TooManyRequests:
+    seconds = max(1, int(reset_at) - int(time.time()))
+    return TooManyRequests(
+        f"Too many requests from your address: the limit is {rate}. Please try again in {seconds} seconds.",
         retry_after=seconds,
     )
 

@@ -1,4 +1,4 @@
-"""Rates counted in Redis, so that they hold over all machines: what Flask-Limiter asks of a storage."""
+"""Rates counted in Redis, so that they hold over all machines."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from limits.storage import Storage
 
 from .redis_connection import RedisConnection
 
-SCHEME = "heroimg+redis"
-
 _COUNT = """
 local count = redis.call('INCRBY', KEYS[1], ARGV[1])
 if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
@@ -18,16 +16,16 @@ return count
 
 
 class RedisRates(Storage):
-    """Fixed windows, one key each. Flask-Limiter finds this by its scheme.
+    """Fixed windows, one key each.
 
-    The storages that come with it would keep the workers from starting where a cluster is not there yet, and would have
-    timeouts of their own.
+    The storages that come with limits would keep the workers from starting where a cluster is not there yet, and would
+    have timeouts of their own.
     """
 
-    STORAGE_SCHEME = [SCHEME]  # noqa: RUF012 (declared by limits as it is)
+    STORAGE_SCHEME = None
 
-    def __init__(self, uri: str, redis_url: str) -> None:
-        super().__init__(uri)
+    def __init__(self, redis_url: str) -> None:
+        super().__init__()
         self._redis = RedisConnection(redis_url)
 
     @property
