@@ -76,7 +76,7 @@ def _keep_private(response: Response) -> Response:
 
     Who may read it depends on the origin even where there is none, and Flask-CORS says so only where there is.
     """
-    response.vary.add("Origin")
+    response.headers.setdefault("Vary", "Origin")
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     return response

@@ -7,7 +7,7 @@ import fcntl
 import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,8 +27,8 @@ class StagedFile(io.FileIO):
         super().__init__(self._path(".part"), "x+", opener=private_opener)
         fcntl.flock(self, fcntl.LOCK_EX)
 
-    def _path(self, suffix: str = "") -> Path:
-        return self._folder / f"{self.id}{suffix}"
+    def _path(self, suffix: str = "") -> str:
+        return f"{self._folder}/{self.id}{suffix}"
 
     def write(self, data: Any, /) -> int:
         """Write all of it: a nearly full disk takes a part first, and refuses only what follows."""
@@ -40,12 +40,12 @@ class StagedFile(io.FileIO):
 
     def publish(self) -> None:
         """Give the picture the name under which it is visible."""
-        self._path(".part").rename(self._path())
+        os.rename(self._path(".part"), self._path())
         self._is_published = True
 
     def close(self) -> None:
         if not self.closed and not self._is_published:
-            self._path(".part").unlink(missing_ok=True)
+            unlink_if_there(self._path(".part"))
         super().close()
 
 
@@ -63,6 +63,11 @@ def translated() -> Iterator[None]:
         yield
     except OSError as error:
         raise (StoreFull if error.errno in _NO_ROOM else StoreUnavailable) from error
+
+
+def unlink_if_there(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def private_opener(path: str | Path, flags: int) -> int:

@@ -15,6 +15,7 @@ import logging
 import os
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,5 +147,6 @@ def last_swept(config: Config) -> float:
         return 0
 
 
+@cache
 def _lock_path(config: Config) -> Path:
     return instance_path(config, "sweep.lock")

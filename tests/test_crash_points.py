@@ -99,7 +99,7 @@ def is_refused(act: Act) -> Callable[[FileStore, str], None]:
 
 def empty(suffix: str) -> Act:
     """Leave a file of a picture empty, as a power cut or an end in the middle may."""
-    return lambda store, image_id: store._path(image_id, suffix).write_bytes(b"")
+    return lambda store, image_id: Path(store._path(image_id, suffix)).write_bytes(b"")
 
 
 def sweep(store: FileStore, _: str) -> Swept:
