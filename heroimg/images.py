@@ -14,6 +14,7 @@ import re
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from zlib import crc32
@@ -35,6 +36,9 @@ MAX_SCANNED_BYTES = 4_000_000_000
 _MAX_SEGMENTS = 1000
 _MAX_BYTES_BETWEEN_SEGMENTS = 4096
 
+# As much as the headers of most pictures take: the rest is read only where the picture is to be decoded.
+_HEADER_BYTES = 128 * 1024
+
 # Baseline, extended sequential and progressive, Huffman-coded: the kinds that browsers show. ITU-T T.81, table B.1.
 _FRAMES = (0xC0, 0xC1, 0xC2)
 _PROGRESSIVE = 0xC2
@@ -53,17 +57,21 @@ _EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg"}
 _one_at_a_time = threading.Lock()
 
 
-def media_type_of(read: Callable[[], bytes], *, decode: bool = True) -> str:
+def media_type_of(read: Callable[[int], bytes], *, decode: bool = True) -> str:
     """Find the type in the bytes, and find out whether they are a whole picture.
 
-    :param read: gives the bytes, once it is this picture's turn: until then it takes no memory.
+    :param read: gives so many of the first bytes, or all for -1, once it is this picture's turn: until then it takes
+        no memory.
     :param decode: False looks at the header alone.
     :raises NotAPicture: neither PNG nor JPEG.
     :raises TooManyPixels: refused before anything is decoded, as is ImageTooComplex.
     :raises ImageDamaged: it does not decode.
     """
     with _one_at_a_time:
-        return _media_type_of(read(), decode)
+        if not decode:
+            with suppress(ImageDamaged):  # it may have longer headers than most
+                return _media_type_of(read(_HEADER_BYTES), decode)
+        return _media_type_of(read(-1), decode)
 
 
 def extension_of(media_type: str) -> str:

@@ -19,7 +19,6 @@ from .errors import (
     ImageIdRequired,
     ImageNotFound,
     ImageTooLarge,
-    NoImage,
     Prefetched,
     StripeFailed,
     StripeUnreachable,
@@ -28,7 +27,7 @@ from .images import extension_of, media_type_of
 from .logs import short
 from .services import Services, services
 from .store import StoredImage, is_claim_token
-from .uploads import LimitedPart
+from .uploads import received_image
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +45,13 @@ _seats = threading.BoundedSemaphore(_SEEN_AT_ONCE)
 @bp.post("/api/temp-image-upload")
 def upload() -> ResponseReturnValue:
     """Keep the picture in the form's field `image`."""
-    file = request.files.get("image")
-    if file is None or not isinstance(part := file.stream, LimitedPart) or not part.size:
-        raise NoImage
     config = services().config
-    if part.size > config.max_image_bytes:
-        size = math.ceil(part.size / _MEGABYTE * 10) / 10  # up, or a byte too many would read as the limit itself
-        raise ImageTooLarge(f"The picture is {size} MB; the limit is {config.max_image_bytes / _MEGABYTE:.3g} MB.")
-    media_type = media_type_of(part.read, decode=config.image_check == "decode")
-    image = services().store.keep(part.staged, media_type)
+    with received_image() as part:
+        if part.size > config.max_image_bytes:
+            size = math.ceil(part.size / _MEGABYTE * 10) / 10  # up, or a byte too many would read as the limit itself
+            raise ImageTooLarge(f"The picture is {size} MB; the limit is {config.max_image_bytes / _MEGABYTE:.3g} MB.")
+        media_type = media_type_of(part.read, decode=config.image_check == "decode")
+        image = services().store.keep(part.staged, media_type)
     log.info("kept %s: %s, %d bytes", short(image.id), image.media_type, image.size)
     services().count("uploads")
     return {"imageId": image.id}

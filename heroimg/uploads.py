@@ -1,32 +1,36 @@
-"""How a form's file parts reach the store: written once, as they arrive, straight to where they will live."""
+"""How the picture in a form reaches the store: written once, as it arrives, straight to where it will live."""
 
 from __future__ import annotations
 
-import io
-from contextlib import suppress
-from typing import IO, Any, cast
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from typing import IO, cast
 
 import flask
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
+from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
+from werkzeug.utils import cached_property
 
 from .config import MAX_REQUEST_BYTES
-from .errors import RequestTooLarge
+from .errors import NoImage, RequestTooLarge
 from .services import services
 from .store import Staged
 
-_BLOCK = 64 * 1024
+# Every read has its price, and smaller ones are copied more often on their way through gunicorn: docs/performance.md.
+_BLOCK = 512 * 1024
 
-# Our form has one part. Text fields stay in memory until the form is read; Werkzeug wants room for two blocks there.
+# Our form has one part, with two headers.
 _MAX_PARTS = 20
-_MAX_FIELD_BYTES = 256 * 1024
+_MAX_HEADERS = 8
+_MAX_HEADER_BYTES = 4096
 
 # Werkzeug stumbles over years that no calendar has. ETags do the same work, and nothing here is worth a part of it.
 _NOT_READ = ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE", "HTTP_RANGE")
 
 
-class LimitedPart(io.RawIOBase):
-    """A file part on its way into the store. What exceeds the limit is counted, and not written.
+class LimitedPart:
+    """A picture on its way into the store. What exceeds the limit is counted, and not written.
 
     So a picture that is too large is read to its end, and the answer can name its size.
     """
@@ -36,84 +40,120 @@ class LimitedPart(io.RawIOBase):
         self.size = 0
         self._limit = limit
 
-    def write(self, data: Any, /) -> int:
+    def write(self, data: bytes) -> None:
         self.size += len(data)
         if self.size <= self._limit:
             self.staged.write(data)
-        return len(data)
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int) -> bytes:
+        """Read so much from its start; all of it where that is -1."""
+        self.staged.seek(0)
         return self.staged.read(size)
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        return self.staged.seek(offset, whence)
-
-    def close(self) -> None:
-        self.staged.close()
-        super().close()
 
 
 class Body:
-    """A request's body, whose every fault counts as a broken connection: servers raise errors of their own for some."""
+    """A request's body: what Werkzeug's LimitedStream is, without the two copies that it makes of everything.
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    Every fault counts as a broken connection: servers raise errors of their own for some.
+
+    :param length: bytes that the body has; None if nobody knows before its end.
+    :param limit: bytes that it may have.
+    """
+
+    def __init__(self, stream: IO[bytes], length: int | None, limit: int) -> None:
         self._stream = stream
+        self._length = length
+        self._left = limit if length is None else length
+        self._is_too_large = length is not None and length > limit
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int = -1) -> bytes:
+        """Read so much, or all of it.
+
+        :raises RequestEntityTooLarge: it is over its limit; where its length is known, nothing is read.
+        :raises ClientDisconnected: it has ended too soon, or is malformed.
+        """
+        if self._is_too_large or (self._length is None and not self._left):
+            raise RequestEntityTooLarge
+        if size < 0:
+            return b"".join(iter(lambda: self.read(_BLOCK), b""))
         try:
-            return self._stream.read(size)
+            data = self._stream.read(min(size, self._left))
         except Exception as error:
-            raise OSError("The request's body cannot be read.") from error
+            raise ClientDisconnected from error
+        if not data and self._length is not None and self._left:
+            raise ClientDisconnected
+        self._left -= len(data)
+        return data
 
 
 class Request(flask.Request):
-    """A request whose file parts are staged in the store."""
+    """A request whose body is read as it arrives."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.environ["wsgi.input"] = Body(self.environ["wsgi.input"])
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         for header in _NOT_READ:
             self.environ.pop(header, None)
-        self._parts: list[LimitedPart] = []
 
-    @property
-    def want_form_data_parsed(self) -> bool:
-        """Say yes for forms with files alone: a urlencoded form is read into memory whole, and we take none."""
-        return self.mimetype == "multipart/form-data"
-
-    def _get_file_stream(self, *_args: Any, **_kwargs: Any) -> IO[bytes]:
-        part = LimitedPart(services().store.stage(), services().config.max_image_bytes)
-        self._parts.append(part)
-        return cast(IO[bytes], part)
-
-    def _load_form_data(self) -> None:
-        try:
-            super()._load_form_data()
-        except RequestEntityTooLarge as error:
-            raise RequestTooLarge(_what_is_too_large(self.content_length)) from error
-
-    def close(self) -> None:
-        """Close every part, those included that a broken-off form never got to list; only a kept one stays."""
-        for part in self._parts:
-            part.close()
-        super().close()
+    @cached_property
+    def stream(self) -> IO[bytes]:
+        length = self.content_length
+        if length is None and not self.environ.get("wsgi.input_terminated"):
+            length = 0  # or a server that does not know the body's end either would wait for more
+        return cast(IO[bytes], Body(self.environ["wsgi.input"], length, self.max_content_length or MAX_REQUEST_BYTES))
 
 
 def accept_uploads(app: Flask) -> None:
     """Let this application take pictures in forms."""
     app.request_class = Request
-    app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
-    app.config["MAX_FORM_MEMORY_SIZE"] = _MAX_FIELD_BYTES
-    app.config["MAX_FORM_PARTS"] = _MAX_PARTS
     app.after_request(_read_to_the_end)
+
+
+@contextmanager
+def received_image() -> Iterator[LimitedPart]:
+    """Receive the file `image` of the request's form, and let go of it afterwards, unless the store has kept it.
+
+    :raises NoImage: there is none, or it is empty.
+    :raises RequestTooLarge: the form has more of something than a form with a picture has.
+    """
+    with ExitStack() as stack:
+        part, is_arriving = None, False
+        for event in _form_events():
+            if isinstance(event, MultipartSegment):
+                is_arriving = part is None and event.name == "image" and event.filename is not None
+                if is_arriving:
+                    staged = stack.enter_context(closing(services().store.stage()))
+                    part = LimitedPart(staged, services().config.max_image_bytes)
+            elif event and part and is_arriving:
+                part.write(event)
+        if not part or not part.size:
+            raise NoImage
+        yield part
+
+
+def _form_events() -> Iterator[MultipartSegment | bytes | None]:
+    """Parse the form as it arrives: each part's headers, its bytes in pieces, and None at its end."""
+    if request.mimetype != "multipart/form-data":
+        raise NoImage
+    try:
+        parser = PushMultipartParser(
+            request.mimetype_params.get("boundary", ""),
+            max_header_size=_MAX_HEADER_BYTES,
+            max_header_count=_MAX_HEADERS,
+            max_segment_count=_MAX_PARTS,
+        )
+        yield from parser.parse_blocking(request.stream.read, _BLOCK)
+    except (RequestEntityTooLarge, ParserLimitReached) as error:
+        raise RequestTooLarge(_what_is_too_large(request.content_length)) from error
+    except MultipartError as error:
+        raise NoImage from error
 
 
 def _what_is_too_large(content_length: int | None) -> str:
     if content_length and content_length > MAX_REQUEST_BYTES:
         return f"The upload is {content_length / 2**20:.1f} MB; the limit is {MAX_REQUEST_BYTES / 2**20:.0f} MB."
     return (
-        f"The form is too large: the limits are {_MAX_PARTS} parts, {_MAX_FIELD_BYTES // 1024} KB for a text field and "
-        f"{MAX_REQUEST_BYTES / 2**20:.0f} MB altogether. Send the picture alone."
+        f"The form is too large: the limits are {_MAX_PARTS} parts, each with {_MAX_HEADERS} headers of "
+        f"{_MAX_HEADER_BYTES // 1024} KB, and {MAX_REQUEST_BYTES / 2**20:.0f} MB altogether. Send the picture alone."
     )
 
 
