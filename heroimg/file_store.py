@@ -27,7 +27,7 @@ import random
 import re
 import stat
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -166,18 +166,15 @@ class FileStore(ImageStore):
         return image
 
     def sweep(self, seconds: float | None = None) -> Swept:
-        names: dict[str, set[str]] = defaultdict(set)
-        with os.scandir(self._folder) as entries:
-            for entry in entries:
-                if known := _NAME.fullmatch(entry.name):
-                    names[known[1]].add(known[2])
+        names, due = self._look_through()
+        due |= (names[""] ^ names[".json"]) | names[".part"] | names[".new"]
+        ids = [image_id for image_id in due if is_image_id(image_id)]
+        random.shuffle(ids)  # sweeps that end early do not all look at the same ones
         deadline = math.inf if seconds is None else time.monotonic() + seconds
         swept = Counter[str]()
-        ids = list(names)
-        random.shuffle(ids)  # sweeps that end early do not all look at the same ones
         while ids:
             image_id = ids.pop()
-            swept.update(self._sweep_image(image_id, names[image_id]))
+            swept.update(self._sweep_image(image_id, {suffix for suffix in names if image_id in names[suffix]}))
             if time.monotonic() >= deadline:
                 break
         return Swept(**swept, unseen=len(ids))
@@ -304,11 +301,28 @@ class FileStore(ImageStore):
 
     # Sweeping
 
+    def _look_through(self) -> tuple[dict[str, set[str]], set[str]]:
+        """Find which ids there are under each suffix, and which of them have a sidecar whose time has come."""
+        names: dict[str, set[str]] = {"": set(), ".part": set(), ".json": set(), ".new": set()}
+        due, now = set(), self._now()
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                image_id, suffix = entry.name[:32], entry.name[32:]
+                if suffix not in names:
+                    continue
+                names[suffix].add(image_id)
+                try:
+                    if suffix == ".json" and entry.stat().st_mtime <= now:
+                        due.add(image_id)
+                except FileNotFoundError:
+                    pass  # removed meanwhile
+        return names, due
+
     def _sweep_image(self, image_id: str, suffixes: set[str]) -> Sequence[str]:
         """Remove what is due under one id, and say which of Swept's fields it counts for."""
         try:
             if "" in suffixes:
-                return self._sweep_picture(image_id, suffixes)
+                return self._sweep_picture(image_id)
             if ".part" in suffixes:
                 return self._sweep_part(image_id)
             return self._sweep_sidecar(image_id)
@@ -318,9 +332,7 @@ class FileStore(ImageStore):
             log.error("cannot sweep %s in %s: %s", short(image_id), self._folder, error.__cause__ or error)
         return ()
 
-    def _sweep_picture(self, image_id: str, suffixes: set[str]) -> Sequence[str]:
-        if suffixes == {"", ".json"} and os.stat(self._path(image_id, ".json")).st_mtime > self._now():
-            return ()
+    def _sweep_picture(self, image_id: str) -> Sequence[str]:
         with self._locked(image_id, wait=False):
             unlink_if_there(self._path(image_id, ".new"))
             try:
