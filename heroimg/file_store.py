@@ -334,13 +334,13 @@ class FileStore(ImageStore):
 
     def _sweep_picture(self, image_id: str) -> Sequence[str]:
         with self._locked(image_id, wait=False):
-            unlink_if_there(self._path(image_id, ".new"))
             try:
                 image = self._read(image_id)[0]
             except ImageNotFound:
                 self._unlink(image_id)
                 return _LEFTOVER
             if image.expires > self._now():
+                unlink_if_there(self._path(image_id, ".new"))
                 return ()
             self._unlink(image_id)
             return _how_it_expired(image)
