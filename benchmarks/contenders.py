@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tests.redis_servers import RedisServer, free_port
@@ -25,12 +26,14 @@ class Contender:
 
     :param customer: how it is used, of load.CUSTOMERS.
     :param program: what is restarted; `helpers` are the other processes that do its work.
+    :param tidy: removes what it would keep for ever.
     """
 
     port: int
     program: Program
     customer: str = "form"
-    helpers: Callable[[], list[int]] = lambda: []
+    helpers: Callable[[], list[int]] = list
+    tidy: Callable[[], None] = lambda: None
 
     def pids(self) -> list[int]:
         return [*self.program.pids(), *self.helpers()]
@@ -80,14 +83,11 @@ def express(folder: Path) -> Iterator[Contender]:
 
 
 @contextmanager
-def fastapi(folder: Path) -> Iterator[Contender]:
+def fastapi(folder: Path, *options: str) -> Iterator[Contender]:
     """Serve FastAPI on uvicorn; its pictures are in one process's memory, so there is one process."""
     port = free_port()
-    uvicorn = [str(Path(sys.prefix + "-bench") / "bin" / "uvicorn"), "--app-dir", str(OTHERS)]
-    program = Program(
-        [*uvicorn, "--port", str(port), "--no-access-log", "fastapi_memory:app"],
-        folder, {}, lambda said: "Uvicorn running" in said,
-    )  # fmt: skip
+    uvicorn = [f"{sys.prefix}-bench/bin/uvicorn", "--app-dir", str(OTHERS), "--port", str(port), "--no-access-log"]
+    program = Program([*uvicorn, *options, "fastapi_memory:app"], folder, {}, lambda said: "Uvicorn running" in said)
     with _started(program):
         yield Contender(port, program)
 
@@ -96,9 +96,10 @@ def fastapi(folder: Path) -> Iterator[Contender]:
 def file_server(folder: Path) -> Iterator[Contender]:
     """Let nginx take the bytes by PUT and give them back: nobody who keeps them on a disk does less."""
     (folder / "files").mkdir()
-    site = "root {folder}/files; client_max_body_size 6m; location / {{ dav_methods PUT DELETE; }}"
-    with _nginx(folder, site.format(folder=folder)) as contender:
+    site = f"root {folder}/files; client_max_body_size 6m; location / {{ dav_methods PUT DELETE; }}"
+    with _nginx(folder, site) as contender:
         contender.customer = "file"
+        contender.tidy = partial(_empty, folder / "files")
         yield contender
 
 
@@ -106,10 +107,10 @@ def file_server(folder: Path) -> Iterator[Contender]:
 def behind_nginx(folder: Path, contender: Contender) -> Iterator[Contender]:
     """Put nginx before a contender, as deploy/nginx.conf does but for TLS and the limits of rates."""
     site = (
-        "client_max_body_size 34m; client_body_buffer_size 256k; location / {{ "
-        "proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection ''; }}"
-    ).format()
-    upstream = f"upstream behind {{ server 127.0.0.1:{contender.port}; keepalive 64; keepalive_timeout 4s; }}"
+        "client_max_body_size 34m; proxy_buffers 8 64k; proxy_buffer_size 64k; proxy_busy_buffers_size 128k; "
+        "location / { proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection ''; }"
+    )
+    upstream = f"upstream behind {{ server 127.0.0.1:{contender.port}; keepalive 32; keepalive_timeout 1s; }}"
     with _nginx(folder, site, upstream) as front:
         yield Contender(front.port, contender.program, helpers=lambda: [*front.pids(), *contender.helpers()])
 
@@ -128,6 +129,11 @@ def _nginx(folder: Path, site: str, upstream: str = "") -> Iterator[Contender]:
     program = Program(command, folder, {}, lambda _: _listens(port))
     with _started(program):
         yield Contender(port, program)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
 
 
 def _listens(port: int) -> bool:

@@ -22,7 +22,7 @@ from heroimg.file_store import FileStore
 from tests.serving import wait_for
 
 from .contenders import heroimg
-from .load import FormCustomer
+from .load import FormCustomer, journey
 from .photographs import photographs
 
 STEPS = (0, 1_000, 10_000, 100_000, 1_000_000)
@@ -107,14 +107,7 @@ def fill(folder: Path, count: int, expires: int) -> None:
 
 def journeys(customer: FormCustomer, count: int) -> list[tuple[float, float]]:
     """Make whole journeys; return the seconds of each upload and retrieval."""
-    found = []
-    for _ in range(count):
-        begun = time.perf_counter()
-        image_id = customer.upload()
-        kept = time.perf_counter()
-        customer.retrieve(image_id)
-        found.append((kept - begun, time.perf_counter() - kept))
-    return found
+    return [journey(customer) for _ in range(count)]
 
 
 def sweep_seconds(uploads: Path) -> float:

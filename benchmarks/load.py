@@ -4,7 +4,7 @@
 
 A process of its own, so that what it computes is not the server's. It asks the kernel for little: a request is sent
 from one buffer, an answer is received into another, and compared. It prints JSON: how long it took, what this process
-computed meanwhile, and the seconds of each upload and retrieval.
+computed meanwhile, and the seconds of each journey: of its upload, and of its retrieval.
 """
 
 from __future__ import annotations
@@ -119,17 +119,12 @@ CUSTOMERS: dict[str, type[FormCustomer]] = {"form": FormCustomer, "file": FileCu
 
 def run(clients: int, journeys: int, customer: Callable[[], FormCustomer]) -> dict[str, object]:
     """Make these journeys, by so many at once."""
-    numbers, uploads, retrievals, faults = iter(range(journeys)), list[float](), list[float](), list[Exception]()
+    numbers, times, faults = iter(range(journeys)), list[tuple[float, float]](), list[Exception]()
 
     def work(one: FormCustomer) -> None:
         try:
             for _ in numbers:
-                begun = time.perf_counter()
-                image_id = one.upload()
-                kept = time.perf_counter()
-                one.retrieve(image_id)
-                uploads.append(kept - begun)
-                retrievals.append(time.perf_counter() - kept)
+                times.append(journey(one))
         except Exception as error:  # to be told by who waits for us
             faults.append(error)
         finally:
@@ -146,7 +141,16 @@ def run(clients: int, journeys: int, customer: Callable[[], FormCustomer]) -> di
     seconds, computed = time.perf_counter() - begun, time.process_time() - computed
     if faults:
         raise faults[0]
-    return {"seconds": seconds, "own_cpu_seconds": computed, "uploads": uploads, "retrievals": retrievals}
+    return {"seconds": seconds, "own_cpu_seconds": computed, "journeys": times}
+
+
+def journey(customer: FormCustomer) -> tuple[float, float]:
+    """Upload and retrieve; return the seconds of each."""
+    begun = time.perf_counter()
+    image_id = customer.upload()
+    kept = time.perf_counter()
+    customer.retrieve(image_id)
+    return kept - begun, time.perf_counter() - kept
 
 
 def main() -> None:
