@@ -133,8 +133,9 @@ def _check_jpeg(data: bytes, decode: bool) -> None:
     jpeg = JpegImageFile(BytesIO(data))
     jpeg.draft("L", (max(1, header.width // 8), max(1, header.height // 8)))
     jpeg.load()
-    # A decoder that has all its pixels does not miss the end's marker, which cannot occur within a scan.
-    if data.find(b"\xff\xd9", header.end) < 0:
+    # A decoder that has all its pixels does not miss the end's marker, which cannot occur within a scan. It mostly ends
+    # the file: looking for it from the front took a tenth of the decoder's time.
+    if data.rfind(b"\xff\xd9", header.end) < 0:
         raise ImageDamaged
 
 
