@@ -84,7 +84,7 @@ def main() -> None:
     given.output.mkdir(exist_ok=True)
     (given.output / "performance.json").write_text(json.dumps(report, indent=1))
     (given.output / "performance.svg").write_text(plot(speed, memory))
-    print_memory(memory, lost)
+    print("", *lines_of_memory(memory, lost), sep="\n")
 
 
 def start_all(folder: Path, stack: ExitStack) -> dict[str, Contender]:
@@ -121,7 +121,7 @@ def measure_speed(
                 if number:  # the first is to warm up
                     turns[name].append(turn)
         found[cell] = {name: medians(measured) for name, measured in turns.items()}
-        print_speed(cell, found[cell])
+        print("", *lines_of_speed(cell, found[cell]), sep="\n", flush=True)
     return found
 
 
@@ -151,16 +151,15 @@ def medians(turns: list[Turn]) -> dict[str, float]:
     return {name: round(median(row[name] for row in rows), 2) for name in rows[0]}
 
 
-def print_speed(cell: str, measured: dict[str, dict[str, float]]) -> None:
+def lines_of_speed(cell: str, measured: dict[str, dict[str, float]]) -> list[str]:
     own = measured[HEROIMG]["cpu"]
-    print(f"\n{cell:39} CPU ms  heroimg's part  journeys/s  p50 ms  p99 ms")
+    lines = [f"{cell:39} CPU ms  heroimg's part  journeys/s  p50 ms  p99 ms"]
     for name, turn in measured.items():
-        print(
+        lines.append(
             f"  {name:37} {turn['cpu']:6.1f} {own / turn['cpu']:15.2f} {turn['a_second']:11.0f} "
-            f"{turn['p50']:7.0f} {turn['p99']:7.0f}",
-            flush=True,
+            f"{turn['p50']:7.0f} {turn['p99']:7.0f}"
         )
-    print(f"  the load generator itself             {measured[NGINX]['load']:6.1f}")
+    return [*lines, f"  the load generator itself             {measured[NGINX]['load']:6.1f}"]
 
 
 def measure_memory(picture: bytes) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
@@ -195,11 +194,13 @@ def came_back(contender: Contender, picture: bytes, image_ids: list[str]) -> int
     return count
 
 
-def print_memory(memory: dict[str, dict[str, float]], lost: dict[str, int]) -> None:
-    print("\npeak MB of all processes, pictures of 3 MB held:" + "".join(f"{count:7}" for count in HELD) + "   lost")
+def lines_of_memory(memory: dict[str, dict[str, float]], lost: dict[str, int]) -> list[str]:
+    head = "peak MB of all processes, pictures of 3 MB held:" + "".join(f"{count:7}" for count in HELD) + "   lost"
+    lines = [head]
     for name, peaks in memory.items():
         row = "".join(f"{peaks[str(count)]:7.0f}" for count in HELD)
-        print(f"  {name:46} {row} {lost[name]:3} of {AT_STAKE}")
+        lines.append(f"  {name:46}{row} {lost[name]:3} of {AT_STAKE}")
+    return lines
 
 
 def plot(speed: dict[str, dict[str, dict[str, float]]], memory: dict[str, dict[str, float]]) -> str:
