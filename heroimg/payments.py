@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import stripe
+
+# By name: the library puts off importing them, and each worker would do it for itself after gunicorn has forked.
+from stripe import StripeClient, Webhook
 from stripe.checkout import Session, SessionService
 
 from .config import Config
@@ -89,7 +92,7 @@ class Payments:
             raise SignatureInvalid
         try:
             secret = self._config.stripe_webhook_secret or ""
-            event = stripe.Webhook.construct_event(payload, signature, secret)
+            event = Webhook.construct_event(payload, signature, secret)
             return str(event.type), str(getattr(event.data.object, "id", ""))
         except (stripe.SignatureVerificationError, ValueError, AttributeError, TypeError, RecursionError) as error:
             raise SignatureInvalid from error
@@ -114,8 +117,8 @@ class Payments:
         }
 
 
-def _client(config: Config) -> stripe.StripeClient:
-    return stripe.StripeClient(
+def _client(config: Config) -> StripeClient:
+    return StripeClient(
         config.stripe_secret_key or "",
         base_addresses={"api": config.stripe_api_base} if config.stripe_api_base else {},
         max_network_retries=1,
