@@ -6,6 +6,7 @@ It listens where `--bind` says, be it `unix:/run/heroimg.sock`, or on the socket
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sys
 import time
@@ -87,3 +88,4 @@ def on_starting(_server: object) -> None:
         begin_at_zero(config)
     except ConfigError as error:
         sys.exit(str(error))
+    gc.freeze()  # what is imported by now stays in the memory that all workers share: collecting would write to it
