@@ -112,14 +112,14 @@ def measure_speed(
     """Measure every picture with the usual number of clients, and every number of clients with the usual picture."""
     cells = {f"{picture}, {USUAL_CLIENTS} clients": (path, USUAL_CLIENTS) for picture, path in pictures.items()}
     cells |= {f"{USUAL_PICTURE}, {clients} clients": (pictures[USUAL_PICTURE], clients) for clients in CLIENTS}
+    for contender in running.values():
+        measure(contender, pictures[USUAL_PICTURE], USUAL_CLIENTS)  # to warm up
     found = {}
     for cell, (picture, clients) in cells.items():
         turns: dict[str, list[Turn]] = {name: [] for name in running}
-        for number in range(rounds + 1):
+        for _ in range(rounds):
             for name, contender in running.items():
-                turn = measure(contender, picture, clients)
-                if number:  # the first is to warm up
-                    turns[name].append(turn)
+                turns[name].append(measure(contender, picture, clients))
         found[cell] = {name: medians(measured) for name, measured in turns.items()}
         print("", *lines_of_speed(cell, found[cell]), sep="\n", flush=True)
     return found
