@@ -45,17 +45,16 @@ def grow(folder: Path, picture: bytes, steps: list[int]) -> None:
     uploads, held = folder / "uploads", 0
     print("    held   upload: median, 99 of 100   retrieve: median, 99 of 100   a sweep that finds nothing")
     with heroimg(folder, HEROIMG_SWEEP_SECONDS="0", HEROIMG_MIN_FREE_BYTES="0") as contender:
-        customer = FormCustomer(contender.port, picture)
         for step in steps:
             fill(uploads, step - held, int(time.time()) + 24 * HOUR)
-            held = step
+            held, customer = step, FormCustomer(contender.port, picture)
             journeys(customer, JOURNEYS // 10)
             kept, fetched = zip(*journeys(customer, JOURNEYS), strict=True)
             print(
                 f"{held:8,} {_spread(kept)}        {_spread(fetched)}       {sweep_seconds(uploads):10.3f} s",
                 flush=True,
             )
-        customer.close()
+            customer.close()
 
 
 def sweep_away(folder: Path, picture: bytes) -> None:
