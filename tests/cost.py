@@ -10,7 +10,7 @@ from pathlib import Path
 # docs/promises.md, and what gunicorn_conf.py counts on.
 MOST_BYTES = 300_000_000
 
-# The costliest request takes 1.8 (docs/proof.md). A worker that gives no sign of life is replaced after 60.
+# The costliest request takes 0.7 (docs/proof.md). A worker that gives no sign of life is replaced after 60.
 MOST_CPU_SECONDS = 8.0
 
 
