@@ -167,6 +167,7 @@ class FileStore(ImageStore):
 
     def sweep(self, seconds: float | None = None) -> Swept:
         names, due = self._look_through()
+        # A picture without its sidecar, a sidecar without its picture, and what only a crash leaves.
         due |= (names[""] ^ names[".json"]) | names[".part"] | names[".new"]
         ids = [image_id for image_id in due if is_image_id(image_id)]
         random.shuffle(ids)  # sweeps that end early do not all look at the same ones
@@ -314,8 +315,8 @@ class FileStore(ImageStore):
                 try:
                     if suffix == ".json" and entry.stat().st_mtime <= now:
                         due.add(image_id)
-                except FileNotFoundError:
-                    pass  # removed meanwhile
+                except OSError:
+                    due.add(image_id)  # removed meanwhile, or _sweep_image says what is wrong with it
         return names, due
 
     def _sweep_image(self, image_id: str, suffixes: set[str]) -> Sequence[str]:
@@ -359,8 +360,10 @@ class FileStore(ImageStore):
         The folder is read while others rename in it, and may show neither name of a part that is being published. So
         look again, at the part first: if that is gone, the picture is there or never will be.
         """
-        if os.path.exists(self._path(image_id, ".part")) or os.path.exists(self._path(image_id)):
-            return ()
+        for suffix in (".part", ""):
+            with suppress(FileNotFoundError):  # not os.path.exists: to it, a disk's error is a file that is gone
+                os.stat(self._path(image_id, suffix))
+                return ()
         for suffix in (".json", ".new"):
             unlink_if_there(self._path(image_id, suffix))
         return _LEFTOVER

@@ -21,7 +21,6 @@ from .sweep import prepare_sweeping
 # What one worker may need at once, when it decodes the costliest picture that is taken: docs/promises.md.
 _WORKER_BYTES = 300_000_000
 
-
 # glibc's, from malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
@@ -40,9 +39,8 @@ def settle_allocator() -> None:
     every thread: `python -m benchmarks.allocator` shows both.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
-    mallopt(
-        _M_MMAP_THRESHOLD, 8 * 1024 * 1024
-    )  # a picture's 5 MB, and room; what is larger costs a picture's time anyway
+    # A picture's 5 MB, and room; what is larger costs a picture's time anyway.
+    mallopt(_M_MMAP_THRESHOLD, 8 * 1024 * 1024)
     mallopt(_M_TRIM_THRESHOLD, 64 * 1024 * 1024)
     mallopt(_M_ARENA_MAX, 2)
 

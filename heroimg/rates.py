@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from functools import cache, wraps
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -30,7 +31,9 @@ def limit_rates(app: Flask, config: Config) -> None:
     }
     for endpoint, rate in rates.items():
         if rate:
-            app.view_functions[endpoint] = _limited(app.view_functions[endpoint], endpoint, parse_many(rate), limiter)
+            # The shortest first: what it refuses is not to use up the longer ones.
+            shortest_first = sorted(parse_many(rate), key=RateLimitItem.get_expiry)
+            app.view_functions[endpoint] = _limited(app.view_functions[endpoint], endpoint, shortest_first, limiter)
 
 
 def _storage(config: Config) -> Storage:
@@ -44,8 +47,9 @@ def _storage(config: Config) -> Storage:
 def _limited(view: RouteCallable, endpoint: str, rates: list[RateLimitItem], limiter: RateLimiter) -> RouteCallable:
     @wraps(view)
     def limited() -> Any:
+        network = _client_network()
         for rate in rates:
-            if not limiter.hit(rate, endpoint, network := _client_network()):
+            if not limiter.hit(rate, endpoint, network):
                 raise _too_many(rate, limiter.get_window_stats(rate, endpoint, network).reset_time)
         return view()
 
@@ -53,7 +57,8 @@ def _limited(view: RouteCallable, endpoint: str, rates: list[RateLimitItem], lim
 
 
 def _too_many(rate: RateLimitItem, reset_at: float) -> TooManyRequests:
-    seconds = max(1, int(reset_at) - int(time.time()))
+    # Rounded up, or whoever comes back then would be refused again.
+    seconds = max(1, math.ceil(reset_at - time.time()))
     return TooManyRequests(
         f"Too many requests from your address: the limit is {rate}. Please try again in {seconds} seconds.",
         retry_after=seconds,

@@ -41,7 +41,7 @@ class RedisRates(Storage):
 
     def get_expiry(self, key: str) -> float:
         with self._redis.client() as client:
-            return time.time() + max(0, int(client.ttl(_key(key))))
+            return time.time() + max(0, int(client.pttl(_key(key)))) / 1000
 
     def check(self) -> bool:
         with self._redis.client() as client:

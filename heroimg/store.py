@@ -84,7 +84,7 @@ class Swept(NamedTuple):
     :param unclaimed: the expired pictures that nobody came for.
     :param unfetched: those of them that had been paid for.
     :param lapsed: the expired pictures that somebody claimed, and never confirmed.
-    :param unseen: how many pictures and leftovers it did not get to look at in its time.
+    :param unseen: how many that may be due it did not get to look at in its time.
     """
 
     expired: int = 0

@@ -147,6 +147,6 @@ def last_swept(config: Config) -> float:
         return 0
 
 
-@cache
+@cache  # every request asks for it
 def _lock_path(config: Config) -> Path:
     return instance_path(config, "sweep.lock")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import IO, cast
@@ -20,7 +21,7 @@ from .store import Staged
 # Every read has its price, and smaller ones are copied more often on their way through gunicorn: docs/performance.md.
 _BLOCK = 512 * 1024
 
-# Our form has one part, with two headers.
+# Our form has one part, with two headers. These are what nobody's has, and cost little.
 _MAX_PARTS = 20
 _MAX_HEADERS = 8
 _MAX_HEADER_BYTES = 4096
@@ -57,14 +58,14 @@ class Body:
     Every fault counts as a broken connection: servers raise errors of their own for some.
 
     :param length: bytes that the body has; None if nobody knows before its end.
-    :param limit: bytes that it may have.
+    :param limit: bytes that it may have; may be raised on the way.
     """
 
     def __init__(self, stream: IO[bytes], length: int | None, limit: int) -> None:
+        self.limit = limit
         self._stream = stream
         self._length = length
-        self._left = limit if length is None else length
-        self._is_too_large = length is not None and length > limit
+        self._taken = 0
 
     def read(self, size: int = -1) -> bytes:
         """Read so much, or all of it.
@@ -72,17 +73,19 @@ class Body:
         :raises RequestEntityTooLarge: it is over its limit; where its length is known, nothing is read.
         :raises ClientDisconnected: it has ended too soon, or is malformed.
         """
-        if self._is_too_large or (self._length is None and not self._left):
+        if (self._length or self._taken) > self.limit:
             raise RequestEntityTooLarge
         if size < 0:
             return b"".join(iter(lambda: self.read(_BLOCK), b""))
+        end = self.limit + 1 if self._length is None else self._length
         try:
-            data = self._stream.read(min(size, self._left))
+            data = self._stream.read(min(size, end - self._taken))
         except Exception as error:
+            self._stream = io.BytesIO()  # to read on would be to wait for what never comes
             raise ClientDisconnected from error
-        if not data and self._length is not None and self._left:
+        self._taken += len(data)
+        if not data and self._taken < (self._length or 0):
             raise ClientDisconnected
-        self._left -= len(data)
         return data
 
 
@@ -119,7 +122,7 @@ def received_image() -> Iterator[LimitedPart]:
         part, is_arriving = None, False
         for event in _form_events():
             if isinstance(event, MultipartSegment):
-                is_arriving = part is None and event.name == "image" and event.filename is not None
+                is_arriving = part is None and event.name == "image" and _is_file(event)
                 if is_arriving:
                     staged = stack.enter_context(closing(services().store.stage()))
                     part = LimitedPart(staged, services().config.max_image_bytes)
@@ -145,7 +148,12 @@ def _form_events() -> Iterator[MultipartSegment | bytes | None]:
     except (RequestEntityTooLarge, ParserLimitReached) as error:
         raise RequestTooLarge(_what_is_too_large(request.content_length)) from error
     except MultipartError as error:
-        raise NoImage from error
+        raise NoImage from MultipartError(error.args[0])  # without the line that it quotes: it may have a file's name
+
+
+def _is_file(segment: MultipartSegment) -> bool:
+    """Tell a file from a text field, also where its name is in `filename*` alone, as urllib3 before 1.25 sent it."""
+    return segment.filename is not None or "filename*" in segment.header("Content-Disposition", "").lower()
 
 
 def _what_is_too_large(content_length: int | None) -> str:
@@ -160,6 +168,7 @@ def _what_is_too_large(content_length: int | None) -> str:
 def _read_to_the_end(response: Response) -> Response:
     """Read what is left of a refused upload: a browser that is still sending would show a broken connection instead."""
     if request.method == "POST":
+        cast(Body, request.stream).limit = MAX_REQUEST_BYTES  # JSON's is lower
         with suppress(HTTPException):  # longer than we read, or the client has gone
             while request.stream.read(_BLOCK):
                 pass

@@ -434,6 +434,19 @@ def test_a_json_body_of_another_type_or_beyond_64_kb_is_refused(shared: Api) -> 
     assert (answer.status_code, answer.json()["error"]) == (413, "The body is too large; the limit is 64 KB.")
 
 
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_a_json_body_far_beyond_the_limit_is_read_to_its_end(shared: Api, is_chunked: bool) -> None:
+    body = b" " * 20_000_000
+    length = "Transfer-Encoding: chunked" if is_chunked else f"Content-Length: {len(body)}"
+    head = (
+        f"POST {SESSION} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: application/json\r\n{length}\r\n"
+    )
+    with shared.connection() as connection:
+        connection.sendall(f"{head}\r\n".encode())
+        connection.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if is_chunked else body)
+        assert connection.makefile("rb").read().startswith(b"HTTP/1.1 413 ")
+
+
 @pytest.mark.parametrize("image_id", [None, "", 0, [], {}, True, 17, ["0" * 32]])
 def test_a_body_without_an_id_is_told_so(shared: Api, image_id: object) -> None:
     answer = shared.open_checkout(image_id)

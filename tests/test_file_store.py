@@ -131,6 +131,24 @@ def test_what_cannot_be_swept_is_logged_and_does_not_stop_the_sweep(
     assert "cannot sweep 012345…" in caplog.text
 
 
+def test_a_name_that_cannot_be_looked_at_does_not_stop_the_sweep(
+    shelf: Shelf, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in (UNKNOWN, "x" * 32):
+        (folder / f"{name}.json").symlink_to(f"{name}.json")  # to itself: looking at it is an error
+    (folder / UNKNOWN).symlink_to(UNKNOWN)
+    (folder / f"{LIVING}.part").touch()
+    assert shelf.store.sweep()[:2] == (0, 1)
+    assert caplog.text.count("cannot sweep 012345…") == 1
+
+
+def test_a_sidecar_stays_where_nobody_can_tell_whether_its_picture_is_there(shelf: Shelf, folder: Path) -> None:
+    (folder / UNKNOWN).symlink_to(UNKNOWN)
+    (folder / f"{UNKNOWN}.json").write_text(sidecar())
+    assert shelf.store.sweep()[:2] == (0, 0)
+    assert (folder / f"{UNKNOWN}.json").exists()
+
+
 def test_the_sidecar_says_what_the_design_says(shelf: Shelf, folder: Path) -> None:
     image = shelf.keep()
     path = folder / f"{image.id}.json"

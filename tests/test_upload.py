@@ -153,6 +153,21 @@ def test_a_text_field_is_no_picture_and_written_nowhere(untouched: Api) -> None:
     assert untouched.server.names() == []
 
 
+def test_a_file_whose_name_is_in_the_long_form_alone_is_a_file(api: Api) -> None:
+    disposition = "form-data; name=\"image\"; filename*=utf-8''%e2%82%ac.jpg"
+    body = f"--b\r\nContent-Disposition: {disposition}\r\n\r\n".encode() + pictures.jpeg() + b"\r\n--b--\r\n"
+    answer = api.request("POST", UPLOAD, data=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
+    assert api.retrieve(answer.json()["imageId"]).content == pictures.jpeg()
+
+
+def test_a_files_name_is_not_logged_even_where_it_cannot_be_read(api: Api) -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name=image; filename="M\xfcller.jpg"\r\n\r\nx\r\n--b--\r\n'
+    answer = api.request("POST", UPLOAD, data=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
+    assert answer.json()["code"] == "no_image"
+    assert "no_image" in api.server.log()
+    assert "ller" not in api.server.log()
+
+
 def test_text_fields_beside_the_picture_are_passed_over(api: Api) -> None:
     fields = [("note", (None, "x" * 300_000)), ("image", ("a.jpg", pictures.jpeg())), ("more", (None, "y"))]
     answer = api.request("POST", UPLOAD, files=fields)
@@ -248,6 +263,13 @@ def test_an_address_that_uploads_too_often_is_told_when_to_come_back(tmp_path: P
         assert answer.json()["code"] == "too_many_requests"
         assert 0 < int(answer.headers["Retry-After"]) <= 3601
         assert len(server.names()) == 4
+
+
+def test_what_a_short_rate_refuses_does_not_use_up_a_long_one(tmp_path: Path) -> None:
+    with serving(tmp_path / "served", {"HEROIMG_UPLOAD_RATE": "3 per 2 hour; 1 per hour"}, workers=1) as server:
+        answers = [Api(server).upload(pictures.jpeg()) for _ in range(6)]
+        assert [answer.status_code for answer in answers] == [200] + [429] * 5
+        assert all("the limit is 1 per 1 hour." in answer.json()["error"] for answer in answers[1:])
 
 
 def test_addresses_are_told_apart_behind_as_many_proxies_as_are_trusted(tmp_path: Path) -> None:
