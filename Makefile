@@ -3,7 +3,7 @@
 # make proof  the others: the store ended at every step, hostile input, smuggling, fuzzing
 # make coverage all tests once more, and what they have run, in the servers too
 # make torture whole journeys for minutes, while everything breaks that can (SECONDS=, SEED=)
-# make bench  measure heroimg beside Express, FastAPI and bare nginx (takes a quarter of an hour; OUTPUT=, ROUNDS=)
+# make bench  measure heroimg beside Express, FastAPI and bare nginx (takes twenty minutes; OUTPUT=, ROUNDS=)
 # make lint   linters and types alone
 # make audit  ask PyPI which dependencies have known faults (needs the network)
 # make sweep  remove expired pictures and leftovers once
