@@ -98,4 +98,4 @@ def test_what_was_acknowledged_is_there_after_the_server_was_killed_and_started_
     own.server.gunicorn()
     for image_id in ids:
         assert own.retrieve(image_id).content == PICTURE
-    assert own.server.names() == []
+    wait_for(lambda: own.server.names() == [], "the last one to be gone")

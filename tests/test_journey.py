@@ -8,6 +8,7 @@ import pytest
 
 from . import pictures
 from .conftest import Shop
+from .serving import wait_for
 
 
 @pytest.mark.parametrize(
@@ -36,9 +37,9 @@ def test_a_photograph_comes_back_after_payment_byte_for_byte_and_once(
     assert answer.headers["Content-Type"] == media_type
     assert int(answer.headers["Content-Length"]) == len(photograph)
 
+    wait_for(lambda: shop.api.server.names() == [], "the picture to be gone")
     second = shop.api.retrieve(image_id)
     assert (second.status_code, second.json()["error"]) == (404, "Image not found or expired")
-    assert shop.api.server.names() == []
 
 
 def test_the_journey_with_a_claim_survives_a_reload_and_ends_with_confirmation(

@@ -141,7 +141,7 @@ def test_a_worker_killed_in_the_middle_costs_the_claims_time_and_not_the_picture
         assert api.retrieve(image_id).status_code == 409
         clock.forward(301)
         assert api.retrieve(image_id).content == picture
-        assert server.names() == []
+        wait_for(lambda: server.names() == [], "the picture to be gone")
 
 
 def test_head_gives_the_headers_and_uses_nothing_up(shared: Api) -> None:
