@@ -21,7 +21,7 @@ from .store import Staged
 # Every read has its price, and smaller ones are copied more often on their way through gunicorn: docs/performance.md.
 _BLOCK = 512 * 1024
 
-# Our form has one part, with two headers. These are what nobody's has, and cost little.
+# Our form has one part, with two headers. No browser sends as much as this, and reading it costs next to nothing.
 _MAX_PARTS = 20
 _MAX_HEADERS = 8
 _MAX_HEADER_BYTES = 4096

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -206,6 +207,17 @@ def test_an_upload_that_breaks_off_leaves_nothing(untouched: Api, part: float) -
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode())
         connection.sendall(body[: int(len(body) * part)])
         wait_for(lambda: any(name.endswith(".part") for name in untouched.server.names()), "the upload to arrive")
+    assert "Traceback" not in untouched.server.log()
+
+
+def test_an_upload_that_breaks_off_before_any_of_it_is_written_leaves_nothing(untouched: Api) -> None:
+    body, content_type = multipart(pictures.jpeg(3))
+    with untouched.connection() as connection:
+        head = f"POST {UPLOAD} HTTP/1.1\r\nHost: test\r\nContent-Type: {content_type}\r\n"
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:150_000])
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.makefile("rb").readline().startswith(b"HTTP/1.1 400 ")
+    assert untouched.server.names() == []
     assert "Traceback" not in untouched.server.log()
 
 
