@@ -39,7 +39,7 @@ coverage: $(VENV)/.installed-dev
 	$(BIN)/coverage report
 
 torture: $(VENV)/.installed-dev
-	$(BIN)/python -m tests.torture --seconds $(SECONDS) --seed $(SEED)
+	$(BIN)/python -m tests.soak.torture --seconds $(SECONDS) --seed $(SEED)
 
 bench: $(VENV)/.installed-dev $(VENV)-bench/.installed
 	$(BIN)/python -m benchmarks.speed --output $(OUTPUT) --rounds $(ROUNDS)

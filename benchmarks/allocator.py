@@ -15,9 +15,9 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from tests import pictures
-from tests.api import Api
-from tests.serving import Server, wait_for
+from tests.helpers import pictures
+from tests.helpers.api import Api
+from tests.helpers.serving import Server, wait_for
 
 WAYS = {"as it comes": "settle_allocator = lambda: None\non_starting = lambda server: None\n", "settled": ""}
 SIZES = (0.7, 2.0, 3.0, 5.0)

@@ -30,8 +30,8 @@ from PIL import Image, features
 from PIL.JpegImagePlugin import JpegImageFile
 
 from heroimg.gunicorn_conf import settle_allocator
-from heroimg.images import media_type_of
-from tests.pictures import encode
+from heroimg.pictures.checks import media_type_of
+from tests.helpers.pictures import encode
 
 from .photographs import photographs
 

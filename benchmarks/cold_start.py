@@ -19,7 +19,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
 
-from tests.serving import LONG, ROOT
+from tests.helpers.serving import LONG, ROOT
 
 from .contenders import Contender, heroimg
 from .load import FormCustomer

@@ -18,8 +18,8 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from heroimg.config import Config
-from heroimg.file_store import FileStore
-from tests.serving import wait_for
+from heroimg.stores.files.store import FileStore
+from tests.helpers.serving import wait_for
 
 from .contenders import heroimg
 from .load import FormCustomer, journey

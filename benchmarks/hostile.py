@@ -12,10 +12,11 @@ from tempfile import TemporaryDirectory
 
 from requests import Response
 
-from tests import hostile, pictures
-from tests.api import UPLOAD, Api
-from tests.cost import cpu_seconds, peak_bytes
-from tests.serving import serving
+from tests.helpers import hostile_pictures as hostile
+from tests.helpers import pictures
+from tests.helpers.api import UPLOAD, Api
+from tests.helpers.process_usage import cpu_seconds, peak_bytes
+from tests.helpers.serving import serving
 
 # Taken, and beside the scans the costliest to decode: noise in a progressive JPEG of 50 million pixels, in 4 MB.
 _NOISE = pictures.encode(pictures.noise(1000, 1000).resize((10_000, 5_000)), "JPEG", progressive=True, quality=20)

@@ -6,7 +6,7 @@ from functools import cache
 
 from PIL import Image
 
-from tests.pictures import encode
+from tests.helpers.pictures import encode
 
 # Pixels, and the megabytes that they are to take: a phone's usual picture, its large one, its largest, a screenshot.
 _JPEGS = {"0.7 MB JPEG": (2048, 1536, 0.7), "3 MB JPEG": (4032, 3024, 3.0), "5 MB JPEG": (4032, 3024, 5.0)}

@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.cost import cpu_seconds, peak_bytes
-from tests.serving import LONG, wait_for
+from tests.helpers.process_usage import cpu_seconds, peak_bytes
+from tests.helpers.serving import LONG, wait_for
 
 
 class Program:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from demo.stripe_stand_in import StandIn
-from tests import pictures
-from tests.api import Api
-from tests.redis_servers import RedisServer
-from tests.serving import serving
+from tests.helpers import pictures
+from tests.helpers.api import Api
+from tests.helpers.redis_servers import RedisServer
+from tests.helpers.serving import serving
 
 SIZES = (0.7, 1.2, 3.0, 4.9)
 HELD = 50

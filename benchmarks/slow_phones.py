@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from statistics import median
 
-from tests import pictures
-from tests.api import UPLOAD, multipart, new_token
-from tests.production import Production, addresses, production
+from tests.helpers import pictures
+from tests.helpers.api import UPLOAD, multipart, new_token
+from tests.helpers.production import Production, addresses, production
 
 PHONES, BYTES_A_SECOND, JOURNEYS = 50, 20_000, 30
 

@@ -6,8 +6,8 @@ from flask import Blueprint, Flask, Response, make_response, redirect, render_te
 from werkzeug import Response as Redirect
 
 from demo.session_parameters import decimals
+from heroimg.api.services import services
 from heroimg.config import Config
-from heroimg.services import services
 
 bp = Blueprint(
     "hero_me", __name__, template_folder="page", static_folder="page/static", static_url_path="/hero-me/static"

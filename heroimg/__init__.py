@@ -12,18 +12,18 @@ from flask import Flask, Response
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from . import checkout, health, temp_images
-from .cli import add_commands
-from .config import Config
-from .counters import open_counters
-from .errors import register_errors
-from .payments import Payments
-from .rates import limit_rates
-from .services import Services
-from .store import Clock
-from .stores import open_store
-from .sweep import prepare_sweeping, sweep_between_requests
-from .uploads import accept_uploads
+from heroimg.api import checkout, health, temp_images
+from heroimg.api.form import accept_uploads
+from heroimg.api.rates import limit_rates
+from heroimg.api.services import Services
+from heroimg.config import Config
+from heroimg.errors import register_errors
+from heroimg.operations.commands import add_commands
+from heroimg.operations.counters import open_counters
+from heroimg.operations.sweep import prepare_sweeping, sweep_between_requests
+from heroimg.payments.stripe_client import Payments
+from heroimg.stores.base import Clock
+from heroimg.stores.opening import open_store
 
 __all__ = ["create_app"]
 
@@ -49,7 +49,7 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     _admit_front_end(app, config)
     add_commands(app)
     if config.metrics:
-        from .metrics import add_metrics  # noqa: PLC0415 (its library is to be imported after open_counters)
+        from heroimg.api.metrics import add_metrics  # noqa: PLC0415 (its library is to be imported after open_counters)
 
         add_metrics(app)
     sweep_between_requests(app)

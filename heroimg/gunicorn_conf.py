@@ -13,10 +13,10 @@ import time
 
 from dotenv import dotenv_values
 
-from .config import Config, ConfigError
-from .counters import begin_at_zero
-from .stores import open_store
-from .sweep import prepare_sweeping
+from heroimg.config import Config, ConfigError
+from heroimg.operations.counters import begin_at_zero
+from heroimg.operations.sweep import prepare_sweeping
+from heroimg.stores.opening import open_store
 
 # What one worker may need at once, when it decodes the costliest picture that is taken: docs/promises.md.
 _WORKER_BYTES = 300_000_000

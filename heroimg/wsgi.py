@@ -7,10 +7,10 @@ import os
 
 from dotenv import load_dotenv
 
-from . import create_app
-from .config import Config
-from .logs import configure_logging
-from .sweep import start_sweeping
+from heroimg import create_app
+from heroimg.config import Config
+from heroimg.logs import configure_logging
+from heroimg.operations.sweep import start_sweeping
 
 configure_logging()
 load_dotenv(".env")

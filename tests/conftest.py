@@ -10,12 +10,11 @@ from hypothesis import settings
 from playwright.sync_api import Browser
 
 from demo.stripe_stand_in import StandIn
-
-from .api import Api
-from .browser import Visitor, chromium
-from .programs import require
-from .proxy import Proxy
-from .serving import DrivenClock, serving, serving_at
+from tests.helpers.api import Api
+from tests.helpers.browser import Visitor, chromium
+from tests.helpers.proxy import Proxy
+from tests.helpers.requirements import require
+from tests.helpers.serving import DrivenClock, serving, serving_at
 
 # For a search of minutes: see tests/test_store_model.py.
 settings.register_profile("long", deadline=None, max_examples=2000, stateful_step_count=100, print_blob=True)

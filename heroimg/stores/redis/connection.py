@@ -1,0 +1,145 @@
+"""The connection to Redis, or Valkey, or a cluster: how long it may take, what it tries again, what its errors mean.
+
+A server that is gone costs a request less than two seconds: a refused or broken connection is tried three times within
+half a second, a silent one is given up and not tried again. A cluster costs that for each silent node that is asked.
+What is tried again does no harm twice.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from redis import BlockingConnectionPool, Redis, RedisCluster
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.cluster import ClusterNode
+from redis.exceptions import ConnectionError, OutOfMemoryError, RedisClusterException, RedisError
+from redis.retry import Retry
+
+from heroimg.config import ConfigError
+from heroimg.errors import StoreFull, StoreUnavailable
+
+_CONNECT_SECONDS = 0.5
+_ANSWER_SECONDS = 1.5
+RETRY_AFTER_SECONDS = 2
+
+# In each worker, and for each node of a cluster: a thread uses one at a time, and more threads wait their turn.
+_MAX_CONNECTIONS = 16
+
+# Scripts may write into a full server: claiming and removing must, or a full one would stay full.
+SCRIPT_HEAD = "#!lua flags=allow-oom\n"
+
+
+class RedisConnection:
+    """One for a process. It connects when it is first used, and again whenever it must.
+
+    :param url: `redis://`, `rediss://` (TLS) or `unix://`, as redis-py reads them, options included; or
+        `redis+cluster://user:password@host:port,host:port` (`rediss+cluster://` with TLS), some of a cluster's nodes.
+    :raises ConfigError: the URL makes no sense.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._cluster: RedisCluster | None = None
+        self._lock = threading.Lock()
+        try:
+            self._is_cluster = "+cluster" in urlsplit(url).scheme
+            self._single = None if self._is_cluster else _single(url)
+            self._nodes = _nodes(url) if self._is_cluster else []
+        except (ValueError, TypeError, AttributeError, RedisError):
+            # What is wrong with it may be the password, so it is not repeated.
+            fault = "REDIS_URL cannot be read: it must be such as redis://:password@localhost:6379/0, with redis-py's "
+            fault += "options behind a ?, and with / # @ ? and % in a password percent-encoded"
+            raise ConfigError([fault]) from None
+
+    @contextmanager
+    def client(self) -> Iterator[Any]:
+        """Give redis-py's client, and turn its errors into ours.
+
+        :raises StoreUnavailable: or StoreFull, both with Redis' own words as their cause.
+        """
+        with _translated():
+            yield self._single or self._connected_cluster()
+
+    def run(self, script: str, key: str, *arguments: str | int) -> Any:
+        """Run a script on one key. Sent whole each time, it needs nothing to be in Redis' script cache."""
+        with self.client() as client:
+            return client.eval(SCRIPT_HEAD + script, 1, key, *arguments)
+
+    @contextmanager
+    def node_of(self, key: str) -> Iterator[Any]:
+        """Give a client of the one node that has the key."""
+        with self.client() as client:
+            yield client.get_redis_connection(client.get_node_from_key(key)) if self._is_cluster else client
+
+    def every_primary(self, section: str) -> list[dict[str, Any]]:
+        """Read a section of INFO of every node that holds pictures."""
+        with self.client() as client:
+            if not self._is_cluster:
+                return [client.info(section)]
+            return [client.info(section, target_nodes=node) for node in client.get_primaries()]
+
+    def _connected_cluster(self) -> RedisCluster:
+        # Not at start: a cluster that is not there yet would keep the workers from starting.
+        if not self._lock.acquire(timeout=_ANSWER_SECONDS):
+            raise ConnectionError("another request waits for the cluster already")
+        try:
+            if self._cluster is None:
+                self._cluster = _cluster(self._url, self._nodes)
+            return self._cluster
+        finally:
+            self._lock.release()
+
+
+def _single(url: str) -> Redis:
+    pool = BlockingConnectionPool.from_url(url, max_connections=_MAX_CONNECTIONS, timeout=_ANSWER_SECONDS)
+    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.2), retries=2, supported_errors=(ConnectionError,))
+    pool.connection_kwargs |= _options() | {"retry": retry}  # these are not for the URL to say
+    pool.connection_class(**pool.connection_kwargs)  # does not connect, and finds misspelt options
+    return Redis(connection_pool=pool)
+
+
+def _cluster(url: str, nodes: list[ClusterNode]) -> RedisCluster:
+    parts = urlsplit(url)
+    return RedisCluster(
+        startup_nodes=nodes,
+        username=unquote(parts.username or "") or None,
+        password=unquote(parts.password or "") or None,
+        ssl=parts.scheme.startswith("rediss"),
+        max_connections=_MAX_CONNECTIONS,
+        # It tries silent nodes again as well, and asks each for the others: no more than that once.
+        retry=Retry(NoBackoff(), retries=0),
+        **_options(),
+    )
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "socket_connect_timeout": _CONNECT_SECONDS,
+        "socket_timeout": _ANSWER_SECONDS,
+        "decode_responses": False,
+    }
+
+
+def _nodes(url: str) -> list[ClusterNode]:
+    hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
+    pairs = [host.rpartition(":") for host in hosts]
+    return [ClusterNode(host.strip("[]"), int(port)) for host, _, port in pairs]  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OutOfMemoryError as error:
+        raise StoreFull from RedisError(
+            f"Redis has reached its maxmemory ({error}): raise it; `flask --app wsgi held` says what it holds"
+        )
+    except (RedisError, RedisClusterException, AttributeError, ValueError) as error:
+        # The last two are redis-py's, when a cluster that grows leads it to a node that it does not know yet.
+        raise StoreUnavailable(retry_after=RETRY_AFTER_SECONDS) from RedisError(
+            f"the Redis at REDIS_URL does not do its work ({type(error).__name__}: {error})"
+        )

@@ -1,0 +1,200 @@
+"""/metrics: the figures of all workers together, and nothing where nobody asked for them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from demo.stripe_stand_in import StandIn
+from heroimg.operations.counters import COUNTERS
+from tests.conftest import Shop
+from tests.helpers import pictures
+from tests.helpers.api import Api, new_token
+from tests.helpers.requirements import needs_root
+from tests.helpers.serving import DrivenClock, Server, serving, serving_at, wait_for
+
+ON = {"HEROIMG_METRICS": "1", "HEROIMG_SWEEP_SECONDS": "1"}
+
+
+@pytest.fixture
+def watched(tmp_path: Path, clock: DrivenClock) -> Iterator[Shop]:
+    """Serve with metrics, a stand-in for Stripe, and a driven clock."""
+    with StandIn(clock=clock) as stand_in:
+        settings = {"STRIPE_SECRET_KEY": "sk_test_standin", "STRIPE_API_BASE": stand_in.url, **ON}
+        with serving_at(clock, tmp_path / "served", settings) as server:
+            yield Shop(Api(server), stand_in, clock)
+
+
+def figures(api: Api) -> dict[str, float]:
+    """Read /metrics: each figure by its name, and its label's value if it has one."""
+    answer = api.request("GET", "/metrics")
+    assert answer.status_code == 200
+    return {
+        " ".join([sample.name.removeprefix("heroimg_"), *sample.labels.values()]): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def test_metrics_are_off_unless_asked_for(api: Api) -> None:
+    assert api.request("GET", "/metrics").status_code == 404
+    assert not list((api.server.folder / "instance").glob("metrics*"))
+
+
+def test_nobody_imports_the_library_who_does_not_want_metrics(tmp_path: Path) -> None:
+    code = "import heroimg.wsgi, sys; assert 'prometheus_client' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], env=Server(tmp_path, {}).environ, cwd=tmp_path, check=True)
+
+
+def test_before_anything_has_happened_every_figure_is_zero(watched: Shop) -> None:
+    found = figures(watched.api)
+    assert {name: found[f"{name}_total"] for name in COUNTERS if name not in ("refusals", "confirmations")} == (
+        dict.fromkeys(set(COUNTERS) - {"refusals", "confirmations"}, 0)
+    )
+    assert (found["held_images"], found["held_bytes"], found["oldest_age_seconds"]) == (0, 0, 0)
+
+
+def test_the_figures_are_those_of_all_workers_and_outlive_one(watched: Shop) -> None:
+    for _ in range(20):
+        watched.api.keep(pictures.jpeg())
+    assert {figures(watched.api)["uploads_total"] for _ in range(10)} == {20}
+    killed = watched.api.server.workers()[0]
+    os.kill(killed, signal.SIGKILL)
+    wait_for(lambda: len(set(watched.api.server.workers()) - {killed}) == 2, "another worker")
+    assert figures(watched.api)["uploads_total"] == 20
+
+
+def test_a_journey_is_counted_step_by_step(watched: Shop) -> None:
+    api, token = watched.api, new_token()
+    image_id = api.keep(pictures.portrait())
+    assert figures(api)["held_images"] == 1
+    assert figures(api)["held_bytes"] == len(pictures.portrait())
+    session_id = api.session_of(image_id)
+    watched.stand_in.pay(session_id)
+    for _ in range(2):
+        api.status(session_id)
+    for _ in range(3):
+        api.retrieve(image_id, token)
+    for _ in range(2):
+        api.confirm(image_id, token)
+    api.retrieve(api.keep(pictures.jpeg()))
+    wait_for(lambda: figures(api)["held_images"] == 0, "both to be gone")
+    found = figures(api)
+    assert found["uploads_total"] == 2
+    assert found["checkouts_complete_total"] == 1
+    assert found["retrievals_total"] == 4
+    assert found["confirmations_total true"] == 1
+    assert found["confirmations_total false"] == 1
+
+
+def test_refusals_are_counted_by_their_codes(watched: Shop) -> None:
+    watched.api.upload(b"not a picture")
+    watched.api.upload(b"not a picture")
+    watched.api.retrieve("0" * 32)
+    watched.api.request("GET", "/nowhere")
+    found = figures(watched.api)
+    assert found["refusals_total not_a_picture"] == 2
+    assert found["refusals_total image_not_found"] == 1
+    assert found["refusals_total not_found"] == 1
+
+
+def test_what_expires_is_told_apart_by_what_became_of_it(watched: Shop) -> None:
+    api = watched.api
+    api.keep(pictures.jpeg())
+    claimed = api.keep(pictures.jpeg())
+    api.retrieve(claimed, new_token())
+    paid = api.session_of(api.keep(pictures.jpeg()))
+    watched.stand_in.pay(paid)
+    api.status(paid)
+    watched.clock.forward(3601)
+    wait_for(lambda: api.server.names() == [], "all to be swept")
+    wait_for(lambda: figures(api)["expired_unclaimed_total"] == 2, "the sweep to be counted")
+    found = figures(api)
+    assert found["paid_never_fetched_total"] == 1
+    assert found["claims_lapsed_total"] == 1
+    assert f"was paid for (checkout {paid[:12]}…) and never fetched" in api.server.log()
+
+
+def test_who_paid_claimed_and_never_confirmed_is_told_to_the_operator(watched: Shop) -> None:
+    api = watched.api
+    paid = api.session_of(image_id := api.keep(pictures.jpeg()))
+    watched.stand_in.pay(paid)
+    api.status(paid)
+    api.retrieve(image_id, new_token())
+    watched.clock.forward(3601)
+    wait_for(lambda: f"was paid for (checkout {paid[:12]}…) and never confirmed" in api.server.log(), "the sweep")
+    assert figures(api)["paid_never_fetched_total"] == 0
+
+
+def test_a_claim_that_lapsed_is_counted_when_another_takes_its_place(watched: Shop) -> None:
+    image_id = watched.api.keep(pictures.jpeg())
+    watched.api.retrieve(image_id, new_token())
+    watched.clock.forward(301)
+    assert watched.api.retrieve(image_id, new_token()).status_code == 200
+    assert figures(watched.api)["claims_lapsed_total"] == 1
+
+
+def test_the_last_sweep_and_the_oldest_picture_go_by_the_clock(watched: Shop) -> None:
+    watched.api.keep(pictures.jpeg())
+    watched.clock.forward(600)
+    wait_for(lambda: abs(figures(watched.api)["last_sweep_timestamp_seconds"] - watched.clock()) < 30, "the next sweep")
+    assert 600 <= figures(watched.api)["oldest_age_seconds"] < 630
+
+
+def test_a_server_that_is_started_again_begins_at_zero(tmp_path: Path) -> None:
+    for _ in range(2):
+        with serving(tmp_path / "served", ON) as server:
+            Api(server).keep(pictures.jpeg())
+            assert figures(Api(server))["uploads_total"] == 1
+
+
+@needs_root
+def test_on_a_disk_without_any_room_nothing_is_counted_and_everything_answered(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], check=True)
+    folders = {"HEROIMG_UPLOAD_DIR": str(disk / "uploads"), "HEROIMG_INSTANCE_DIR": str(disk / "instance")}
+    try:
+        with serving(tmp_path / "served", {**ON, **folders}) as server:
+            api, workers = Api(server), server.workers()
+            with (disk / "filling").open("wb", buffering=0) as filling, suppress(OSError):
+                while filling.write(bytes(4096)):
+                    pass
+            for _ in range(10):
+                assert api.upload(pictures.jpeg(1)).json()["code"] == "no_room"
+            assert server.workers() == workers
+            assert "cannot count for /metrics: [Errno 28]" in server.log()
+            (disk / "filling").unlink()
+            api.keep(pictures.jpeg(1))
+            assert figures(api)["uploads_total"] == 1
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_no_command_leaves_a_file_that_has_counted_nothing(tmp_path: Path) -> None:
+    server = Server(tmp_path, ON)
+    server.flask("sweep")
+    assert not list(tmp_path.glob("instance/metrics*/*.db"))
+
+
+def test_first_requests_that_come_together_are_all_counted(watched: Shop) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda _: watched.api.retrieve("0" * 32), range(64)))
+    assert figures(watched.api)["refusals_total image_not_found"] == 64
+
+
+def test_no_figure_tells_an_id(watched: Shop) -> None:
+    image_id = watched.api.keep(pictures.jpeg())
+    watched.api.retrieve(image_id, token := new_token())
+    text = watched.api.request("GET", "/metrics").text
+    assert image_id not in text
+    assert token not in text

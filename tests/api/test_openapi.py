@@ -1,0 +1,51 @@
+"""docs/openapi.yaml is true: whatever is asked, the answer is as described.
+
+Beside these, every answer that any other test gets is held to the description too (tests/description.py).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import hypothesis
+from schemathesis import Case
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from heroimg.errors import HeroimgError
+from tests.conftest import Shop
+from tests.helpers import openapi as description
+
+CHECKS = [
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+]
+
+
+@description.schema.parametrize()
+@hypothesis.settings(
+    max_examples=20,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(hypothesis.HealthCheck),
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+)
+def test_whatever_is_asked_the_answer_is_as_described(case: Case[Any], open_shop: Shop) -> None:
+    case.call_and_validate(base_url=open_shop.api.server.url, checks=CHECKS, timeout=20)
+
+
+def test_every_failure_has_its_own_code_and_each_is_described_once() -> None:
+    failures = [failure for failure in HeroimgError.__subclasses__() if failure.__module__.startswith("heroimg")]
+    codes = [failure.code for failure in failures]
+    assert len(codes) == len(set(codes))
+    described = re.findall(r"`([a-z]+_[a-z_]+)`", str(description.document))
+    of_werkzeug = {"bad_request", "request_entity_too_large"}
+    of_nginx = {"server_unreachable"}
+    assert set(described) - {"client_secret", "session_id"} == set(codes) | of_werkzeug | of_nginx

@@ -1,0 +1,195 @@
+"""Forgetting on time: the sweep, alone and among workers, and health that notices when nobody sweeps."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from heroimg import create_app
+from heroimg.api.services import services
+from heroimg.config import Config
+from heroimg.operations.sweep import _sweep_if_due, seconds_overdue, sweep
+from heroimg.stores.base import Swept
+from tests.helpers import pictures
+from tests.helpers.api import Api
+from tests.helpers.serving import DrivenClock, Server, serving, serving_at, wait_for
+from tests.stores.test_contract import UNKNOWN, Clock
+
+
+@pytest.mark.parametrize("arguments", [(), ("--preload",)], ids=["workers that load by themselves", "preload"])
+def test_expired_pictures_are_off_the_disk_soon_without_any_request(
+    tmp_path: Path, clock: DrivenClock, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "served").mkdir()
+    server = Server(tmp_path / "served", {"TEST_CLOCK": str(clock.path), "HEROIMG_SWEEP_SECONDS": "1"})
+    server.gunicorn(*arguments, app="tests.helpers.clocked_wsgi:app")
+    try:
+        Api(server).keep(pictures.jpeg())
+        clock.forward(3601)
+        wait_for(lambda: server.names() == [], "the picture to be swept")
+        wait_for(lambda: "swept 1 expired pictures and 0 leftovers" in server.log(), "the sweep to be logged")
+        (server.uploads / f"{UNKNOWN}.part").touch()
+        for worker in server.workers():
+            os.kill(worker, signal.SIGKILL)
+        wait_for(lambda: server.names() == [], "the new workers to sweep")
+    finally:
+        server.stop()
+
+
+def test_one_worker_sweeps_at_a_time(tmp_path: Path) -> None:
+    found = services(create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance")))
+    (lock,) = (tmp_path / "instance").iterdir()
+    with lock.open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert sweep(found) is None
+    assert sweep(found) == Swept()
+
+
+def test_a_lock_file_that_was_removed_by_hand_is_made_anew(tmp_path: Path) -> None:
+    found = services(create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance")))
+    (lock,) = (tmp_path / "instance").iterdir()
+    lock.unlink()
+    _sweep_if_due(found)
+    assert lock.exists()
+
+
+def test_a_sweep_is_due_once_half_an_interval_has_passed_or_the_clock_was_set_back(tmp_path: Path) -> None:
+    found = services(create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance")))
+    (lock,) = (tmp_path / "instance").iterdir()
+    leftover = tmp_path / "uploads" / f"{UNKNOWN}.json"
+    for seconds, is_left in ((25, True), (31, False), (-31, False)):
+        leftover.touch()
+        os.utime(lock, (time.time() - seconds, time.time() - seconds))
+        _sweep_if_due(found)
+        assert leftover.exists() == is_left
+
+
+def test_nobody_is_overdue_who_has_just_started_or_is_not_to_sweep(tmp_path: Path) -> None:
+    clock = Clock(time.time())
+    config = Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance")
+    create_app(config, clock)
+    clock.now += 9999
+    assert seconds_overdue(services(create_app(config, clock))) == 0
+    idle = services(create_app(replace(config, sweep_seconds=0), clock))
+    clock.now += 9999
+    assert seconds_overdue(idle) == 0
+
+
+def test_the_sweep_command_says_that_another_is_at_it(tmp_path: Path) -> None:
+    server = Server(tmp_path, {})
+    server.flask("sweep")
+    (lock,) = (tmp_path / "instance").iterdir()
+    with lock.open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert server.flask("sweep").stdout == "Another process is sweeping just now.\n"
+
+
+def test_two_applications_may_share_an_instance_folder(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        create_app(Config(upload_dir=tmp_path / name, instance_dir=tmp_path / "instance"))
+    assert len(list((tmp_path / "instance").iterdir())) == 2
+
+
+def test_the_commands_sweep_and_tell_what_is_held(tmp_path: Path) -> None:
+    with serving(tmp_path / "served", {"HEROIMG_SWEEP_SECONDS": "0"}) as server:
+        assert server.flask("held").stdout == "No pictures are held.\n"
+        Api(server).keep(pictures.jpeg())
+        assert server.flask("held").stdout.startswith(f"Pictures held: 1, {len(pictures.jpeg())} bytes; the oldest is ")
+        (server.uploads / f"{UNKNOWN}.json").touch()
+        assert server.flask("sweep").stdout == "Swept 0 expired pictures and 1 leftovers.\n"
+        assert len(server.names()) == 2
+
+
+def test_where_nobody_sweeps_a_request_does_once_it_is_long_overdue(tmp_path: Path, clock: DrivenClock) -> None:
+    with serving_at(clock, tmp_path / "served", {"HEROIMG_SWEEP_SECONDS": "0"}) as server:
+        (server.uploads / f"{UNKNOWN}.json").touch()
+        clock.forward(150)
+        assert Api(server).request("GET", "/healthz").status_code == 200
+        assert server.names() == [f"{UNKNOWN}.json"]
+        clock.forward(60)
+        Api(server).request("GET", "/healthz")
+        wait_for(lambda: server.names() == [], "the leftover to be swept")
+
+
+def test_a_sweep_between_requests_ends_when_its_time_is_over_and_the_next_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(time.time())
+    app = create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance"), clock)
+    found = services(app)
+    for number in range(50):
+        (tmp_path / "uploads" / f"{number:032x}.json").touch()
+    monkeypatch.setattr("heroimg.operations.sweep._BETWEEN_REQUESTS_SECONDS", 0)
+    assert sweep(found, 0) == Swept(leftovers=1, unseen=49)
+    for left in (48, 47):
+        clock.now += 181
+        for _ in range(3):  # of these the first sweeps, and the others find that it has
+            app.test_client().get("/healthz").close()
+        assert len(list((tmp_path / "uploads").iterdir())) == left
+
+
+def test_overdue_is_a_sweep_that_nobody_did_for_three_intervals(tmp_path: Path) -> None:
+    clock = Clock(time.time())
+    found = services(create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance"), clock))
+    clock.now += 180
+    assert seconds_overdue(found) == 0
+    clock.now += 2
+    assert seconds_overdue(found) > 180
+    sweep(found)
+    assert seconds_overdue(found) == 0
+
+
+def test_health_is_good_while_all_is_well(api: Api) -> None:
+    for path in ("/healthz", "/readyz"):
+        answer = api.request("GET", path)
+        assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+        assert api.request("HEAD", path).status_code == 200
+    assert api.server.names() == []
+
+
+def test_readyz_says_that_the_sweep_is_overdue(tmp_path: Path, clock: DrivenClock) -> None:
+    with serving_at(clock, tmp_path / "served", {"HEROIMG_SWEEP_SECONDS": "3600"}) as server:
+        api = Api(server)
+        assert api.request("GET", "/readyz").status_code == 200
+        (lock,) = (server.folder / "instance").iterdir()
+        with lock.open() as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            clock.forward(3 * 3600 + 5)
+            answer = api.request("GET", "/readyz")
+        assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+        assert "HEROIMG_SWEEP_SECONDS is 3600" in answer.json()["error"]
+        assert api.request("GET", "/healthz").status_code == 200
+
+
+def test_health_is_bad_while_the_store_cannot_be_written(own: Api) -> None:
+    moved = own.server.uploads.rename(own.server.folder / "moved")
+    for path in ("/healthz", "/readyz"):
+        answer = own.request("GET", path)
+        assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+    answer = own.upload(pictures.jpeg())
+    assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+    assert "HEROIMG_UPLOAD_DIR is " in own.server.log()
+    moved.rename(own.server.uploads)
+    assert own.request("GET", "/readyz").status_code == 200
+
+
+def test_readyz_says_that_there_is_no_room_and_healthz_that_pictures_can_still_be_fetched(tmp_path: Path) -> None:
+    with serving(tmp_path / "served", {"HEROIMG_MIN_FREE_BYTES": str(2**50)}) as server:
+        answer = Api(server).request("GET", "/readyz")
+        assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+        assert "HEROIMG_MIN_FREE_BYTES" in answer.json()["error"]
+        assert Api(server).request("GET", "/healthz").status_code == 200
+
+
+def test_the_background_thread_does_not_keep_a_command_from_ending(tmp_path: Path) -> None:
+    server = Server(tmp_path, {"HEROIMG_SWEEP_SECONDS": "1"})
+    code = "import heroimg.wsgi, threading; assert threading.active_count() > 1"
+    subprocess.run([sys.executable, "-c", code], env=server.environ, cwd=tmp_path, timeout=20, check=True)

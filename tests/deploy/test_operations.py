@@ -1,0 +1,87 @@
+"""docs/operations.md, as far as it can be tested without a server; `make rehearse` follows it on one."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dotenv import dotenv_values
+
+from heroimg.config import Config
+from heroimg.operations.counters import COUNTERS
+from tests.helpers.front_end import snippets
+from tests.helpers.requirements import needs
+from tests.helpers.serving import ROOT
+
+PAGE = (ROOT / "docs" / "operations.md").read_text()
+COMMANDS = snippets(ROOT / "docs" / "operations.md")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_shell_can_read_the_commands(name: str) -> None:
+    subprocess.run(["sh", "-n"], input=COMMANDS[name], text=True, check=True)
+
+
+def test_site_has_the_operator_s_names_once_they_are_put_in() -> None:
+    substitute = COMMANDS["install"][COMMANDS["install"].index('sed "s|') :].partition(">")[0]
+    command = f"name=a.test; front_end=https://b.test; {substitute}"
+    site = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "example.com" not in site
+    assert site.count("server_name a.test;") == 2
+    assert '"https://b.test" $http_origin;' in site
+
+
+def test_settings_of_the_install_work(tmp_path: Path) -> None:
+    settings = tmp_path / ".env"
+    settings.write_text(
+        COMMANDS["install"].partition("<<END\n")[2].partition("END\n")[0].replace("$front_end", "https://b.test")
+    )
+    config = Config.from_env({name: value or "" for name, value in dotenv_values(settings).items()})
+    assert config.frontend_origins == ("https://b.test",)
+    assert config.upload_dir.is_relative_to("/var/lib/heroimg")
+    assert config.instance_dir.is_relative_to("/var/lib/heroimg")
+
+
+def log_lines() -> Iterator[str]:
+    """Find what heroimg logs, by its own modules' calls."""
+    for module in (ROOT / "heroimg").glob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                text = next(
+                    (a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)), ""
+                )
+                if node.func.attr in ("info", "warning", "error", "exception", "log") and text:
+                    yield text
+
+
+@pytest.mark.parametrize("line", sorted(set(log_lines())))
+def test_every_line_of_the_log_is_in_the_table(line: str) -> None:
+    told = " ".join(PAGE.split())
+    assert max(re.split(r"%[sd]", line.partition(": ")[0]), key=len).strip() in told
+
+
+def test_every_figure_is_in_the_table() -> None:
+    gauges = ("held_images", "held_bytes", "oldest_age_seconds", "last_sweep_timestamp_seconds")
+    assert [name for name in [*(f"{name}_total" for name in COUNTERS), *gauges] if f"`heroimg_{name}" not in PAGE] == []
+
+
+@needs("systemd-analyze")
+def test_the_unit_is_valid_and_as_closed_as_the_page_says(tmp_path: Path) -> None:
+    for name in ("heroimg.service", "heroimg.socket"):
+        unit = (ROOT / "deploy" / name).read_text().replace("/opt/heroimg/bin", str(Path(sys.executable).parent))
+        (tmp_path / name).write_text(unit)
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", tmp_path / "heroimg.service", tmp_path / "heroimg.socket"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "heroimg" not in verified.stderr
+    security = ["systemd-analyze", "security", "--offline=true", str(tmp_path / "heroimg.service")]
+    asked = subprocess.run(security, capture_output=True, text=True, check=True)
+    score = re.search(r"Overall exposure level for heroimg.service: ([\d.]+) OK", asked.stdout)
+    assert score
+    assert f"`systemd-analyze security --offline=true deploy/heroimg.service` says {score[1]}." in PAGE

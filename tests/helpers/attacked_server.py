@@ -1,0 +1,44 @@
+"""A served application to be hard on: one worker, so that what is spent is this one's, with a stand-in for Stripe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from demo.stripe_stand_in import StandIn
+from tests.helpers.api import Api
+from tests.helpers.process_usage import MOST_BYTES, costs_little, peak_bytes
+from tests.helpers.serving import serving, wait_for
+
+
+@contextmanager
+def target_in(folder: Path) -> Iterator[Api]:
+    """Serve while in the block, and fail where the worker took too much memory by the end of it."""
+    with StandIn() as stand_in:
+        settings = {
+            "STRIPE_SECRET_KEY": "sk_test_standin",
+            "STRIPE_WEBHOOK_SECRET": "whsec_standin",
+            "STRIPE_API_BASE": stand_in.url,
+        }
+        with serving(folder, settings, workers=1) as server:
+            yield Api(server)
+            assert peak_bytes(server.workers()[0]) < MOST_BYTES
+
+
+@contextmanager
+def unharmed(api: Api) -> Iterator[None]:
+    """Fail where the block costs too much, leaves anything but whole pictures, or the worker its nerves."""
+    server = api.server
+    (worker,) = server.workers()
+    with costs_little(worker):
+        yield
+        assert api.request("GET", "/healthz").status_code == 200
+    assert server.workers() == [worker]
+    wait_for(lambda: _is_tidy(server.names()), "the folder to hold whole pictures alone")
+    assert "Traceback" not in server.log()
+
+
+def _is_tidy(names: list[str]) -> bool:
+    kept = {name for name in names if "." not in name}
+    return set(names) == kept | {f"{name}.json" for name in kept}

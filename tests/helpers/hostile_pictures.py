@@ -1,0 +1,143 @@
+"""What nobody sends who means well: pictures, forms, ids."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable
+from functools import cache
+
+from tests.helpers import pictures
+from tests.helpers.pictures import chunk, png_header
+
+MEGABYTE = 2**20
+
+
+@cache
+def _zeros(count: int) -> bytes:
+    return zlib.compress(bytes(count))
+
+
+def png_with(*chunks: bytes) -> bytes:
+    """Make a PNG with these chunks before its image data."""
+    return png_header(10, 10) + b"".join(chunks) + pictures.png()[33:]
+
+
+def _segment(marker: int, content: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+
+
+def _scan(components: Iterable[int], approximation: int) -> bytes:
+    listed = b"".join(bytes([component, 0]) for component in components)
+    return _segment(0xDA, bytes([len(listed) // 2]) + listed + bytes([0, 0, approximation]))
+
+
+def jpeg_of_empty_scans(count: int, width: int, height: int, sampling: tuple[int, ...] = (0x11, 0x11, 0x11)) -> bytes:
+    """Make a progressive JPEG whose scans refine nothing, so that each takes a few bytes, and as long as it ever takes.
+
+    ITU-T T.81, B.2.2 and B.2.3; its Huffman tables have one code, and every coefficient is 0.
+    """
+    every = range(1, len(sampling) + 1)
+    frame = struct.pack(">BHHB", 8, height, width, len(sampling))
+    frame += b"".join(bytes([number, sampled, 0]) for number, sampled in zip(every, sampling, strict=True))
+    tables = b"".join(_segment(0xC4, bytes([table, 1]) + bytes(16)) for table in (0x00, 0x10))
+    head = b"\xff\xd8" + _segment(0xDB, b"\0" + b"\1" * 64) + _segment(0xC2, frame) + tables
+    return head + _scan(every, 0x01) + b"\0" + _scan(every, 0x10) * count + b"\xff\xd9"
+
+
+def jpeg_with(segment: bytes, count: int = 1) -> bytes:
+    """Make a JPEG with a segment before all others, as often as wished."""
+    return b"\xff\xd8" + segment * count + pictures.jpeg()[2:]
+
+
+# Pictures, and the codes of the answers: "" where it is taken. That one is taken whose checksums are right, and whose
+# owner will see what its decoder makes of it, is a limit that docs/promises.md tells.
+PICTURES: dict[str, tuple[bytes, str]] = {
+    "a png of 49 million pixels in 143 KB": (
+        png_header(7000, 7000) + chunk(b"IDAT", _zeros(7000 * 21001)) + chunk(b"IEND", b""), "",
+    ),
+    "a png of 100,000 x 1": (png_header(100_000, 1) + chunk(b"IDAT", _zeros(300_001)) + chunk(b"IEND", b""), ""),
+    "a png of 1 x 100,000": (png_header(1, 100_000) + chunk(b"IDAT", _zeros(400_000)) + chunk(b"IEND", b""), ""),
+    "a png of 2 to the 31st squared": (pictures.png_of_size(2**31 - 1, 2**31 - 1), "too_many_pixels"),
+    "a png of 2 to the 32nd less 1, squared": (pictures.png_of_size(2**32 - 1, 2**32 - 1), "too_many_pixels"),
+    "30,000 text chunks": (png_with(chunk(b"tEXt", b"a\0b") * 30_000), ""),
+    "420,000 empty chunks": (png_with(chunk(b"tEXt", b"") * 420_000), ""),
+    "zlib bombs in text": (png_with(*[chunk(b"zTXt", b"bomb\0\0" + _zeros(100_000_000))] * 50), ""),
+    "a zlib bomb in international text": (png_with(chunk(b"iTXt", b"x\0\1\0\0\0" + _zeros(100_000_000))), ""),
+    "a zlib bomb in a colour profile": (png_with(chunk(b"iCCP", b"x\0\0" + _zeros(100_000_000))), ""),
+    "a chunk that claims 4 GB": (png_header(10, 10) + b"\xff\xff\xff\xffIDAT" + bytes(100), "image_damaged"),
+    "a chunk that claims 2 GB": (png_header(10, 10) + b"\x7f\xff\xff\xffIDAT" + bytes(100), "image_damaged"),
+    "a million scans": (jpeg_of_empty_scans(360_000, 640, 480), "image_too_complex"),
+    "160,000 scans of 64 x 64": (jpeg_of_empty_scans(160_000, 64, 64), ""),
+    "24,000 scans of 1 x 65,500": (jpeg_of_empty_scans(24_000, 1, 65_500, (0x42, 0x11, 0x11)), "image_too_complex"),
+    "24,000 scans of 65,500 x 1": (jpeg_of_empty_scans(24_000, 65_500, 1, (0x24, 0x11, 0x11)), "image_too_complex"),
+    "26 scans of 50 million pixels": (pictures.jpeg_of_many_scans(16, 10_000, 5_000), ""),
+    "5 MB of fill bytes and no marker": (b"\xff\xd8" + b"\xff" * 5_000_000 + b"\0", "image_damaged"),
+    "5 MB of fill bytes to the end": (b"\xff\xd8" + b"\xff" * 5_000_000, "image_damaged"),
+    "half fill bytes": (b"\xff\xd8" + b"\xff\0" * 2_500_000, "image_damaged"),
+    "80 colour profiles": (jpeg_with(_segment(0xE2, b"ICC_PROFILE\0\1\xff" + bytes(60_000)), 80), ""),
+    "80 XMP packets of open brackets": (
+        jpeg_with(_segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + b"<" * 60_000), 80), "",
+    ),
+    "400,000 Photoshop blocks": (
+        jpeg_with(_segment(0xED, b"Photoshop 3.0\0" + b"8BIM\0\1\0\0\0\0\0\0" * 5_000), 80), "",
+    ),
+    "2.5 million restart markers": (pictures.jpeg()[:-2] + b"\xff\xd0" * 2_500_000 + b"\xff\xd9", ""),
+}  # fmt: skip
+
+IMAGE = b'form-data; name="image"; filename="a"'
+END = b"--b--\r\n"
+
+
+def part(content: bytes = b"x", headers: bytes = b"", disposition: bytes = IMAGE) -> bytes:
+    """Make a form's part."""
+    return b"--b\r\nContent-Disposition: " + disposition + b"\r\n" + headers + b"\r\n" + content + b"\r\n"
+
+
+# Forms, and the codes of the answers.
+FORMS: dict[str, tuple[bytes, str]] = {
+    "10,000 parts": (part() * 10_000 + END, "request_too_large"),
+    "10,000 fields": (part(disposition=b'form-data; name="a"') * 10_000 + END, "request_too_large"),
+    "a part without end": (part(pictures.jpeg())[:-2], "no_image"),
+    "a part's headers without end": (b"--b\r\nContent-Disposition: form-data", "no_image"),
+    "300 KB of headers": (part(headers=b"a:b\r\n" * 60_000) + END, "request_too_large"),
+    "250 KB of headers in each of 15 parts": (part(headers=b"a:b\r\n" * 36_000) * 15 + END, "request_too_large"),
+    "a header line of 180 KB": (part(headers=b"a: " + b"b" * 180_000 + b"\r\n") + END, "request_too_large"),
+    "30,000 parameters": (part(disposition=IMAGE + b"; a=b" * 30_000) + END, "request_too_large"),
+    "60,000 semicolons": (part(disposition=IMAGE + b" ;" * 60_000) + END, "request_too_large"),
+    "70,000 escaped quotes": (part(disposition=IMAGE[:-2] + b'\\"' * 70_000 + b'"') + END, "request_too_large"),
+    "a preamble of 200 KB": (b"x" * 200_000 + b"\r\n" + part() + END, "not_a_picture"),
+    "a preamble without end": (b"x" * 30 * MEGABYTE, "no_image"),
+    "an epilogue of 30 MB": (part() + END + b"x" * 30 * MEGABYTE, "not_a_picture"),
+    "30 MB of line breaks": (part(b"\r\n" * 15 * MEGABYTE) + END, "image_too_large"),
+    "30 MB that are nearly boundaries": (part((b"\r\n--b" + b" " * 1000 + b"x") * 31_000) + END, "no_image"),
+    "10 MB of short near boundaries": (part(b"\r\n--bx" * 1_700_000) + END, "no_image"),
+    "a form within a form": (
+        part(b"x\r\n" + part(pictures.jpeg()) + END, b"Content-Type: multipart/mixed; boundary=b\r\n") + END,
+        "not_a_picture",
+    ),
+    "a part in base64": (part(b"/9j/4AAQ", b"Content-Transfer-Encoding: base64\r\n") + END, "not_a_picture"),
+    "a part in an unknown alphabet": (part(headers=b"Content-Type: a/b; charset=utf-7\r\n") + END, "not_a_picture"),
+    "headers that are no UTF-8": (part(headers=b"a: \xff\xfe\r\n") + END, "no_image"),
+    "no disposition": (b"--b\r\nContent-Type: image/png\r\n\r\nx\r\n" + END, "no_image"),
+    "a null byte in the field's name": (part(disposition=b'form-data; name="image\0"; filename="a"') + END, "no_image"),
+    "an end and nothing else": (END, "no_image"),
+}  # fmt: skip
+
+NOT_IDS = {
+    "a null byte": "0" * 31 + "\0",
+    "a null byte behind": "0" * 32 + "\0",
+    "a line break behind": "0" * 32 + "\n",
+    "capitals": "A" * 32,
+    "wide digits": "０" * 32,
+    "Arabic digits": "٠" * 32,
+    "a name of the store's": "0" * 32 + ".json",
+    "the folder": ".",
+    "the folder above": "../" * 10 + "etc/passwd",
+    "an absolute path": "/etc/passwd",
+    "half a surrogate's replacement": "\ufffd" * 32,
+    "right to left": "\u202e" + "0" * 31,
+    "a glob": "*",
+    "a key of another": "heroimg:*",
+    "2,000 characters": "0" * 2_000,
+}

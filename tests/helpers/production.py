@@ -1,0 +1,174 @@
+"""Production on one machine: nginx with deploy/nginx.conf before gunicorn with gunicorn.conf.py."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from demo.stripe_stand_in import StandIn
+from tests.helpers.api import Api
+from tests.helpers.redis_servers import free_port
+from tests.helpers.requirements import require
+from tests.helpers.serving import LONG, ROOT, Server, wait_for
+
+# The nginx.conf around the site, as short as it can be.
+AROUND = """
+daemon off;
+user root;
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{ worker_connections 768; }}
+http {{
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    include {folder}/site.conf;
+}}
+"""
+
+# Of customers, each for itself: all of 127.0.0.0/8 is this machine.
+addresses = (f"127.0.{b}.{c}" for b, c in itertools.product(range(1, 250), range(1, 250)))
+
+
+class _From(HTTPAdapter):
+    """Connects from an address of one's own."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, source_address=(self._address, 0))
+
+
+class Production:
+    """The whole server: its way in by TLS, what stands behind, what both write into logs."""
+
+    def __init__(self, folder: Path, settings: dict[str, str], stand_in: StandIn) -> None:
+        self.folder = folder
+        self.workers = 2
+        self.stand_in = stand_in
+        self.certificate = folder / "fullchain.pem"
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.server = Server(
+            folder / "served",
+            {
+                "FRONTEND_URL": "https://www.example.com",
+                "HEROIMG_TRUSTED_PROXIES": "1",
+                "STRIPE_SECRET_KEY": "sk_test_standin",
+                "STRIPE_WEBHOOK_SECRET": "whsec_standin",
+                "STRIPE_API_BASE": stand_in.url,
+                **settings,
+            },
+        )
+        self.plain_port, self.port = free_port(), free_port()
+        self.url = f"https://127.0.0.1:{self.port}"
+
+    def customer(self, address: str | None = None) -> Api:
+        """Give somebody the API, by nginx, from an address of theirs."""
+        front = Server(self.folder, {})
+        front.url = self.url
+        api = Api(front)
+        session = requests.Session()
+        session.mount("https://", _From(address or next(addresses)))
+        session.verify = str(self.certificate)
+        session.trust_env = False  # or a REQUESTS_CA_BUNDLE would be asked instead
+        api.send = session.request
+        return api
+
+    def ask(self, api: Api, path: str, **options: Any) -> requests.Response:
+        """Ask what nginx may answer by itself, which docs/openapi.yaml does not describe for every path."""
+        return api.send("GET", self.url + path, timeout=LONG, **options)
+
+    def start(self) -> None:
+        """Start gunicorn on the socket that stays when it ends, as heroimg.socket does."""
+        self.server.gunicorn(socket=self.socket, workers=self.workers)
+
+    def logs(self) -> str:
+        """Read everything that anybody has logged."""
+        return "".join(path.read_text() for path in [*self.folder.glob("nginx/*.log"), self.server.log_path])
+
+    def site(self) -> str:
+        """The shipped file, with other paths and ports."""
+        other = {
+            "unix:/run/heroimg.sock": f"unix:{self.folder}/heroimg.sock",
+            "/etc/ssl/heroimg": str(self.folder),
+            "/var/log/nginx": f"{self.folder}/nginx",
+            "listen 80;": f"listen 127.0.0.1:{self.plain_port};",
+            "listen [::]:80;": f"listen [::1]:{self.plain_port};",
+            "listen 443 ": f"listen 127.0.0.1:{self.port} ",
+            "listen [::]:443 ": f"listen [::1]:{self.port} ",
+        }
+        site = (ROOT / "deploy" / "nginx.conf").read_text()
+        for shipped, ours in other.items():
+            assert shipped in site
+            site = site.replace(shipped, ours)
+        return site
+
+
+@contextmanager
+def production(folder: Path, workers: int = 2, **settings: str) -> Iterator[Production]:
+    """Serve as in production while in the block."""
+    require("nginx")
+    require("openssl")
+    with ExitStack() as stack:
+        stand_in = stack.enter_context(StandIn())
+        whole = Production(folder, settings, stand_in)
+        whole.workers = workers
+        whole.server.folder.mkdir(parents=True)
+        stack.enter_context(whole.socket).bind(str(folder / "heroimg.sock"))
+        whole.socket.listen(4096)
+        make_certificate(folder)
+        _start_nginx(whole, stack)
+        stack.callback(whole.server.stop)
+        whole.start()
+        yield whole
+
+
+def make_certificate(folder: Path) -> None:
+    """Make a certificate for this machine."""
+    names = "subjectAltName=IP:127.0.0.1,IP:::1,DNS:heroimg.example.com"
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    subprocess.run(
+        ["openssl", "req", "-x509", *curve, "-days", "2", "-subj", "/CN=heroimg.example.com", "-addext", names,
+         "-keyout", folder / "privkey.pem", "-out", folder / "fullchain.pem"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
+
+def _start_nginx(whole: Production, stack: ExitStack) -> None:
+    folder = whole.folder / "nginx"
+    folder.mkdir()
+    (folder / "site.conf").write_text(whole.site())
+    (folder / "nginx.conf").write_text(AROUND.format(folder=folder))
+    command = [shutil.which("nginx") or "nginx", "-c", str(folder / "nginx.conf")]
+    with (folder / "said").open("wb") as said:
+        nginx = subprocess.Popen(command, stderr=said)
+    stack.callback(nginx.wait, LONG)
+    stack.callback(nginx.terminate)
+    wait_for(lambda: _listens(whole.port) or nginx.poll() is not None, "nginx to listen")
+    assert nginx.poll() is None, (folder / "said").read_text()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def shipped(file: str, pattern: str) -> int:
+    """Find a number in a shipped file."""
+    found = re.search(pattern, (ROOT / file).read_text(), re.MULTILINE)
+    assert found, f"{pattern} is not in {file}"
+    return int(found[1])

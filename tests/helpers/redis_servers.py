@@ -1,0 +1,129 @@
+"""Real redis-servers, alone and as a cluster, each in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, Self
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from tests.helpers.serving import LONG, wait_for
+
+SLOTS = 16384
+
+
+class RedisServer:
+    """A redis-server on a port that stays the same when it is started again.
+
+    :param settings: of its redis.conf, beside those that give it its port, its folder and an append-only file.
+    """
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.client: Any = Redis(port=self.port, password=settings.get("requirepass"), socket_timeout=LONG)
+        self._folder = folder
+        self._settings = {"port": str(self.port), "dir": str(folder), "appendonly": "yes", "save": "", **settings}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+        self.client.close()
+
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
+    def start(self) -> None:
+        command = [shutil.which("redis-server") or "redis-server", "--bind", "127.0.0.1"]
+        for name, value in self._settings.items():
+            command += [f"--{name.replace('_', '-')}", value]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            wait_for(self.answers, "redis-server to answer")
+        except AssertionError:
+            self.end()
+            raise
+
+    def answers(self) -> bool:
+        with suppress(RedisError):
+            return bool(self.client.ping())
+        return False
+
+    def end(self, number: int = signal.SIGKILL) -> None:
+        """Kill it, or stop it with SIGSTOP until it is to :meth:`resume`."""
+        if self._process and self._process.poll() is None:
+            os.kill(self.pid, number)
+            if number != signal.SIGSTOP:
+                self._process.wait(LONG)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def names(self) -> list[str]:
+        return sorted(key.decode() for key in self.client.keys("*"))
+
+
+class RedisCluster:
+    """Three primaries, and as many replicas of each as are asked for."""
+
+    def __init__(self, folder: Path, replicas: int = 0, **settings: str) -> None:
+        settings = {"cluster_enabled": "yes", "cluster_node_timeout": "1000", **settings}
+        self.nodes = [RedisServer(folder / str(number), **settings) for number in range(3 + 3 * replicas)]
+        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        for node in self.nodes:
+            self._stack.enter_context(node)
+        for number, node in enumerate(self.nodes[:3]):
+            node.client.execute_command("CLUSTER", "ADDSLOTSRANGE", number * SLOTS // 3, (number + 1) * SLOTS // 3 - 1)
+            node.client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for node in self.nodes[1:]:
+            node.client.execute_command("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)
+        wait_for(self.is_ok, "the cluster to be whole")
+        for number, node in enumerate(self.nodes[3:]):
+            node.client.execute_command("CLUSTER", "REPLICATE", self.id_of(self.nodes[number % 3]))
+        wait_for(self.is_replicated, "the replicas to follow")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def is_ok(self) -> bool:
+        infos = [node.client.execute_command("CLUSTER INFO") for node in self.nodes]
+        return all(
+            info["cluster_state"] == "ok" and info["cluster_known_nodes"] == str(len(self.nodes)) for info in infos
+        )
+
+    def is_replicated(self) -> bool:
+        links: list[Any] = [node.client.info("replication") for node in self.nodes[3:]]
+        return all(link.get("master_link_status") == "up" for link in links)
+
+    def id_of(self, node: RedisServer) -> str:
+        answer: bytes = node.client.execute_command("CLUSTER MYID")
+        return answer.decode()
+
+    def names(self) -> list[str]:
+        return sorted(key for node in self.nodes[:3] for key in node.names())
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        # A cluster's nodes talk to each other on a port 10000 above, which must exist.
+        return port if port < 55000 else free_port()

@@ -1,0 +1,197 @@
+"""Starting the real thing: gunicorn or `flask run` on a free port, in a folder of its own, with a clock of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LONG = 80.0  # seconds; longer than heroimg.js waits on a silent connection
+
+
+def wait_for(fact: Callable[[], object], what: str, seconds: float = LONG) -> None:
+    """Wait until something is so, and fail with its name if it never is."""
+    deadline = time.monotonic() + seconds
+    while not fact():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds} seconds in vain for {what}")
+        time.sleep(0.01)
+
+
+def copy_repository(folder: Path) -> list[str]:
+    """Copy what git has of this repository, as it is in the working tree; return the names."""
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    tracked = list(filter(None, names.split("\0")))
+    for name in tracked:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    return tracked
+
+
+class DrivenClock:
+    """The real time and an offset, kept in a file so that the server's processes see it too."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset = 0.0
+        self.forward(0)
+
+    def __call__(self) -> float:
+        return time.time() + self._offset
+
+    def forward(self, seconds: float) -> None:
+        self._offset += seconds
+        new = self.path.with_suffix(".new")
+        new.write_text(str(self._offset))
+        new.rename(self.path)
+
+
+class Server:
+    """A served application: its address, its log, its pictures' folder, its processes."""
+
+    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
+        self.folder = folder
+        self.uploads = folder / "uploads"
+        self.log_path = folder / "log"
+        self._log_start = 0
+        self.url = ""
+        self.environ = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "error",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
+            "HEROIMG_UPLOAD_DIR": str(self.uploads),
+            "HEROIMG_INSTANCE_DIR": str(folder / "instance"),
+            "HEROIMG_UPLOAD_RATE": "",
+            "HEROIMG_CHECKOUT_RATE": "",
+            "HEROIMG_MIN_FREE_BYTES": "0",
+            **settings,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(
+        self,
+        *command: str,
+        listening: str = r"Listening at: ((?:http|unix):\S+) ",
+        socket: socket.socket | None = None,
+    ) -> None:
+        handed = () if socket is None else (socket.fileno(),)
+        if handed:  # https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html
+            command = ("bash", "-c", f'exec 3<&{handed[0]}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"', "bash", *command)
+        with self.log_path.open("ab") as log:
+            start = log.tell()
+            self._process = subprocess.Popen(
+                command, cwd=self.folder, env=self.environ, stdout=log, stderr=log, pass_fds=handed
+            )
+        try:
+            wait_for(lambda: re.search(listening, self.log(start)) or self.has_ended(), "the server to listen")
+            found = re.search(listening, self.log(start))
+            assert found, self.log()
+        except AssertionError:
+            self.stop()
+            raise
+        self.url = found[1]
+
+    def gunicorn(
+        self, *arguments: str, app: str = "wsgi:app", workers: int = 2, socket: socket.socket | None = None
+    ) -> None:
+        """Serve with the shipped gunicorn.conf.py.
+
+        :param socket: where, as systemd hands it over; else on a free port.
+        """
+        ready = self.log().count("ready: ") + (1 if "--preload" in arguments else workers)
+        gunicorn = (sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py"))
+        where = ("--bind", "127.0.0.1:0") if socket is None else ()
+        self.start(*gunicorn, *where, "--workers", str(workers), *arguments, app, socket=socket)
+        # A signal that reaches a worker before it has set its handlers would be lost.
+        wait_for(lambda: self.log().count("ready: ") >= ready, "all workers to be ready")
+
+    def log(self, start: int | None = None) -> str:
+        """Read the log from this byte on, by default from where it was last cleared."""
+        start = self._log_start if start is None else start
+        return self.log_path.read_bytes()[start:].decode() if self.log_path.exists() else ""
+
+    def clear(self) -> None:
+        """Empty the pictures' folder, and forget what the log has said so far."""
+        for path in self.uploads.iterdir():
+            path.unlink(missing_ok=True)
+        self._log_start = self.log_path.stat().st_size
+
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
+    def has_ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    def workers(self) -> list[int]:
+        """List the processes that serve, by asking the kernel for the children."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [int(child) for child in children]
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def stop(self) -> None:
+        if self._process and not self.has_ended():
+            self.signal(signal.SIGTERM)
+            self._process.wait(LONG)
+        self._process = None
+
+    def kill(self) -> None:
+        """End the server and its workers as a power cut would: nobody gets to tidy up."""
+        assert self._process
+        for pid in [self.pid, *self.workers()]:
+            os.kill(pid, signal.SIGKILL)
+        self._process.wait(LONG)
+        self._process = None
+
+    def names(self) -> list[str]:
+        """List what lies in the pictures' folder."""
+        return sorted(path.name for path in self.uploads.iterdir())
+
+    def flask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `flask --app wsgi ...` with this server's settings."""
+        command = (sys.executable, "-m", "flask", "--app", "wsgi", *arguments)
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=LONG, check=False
+        )
+
+
+@contextmanager
+def serving(
+    folder: Path, settings: dict[str, str] | None = None, *arguments: str, workers: int = 2
+) -> Iterator[Server]:
+    """Serve with gunicorn while in the block."""
+    folder.mkdir(exist_ok=True)
+    server = Server(folder, settings or {})
+    server.gunicorn(*arguments, workers=workers)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def serving_at(
+    clock: DrivenClock, folder: Path, settings: dict[str, str] | None = None, *, workers: int = 2
+) -> Iterator[Server]:
+    """Serve with gunicorn, by a driven clock."""
+    folder.mkdir(exist_ok=True)
+    server = Server(folder, {"TEST_CLOCK": str(clock.path), **(settings or {})})
+    server.gunicorn(app="tests.helpers.clocked_wsgi:app", workers=workers)
+    try:
+        yield server
+    finally:
+        server.stop()

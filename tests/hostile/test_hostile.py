@@ -1,0 +1,273 @@
+"""Hostile input: whatever is sent, the answer is documented, little is spent, nothing is left, and the worker lives.
+
+What it is held against is counted by the kernel (tests/cost.py): a worker's memory, and the processor time of each
+request. tests/test_smuggling.py has what goes on below HTTP, tests/test_fuzz.py what nobody has thought of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+from stripe import WebhookSignature
+
+from tests.conftest import Shop
+from tests.helpers import hostile_pictures as hostile
+from tests.helpers import pictures
+from tests.helpers.api import RETRIEVE, SESSION, STATUS, UPLOAD, WEBHOOK, Api, new_token
+from tests.helpers.attacked_server import target_in, unharmed
+from tests.helpers.process_usage import MOST_BYTES, peak_bytes
+from tests.helpers.serving import serving, wait_for
+
+pytestmark = pytest.mark.proof
+
+FORM = {"Content-Type": "multipart/form-data; boundary=b"}
+
+
+@pytest.fixture(scope="module")
+def open_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    with target_in(tmp_path_factory.mktemp("hostile") / "served") as api:
+        yield api
+
+
+@pytest.fixture
+def target(open_target: Api) -> Iterator[Api]:
+    """Serve from an empty folder, and look afterwards what has become of it."""
+    open_target.server.clear()
+    with unharmed(open_target):
+        yield open_target
+
+
+def code_of(answer: requests.Response) -> str:
+    """Give the code of a refusal, or nothing."""
+    return "" if answer.status_code == 200 else str(answer.json()["code"])
+
+
+@pytest.mark.parametrize(("picture", "code"), hostile.PICTURES.values(), ids=hostile.PICTURES.keys())
+def test_a_costly_picture_is_refused_or_cheap(target: Api, picture: bytes, code: str) -> None:
+    assert len(picture) <= 5 * hostile.MEGABYTE
+    assert code_of(target.upload(picture)) == code
+
+
+@pytest.mark.parametrize(("body", "code"), hostile.FORMS.values(), ids=hostile.FORMS.keys())
+def test_a_form_that_nobody_would_fill_in_is_refused_and_leaves_nothing(target: Api, body: bytes, code: str) -> None:
+    assert code_of(target.request("POST", UPLOAD, data=body, headers=FORM)) == code
+    wait_for(lambda: target.server.names() == [], "the folder to be empty")
+
+
+@pytest.mark.parametrize("boundary", ['""', "é", "b" * 8_000, "-" * 8_000, "b; boundary=c", "b\t", "*", "("])
+def test_any_boundary_is_one_or_none(target: Api, boundary: str) -> None:
+    content_type = f"multipart/form-data; boundary={boundary}".encode("latin-1")
+    answer = target.request("POST", UPLOAD, data=b"--b--\r\n" * 9, headers={"Content-Type": content_type})
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b'filename="a\r\nX-Evil: yes\r\n\r\n"', b'filename="a\nSet-Cookie: a=b"', b'filename="a\rX-Evil: yes"',
+        b"filename*=UTF-8''a%0d%0aX-Evil:%20yes", b'filename="../../../../etc/cron.d/evil"', b'filename="a\0.html"',
+        b'filename="\xc3\xa9\xe2\x80\xae"', b'filename="' + b"a" * 100_000 + b'"', b"filename=C:\\\\boot.ini",
+    ],
+    ids=range(9),
+)  # fmt: skip
+def test_a_file_name_reaches_neither_a_header_nor_the_disk_nor_the_log(target: Api, name: bytes) -> None:
+    body = hostile.part(pictures.jpeg(), disposition=b'form-data; name="image"; ' + name) + hostile.END
+    answer = target.request("POST", UPLOAD, data=body, headers=FORM)
+    assert "X-Evil" not in answer.headers
+    if answer.status_code == 200:
+        image_id = answer.json()["imageId"]
+        assert target.server.names() == [image_id, f"{image_id}.json"]
+        back = target.retrieve(image_id)
+        assert back.headers["Content-Disposition"] == 'inline; filename="picture.jpg"'
+        assert not {"X-Evil", "Set-Cookie"} & set(back.headers)
+    for hidden in ("X-Evil", "Set-Cookie", "etc/cron.d", "boot.ini"):
+        assert hidden not in target.server.log()
+
+
+@pytest.mark.parametrize("image_id", hostile.NOT_IDS.values(), ids=hostile.NOT_IDS.keys())
+def test_what_is_no_id_is_not_found_and_opens_no_file(target: Api, image_id: str) -> None:
+    assert target.retrieve(image_id).json()["code"] == "image_not_found"
+    assert target.retrieve(image_id, method="HEAD").status_code == 404
+    assert target.confirm(image_id).status_code == 204
+    assert target.open_checkout(image_id).json()["code"] == "image_not_found"
+    assert target.status(image_id).json()["code"] == "session_id_malformed"
+    assert target.retrieve("0" * 32, f"{image_id} ").json()["code"] == "claim_malformed"
+
+
+def test_an_unknown_id_and_a_malformed_one_are_answered_alike(target: Api) -> None:
+    answers = [target.retrieve(image_id) for image_id in ("0" * 32, "nonsense", "0" * 31)]
+    for answer in answers:
+        del answer.headers["Date"]
+    assert len({(answer.status_code, answer.content, tuple(answer.headers.items())) for answer in answers}) == 1
+
+
+def test_an_id_given_twice_is_the_first(target: Api) -> None:
+    image_id = target.keep(pictures.jpeg())
+    twice = f"{RETRIEVE}?imageId={image_id}&imageId={'0' * 32}"
+    assert target.request("HEAD", twice).status_code == 200
+
+
+def test_an_id_of_1_mb_is_refused_where_it_is_read(target: Api) -> None:
+    assert target.open_checkout("0" * 2**20).json()["code"] == "request_too_large"
+    with target.connection() as connection:
+        connection.sendall(f"GET {RETRIEVE}?imageId={'0' * 10_000}".encode())
+        assert connection.recv(4096).startswith(b"HTTP/1.1 414 ")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 60_000, b'{"imageId":' * 5_000, b'{"imageId": ' + b"9" * 60_000 + b"}", b'{"imageId": 1e999999}',
+        b'{"imageId": "\\ud800"}', b'{"imageId": NaN}', b'{"imageId": {"$ne": null}}', b'{"imageId": ["a"]}',
+        b'{"imageId": "a", "imageId": "b"}', b"\xff\xfe{\0}\0", b"\xef\xbb\xbf{}", b"\0" * 60_000, b'"\\' * 30_000,
+        b'{"__proto__": {}, "imageId": true}', b"{" + b" " * 60_000 + b"}",
+    ],
+    ids=range(15),
+)  # fmt: skip
+def test_json_that_is_meant_to_hurt_is_refused(target: Api, body: bytes) -> None:
+    answer = target.request("POST", SESSION, data=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (400, 404)
+
+
+def test_neither_price_nor_product_nor_way_back_is_the_clients_to_choose(shop: Shop) -> None:
+    image_id = shop.api.keep(pictures.jpeg())
+    wishes = {"unit_amount": 1, "price": 0, "currency": "idr", "quantity": 0, "return_url": "https://evil.example"}
+    body = {**wishes, "line_items": [wishes], "metadata": {"imageId": "0" * 32}, "imageId": image_id}
+    assert shop.api.request("POST", SESSION, json=body).status_code == 200
+    asked = shop.stand_in.requests[0].params
+    assert asked["line_items[0][price_data][unit_amount]"] == "200"
+    assert asked["line_items[0][price_data][currency]"] == "usd"
+    assert asked["metadata[imageId]"] == image_id
+    assert asked["return_url"].startswith("http://localhost:3000/hero-me?")
+    assert "evil" not in str(asked)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "{}", "[]", "null", "1", '"x"', "NaN", "[" * 90_000, '{"type": {}}', '{"object": 5}',
+        '{"type": "checkout.session.completed"}', '{"type": "checkout.session.completed", "data": {}}',
+        '{"type": "checkout.session.completed", "data": {"object": {}}}',
+        '{"type": "checkout.session.completed", "data": {"object": "x"}}',
+        '{"type": "checkout.session.completed", "data": {"object": {"id": 5}}}',
+        '{"type": "checkout.session.completed", "data": {"object": {"id": "../../v1/accounts"}}}',
+        '{"type": "checkout.session.completed", "data": [1, [2]]}',
+    ],
+    ids=range(16),
+)  # fmt: skip
+def test_a_signed_event_that_is_none_is_refused(target: Api, event: str) -> None:
+    header = WebhookSignature.generate_signature_header(event, "whsec_standin")
+    answer = target.request("POST", WEBHOOK, data=event.encode(), headers={"Stripe-Signature": header})
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "header", ["t=" + "9" * 5_000 + ",v1=a", "t=,v1=", "t,v1", "=" * 5_000, "t=1," * 1_500, "t=nan,v1=a"]
+)
+def test_a_signature_that_is_none_is_refused(target: Api, header: str) -> None:
+    answer = target.request("POST", WEBHOOK, data=b"{}", headers={"Stripe-Signature": header})
+    assert answer.json()["code"] == "signature_invalid"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("If-Modified-Since", "Mon, 01 Jan 99999999999 00:00:00 GMT"),
+        ("If-Modified-Since", "Mon, 01 Jan 2020 00:00:00 +99999999999999"),
+        ("If-Range", "Mon, 01 Jan 99999999999 00:00:00 GMT"),
+        ("Range", "bytes=" + "9" * 5_000 + "-"),
+        ("Range", "bytes=" + "0-1," * 1_500),
+        ("If-None-Match", '"' * 7_000),
+        ("Accept", "*/*;q=" + "9" * 5_000),
+        ("Accept-Encoding", ", " * 3_500),
+        ("Cookie", "a=b; " * 1_500),
+        ("Authorization", "Basic =" + "é"),
+        ("Origin", "http://localhost:3000\\.evil.example"),
+        ("Content-Type", "multipart/form-data" + ";" * 7_000),
+        ("X-Forwarded-For", ", " * 3_500),
+    ],
+)
+@pytest.mark.parametrize("path", ["/static/heroimg.js", f"{RETRIEVE}?imageId=x", "/healthz"])
+def test_no_header_breaks_anything(target: Api, path: str, name: str, value: str) -> None:
+    both = {"Range": "bytes=0-1"} if name == "If-Range" else {}
+    answer = target.request("GET", path, headers={name: value.encode(), **both})
+    assert answer.status_code in (200, 400, 404)
+    assert answer.headers["Cache-Control"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("host", ["a" * 300, "a..b", "[::", 'a"<b>', "é", "a:99999999"])
+def test_no_host_is_repeated(target: Api, host: str) -> None:
+    answer = target.request("GET", f"{RETRIEVE}?imageId=x", headers={"Host": host.encode()})
+    assert answer.status_code in (400, 404)
+    assert host not in answer.text + str(answer.headers)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/api//temp-image-retrieve", "//api/temp-image-retrieve", "/api/temp-image-retrieve/", "//evil.example/%2e%2e",
+     "/static/../config.py", "/static/%2e%2e/config.py", "/static/%00", "/static//etc/passwd"],
+)  # fmt: skip
+def test_an_address_with_too_much_in_it_is_not_found_and_leads_nowhere(target: Api, path: str) -> None:
+    with target.connection() as connection:
+        connection.sendall(f"GET {path}?imageId=x HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n".encode())
+        head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 404 ")
+    assert b"evil.example" not in head + body
+    assert json.loads(body)["code"] == ("image_not_found" if path == "//api/temp-image-retrieve" else "not_found")
+
+
+def test_every_answer_of_the_api_forbids_to_keep_it(target: Api) -> None:
+    image_id = target.keep(pictures.jpeg())
+    kept = target.retrieve(image_id, new_token())
+    for answer in (
+        kept,
+        target.retrieve("x"),
+        target.request("GET", "/nowhere"),
+        target.status(""),
+        target.confirm("x"),
+    ):
+        assert "no-store" in answer.headers["Cache-Control"]
+    for origin in ("http://localhost:3000", "http://evil.example"):
+        assert target.retrieve("x", headers={"Origin": origin}).headers["Vary"] == "Origin"
+
+
+@pytest.mark.parametrize(("length", "sent"), [(1000, 999), (10**6, 10), (10, 0)])
+@pytest.mark.parametrize("path", [UPLOAD, SESSION, WEBHOOK])
+def test_a_length_that_promises_more_than_comes_is_a_broken_connection(
+    target: Api, path: str, length: int, sent: int
+) -> None:
+    content_type = "application/json" if path == SESSION else FORM["Content-Type"]
+    head = f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
+    with target.connection() as connection:
+        connection.sendall(head.encode() + (hostile.part() * 30)[:sent])
+        connection.shutdown(1)
+        assert connection.makefile("rb").readline()[9:12] in (b"400", b"413")
+
+
+def test_16_costly_requests_at_once_take_no_more_memory_than_a_worker_may_have(tmp_path: Path) -> None:
+    """As many as it has threads: the largest pictures, forms and bodies of the kinds that are taken."""
+    taken = [pictures.progressive_jpeg(10_000, 5_000).ljust(5 * 2**20, b"\0"), pictures.jpeg().ljust(5 * 2**20, b"\0")]
+    fields = [(f"field{number}", (None, b"x" * 250_000)) for number in range(19)]
+    with serving(tmp_path / "served", {}, workers=1) as server, ThreadPoolExecutor(16) as pool:
+        api = Api(server)
+        assert {answer.status_code for answer in pool.map(api.upload, taken * 8)} == {200}
+        list(pool.map(lambda _: api.request("POST", UPLOAD, files=fields), range(16)))
+        list(pool.map(lambda _: api.open_checkout("0" * 60_000), range(16)))
+        assert peak_bytes(server.workers()[0]) < MOST_BYTES
+
+
+def test_status_of_a_session_that_is_not_ours_to_ask_for_never_reaches_stripe(target: Api) -> None:
+    for session_id in (
+        "cs_test_../../accounts",
+        "cs_test_" + "a" * 201,
+        "cs_test_a?expand[]=x",
+        "pi_123",
+        "cs_test_a\n",
+    ):
+        assert target.request("GET", STATUS, params={"session_id": session_id}).status_code == 400

@@ -1,0 +1,251 @@
+"""The customers of torture.py: each makes one journey after another, and asks again as a good page does."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import requests
+
+from demo.stripe_answers import Refusal
+from heroimg.stores.base import ImageStore
+from tests.helpers import pictures
+from tests.helpers.api import RETRIEVE, SESSION, STATUS, UPLOAD, new_token
+from tests.helpers.production import Production
+from tests.soak.model import Model, Picture
+
+# How long somebody asks again, in seconds; less than a claim lasts, so that two never have a picture by right.
+PATIENCE = 120
+
+
+class Customer:
+    """Somebody with an address, a page, and a patience.
+
+    :param url: where the network begins.
+    :param earlier: the same store, by a clock of nearly an hour ago.
+    """
+
+    def __init__(self, house: Production, url: str, model: Model, earlier: ImageStore, rng: random.Random) -> None:
+        self._house, self._url, self._model = house, url.replace("http:", "https:"), model
+        self._earlier, self._rng = earlier, rng
+        self._local = threading.local()
+
+    def come(self, deadline: float) -> None:
+        """Make journeys until then, and finish the last."""
+        kinds = {
+            self._buy: 10, self._use_once: 4, self._compete: 3, self._compete_without_claims: 2,
+            self._give_up: 2, self._come_late: 3, self._fetch_before_paying: 3,
+        }  # fmt: skip
+        while time.monotonic() < deadline:
+            (kind,) = self._rng.choices(list(kinds), list(kinds.values()))
+            kind()
+            with self._model.lock:
+                self._model.journeys[kind.__name__.strip("_").replace("_", " ")] += 1
+
+    # Journeys
+
+    def _buy(self) -> None:
+        content = self._photo()
+        if (picture := self._upload(content)) and (session_id := self._open_checkout(picture)):
+            self._house.stand_in.pay(session_id)
+            picture.is_paid = True
+            self._ask_until(
+                lambda answer: answer.json().get("status") == "complete", "GET", STATUS, session_id=session_id
+            )
+            self._fetch_and_confirm(picture, content)
+
+    def _use_once(self) -> None:
+        content = self._photo()
+        if not (picture := self._upload(content)):
+            return
+        for _ in range(3):
+            begun = time.time()
+            answer = self._ask("GET", RETRIEVE, imageId=picture.image_id)
+            if answer is None or answer.status_code >= 500:
+                picture.may_be_gone = True
+            elif answer.status_code == 200:
+                self._compare(answer, content, picture)
+                self._model.got(picture, f"once {begun}")
+                picture.is_gone = True
+            elif answer.status_code == 404:
+                self._model.missed(picture)
+                if not picture.got_by:
+                    self._model.used_up_unread += 1
+                return
+            elif answer.status_code != 409 or not picture.may_be_gone:
+                self._complain(answer)
+
+    def _compete(self) -> None:
+        content, tokens = self._photo(), [new_token() for _ in range(4)]
+        if picture := self._upload(content):
+            with ThreadPoolExecutor(4) as pool:
+                won = list(pool.map(lambda token: self._fetch(picture, content, token, has_rivals=True), tokens))
+            if won.count(True) != 1:
+                self._model.violate("other wrong answers", f"{won.count(True)} of 4 rivals have {picture.image_id}")
+            self._confirm(picture, tokens[won.index(True)] if True in won else tokens[0])
+
+    def _compete_without_claims(self) -> None:
+        content = self._photo()
+        if picture := self._upload(content):
+            picture.may_be_gone = True
+            with ThreadPoolExecutor(4) as pool:
+                answers = list(pool.map(lambda _: self._ask("GET", RETRIEVE, imageId=picture.image_id), range(4)))
+            for number, answer in enumerate(answers):
+                if answer is not None and answer.status_code == 200:
+                    self._compare(answer, content, picture)
+                    self._model.got(picture, f"rival {number}")
+                    picture.is_gone = True
+
+    def _give_up(self) -> None:
+        picture = self._upload(self._photo())
+        if picture and self._rng.random() < 0.5:
+            self._open_checkout(picture)
+
+    def _come_late(self) -> None:
+        content, token = self._photo(), new_token()
+        staged = self._earlier.stage()
+        staged.write(content)
+        kept = self._earlier.keep(staged, "image/jpeg")
+        staged.close()
+        picture = self._model.add(Picture(kept.id, kept.expires))
+        while (begun := time.time()) < kept.expires + 2:
+            answer = self._ask("GET", RETRIEVE, imageId=kept.id, claim=token)
+            if answer is not None and answer.status_code == 404:
+                self._model.missed(picture)
+            elif answer is not None and answer.status_code == 200:
+                self._compare(answer, content, picture)
+                if begun > kept.expires + 1:
+                    self._model.violate("kept or found too long", f"{kept.id}, {begun - kept.expires} s after its time")
+            time.sleep(0.1)
+
+    def _fetch_before_paying(self) -> None:
+        content = self._photo()
+        if (picture := self._upload(content)) and (session_id := self._open_checkout(picture)):
+            self._fetch_and_confirm(picture, content)
+            try:
+                self._house.stand_in.pay(session_id)
+            except Refusal:
+                return
+            self._model.violate("paid without a picture", f"{picture.image_id}, which was gone already")
+
+    # Their steps
+
+    def _photo(self) -> bytes:
+        """Take one that nobody else has, of 10 KB to 1 MB."""
+        return pictures.jpeg(0.3) + self._rng.randbytes(int(10 ** self._rng.uniform(4, 6)))
+
+    def _upload(self, content: bytes) -> Picture | None:
+        for _ in range(20):
+            answer = self._ask("POST", UPLOAD, files={"image": ("photo.jpg", content)})
+            if answer is None or answer.status_code >= 500:
+                with self._model.lock:
+                    self._model.unanswered_uploads += 1
+            elif answer.status_code == 200:
+                return self._model.add(Picture(answer.json()["imageId"], time.time() + 3600))
+            else:
+                self._complain(answer)
+        return None
+
+    def _open_checkout(self, picture: Picture) -> str | None:
+        answer = self._ask_until(lambda _: True, "POST", SESSION, json={"imageId": picture.image_id})
+        if answer is None:
+            self._model.missed(picture)
+            return None
+        secret: str = answer.json()["client_secret"]
+        return secret.partition("_secret_")[0]
+
+    def _fetch_and_confirm(self, picture: Picture, content: bytes) -> None:
+        token = new_token()
+        if self._fetch(picture, content, token):
+            self._confirm(picture, token)
+
+    def _fetch(self, picture: Picture, content: bytes, token: str, *, has_rivals: bool = False) -> bool:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            answer = self._ask("GET", RETRIEVE, imageId=picture.image_id, claim=token)
+            if answer is not None and answer.status_code == 200:
+                self._compare(answer, content, picture)
+                self._model.got(picture, token)
+                return True
+            if answer is not None and answer.status_code == 404:
+                self._model.missed(picture)
+                return False
+            if answer is not None and answer.status_code == 409 and has_rivals:
+                return False
+            if answer is not None and answer.status_code < 500:
+                self._complain(answer)
+            time.sleep(0.05)
+        self._model.violate("pictures lost", f"{picture.image_id}: patience is over")
+        return False
+
+    def _confirm(self, picture: Picture, token: str) -> None:
+        params = {"imageId": picture.image_id, "claim": token}
+        if self._ask_until(lambda answer: answer.status_code == 204, "DELETE", RETRIEVE, **params):
+            picture.is_gone = True
+            answer = self._ask("GET", RETRIEVE, imageId=picture.image_id, claim=new_token())
+            if answer is not None and answer.status_code in (200, 409):
+                self._model.violate("kept or found too long", f"{picture.image_id}, after it was confirmed")
+
+    def look_at_what_is_left(self) -> None:
+        """Ask, when all is calm, for every picture that is to be there."""
+        self._session().headers["Connection"] = "close"  # so that each has an address of its own
+        for picture in self._model.pictures:
+            if picture.is_to_be_there():
+                answer = self._ask("HEAD", RETRIEVE, imageId=picture.image_id)
+                if answer is None or answer.status_code not in (200, 409):
+                    self._model.missed(picture)
+
+    # Asking
+
+    def _ask_until(
+        self, is_enough: Callable[[requests.Response], bool], method: str, path: str, json: Any = None, **params: str
+    ) -> requests.Response | None:
+        """Ask until the answer is good; None after a 404, and when patience is over."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            answer = self._ask(method, path, json=json, **params)
+            if answer is not None and answer.status_code == 404:
+                return None
+            if answer is not None and answer.ok and is_enough(answer):
+                return answer
+            if answer is not None and not answer.ok and answer.status_code < 500:
+                self._complain(answer)
+            time.sleep(0.05)
+        self._model.violate("other wrong answers", f"{method} {path}: patience is over")
+        return None
+
+    def _ask(
+        self, method: str, path: str, files: Any = None, json: Any = None, **params: str
+    ) -> requests.Response | None:
+        """Ask once; None where no answer arrived whole."""
+        begun = time.time()
+        try:
+            answer = self._session().request(
+                method, self._url + path, params=params, files=files, json=json, timeout=60
+            )
+        except requests.RequestException:
+            return None
+        self._model.answered(begun, answer)
+        if answer.status_code == 429:  # nginx: so many requests at once
+            time.sleep(1)
+            return None
+        return answer
+
+    def _session(self) -> requests.Session:
+        if not hasattr(self._local, "session"):
+            self._local.session = requests.Session()
+            self._local.session.trust_env = False
+            self._local.session.verify = str(self._house.certificate)
+        session: requests.Session = self._local.session
+        return session
+
+    def _compare(self, answer: requests.Response, content: bytes, picture: Picture) -> None:
+        if answer.content != content:
+            self._model.violate("other wrong answers", f"{picture.image_id}: {len(answer.content)} other bytes")
+
+    def _complain(self, answer: requests.Response) -> None:
+        self._model.violate("other wrong answers", f"{answer.request.method} {answer.status_code} {answer.text[:200]}")

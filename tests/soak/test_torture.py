@@ -1,0 +1,21 @@
+"""A short form of `make torture`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.requirements import require
+from tests.soak.torture import torture
+
+
+@pytest.mark.parametrize("store", ["files", "redis"])
+def test_whole_journeys_while_everything_breaks_are_as_promised(tmp_path: Path, store: str) -> None:
+    require("nginx")
+    require("openssl")
+    if store == "redis":
+        require("redis-server")
+    model = torture(tmp_path, store, seed=1, customers=8, seconds=3)
+    assert model.violations == [], model.table()
+    assert sum(model.journeys.values()) > 8

@@ -1,0 +1,326 @@
+"""The store contract of heroimg/store.py, over every store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from heroimg.config import Config
+from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull
+from heroimg.stores.base import ImageStore, StoredImage, is_image_id
+from heroimg.stores.files.store import FileStore
+from heroimg.stores.opening import open_store
+from tests.helpers.redis_servers import RedisCluster, RedisServer
+from tests.helpers.requirements import require
+
+HOUR = 3600
+START = 2_100_000_000  # to come, or Redis would forget at once what expires then; and before 2038, for every disk
+CLAIM = "the-token-of-one"
+OTHER = "the-token-of-two"
+UNKNOWN = "0123456789abcdef" * 2
+
+
+@dataclass
+class Clock:
+    now: float = START
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Shelf:
+    """A store, its clock, and a look at what it has written."""
+
+    store: ImageStore
+    clock: Clock
+    names: Callable[[], list[str]]
+
+    def keep(self, content: bytes = b"picture") -> StoredImage:
+        staged = self.store.stage()
+        staged.write(content)
+        image = self.store.keep(staged, "image/png")
+        staged.close()
+        return image
+
+    def read(self, image_id: str, token: str = CLAIM) -> bytes:
+        _, stream = self.store.claim(image_id, token)
+        with stream:
+            return stream.read()
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    require("redis-server")
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    require("redis-server")
+    with RedisCluster(tmp_path_factory.mktemp("cluster")) as servers:
+        yield servers
+
+
+@pytest.fixture(params=["files", "redis", "cluster"])
+def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
+    clock = Clock()
+    if request.param == "files":
+        config = Config(upload_dir=tmp_path / "uploads", min_free_bytes=0)
+        return Shelf(
+            open_store(config, clock), clock, lambda: sorted(path.name for path in config.upload_dir.iterdir())
+        )
+    servers = request.getfixturevalue(request.param)
+    nodes = [servers] if request.param == "redis" else servers.nodes
+    for node in nodes:
+        node.client.flushall()
+
+    def names() -> list[str]:
+        """List the keys that Redis would still have if it were as late as our clock says."""
+        return [key for node in nodes for key in node.names() if node.client.expiretime(key) > clock.now]
+
+    return Shelf(open_store(Config(redis_url=servers.url), clock), clock, names)
+
+
+def test_a_kept_picture_is_described_and_given_as_it_came(shelf: Shelf) -> None:
+    image = shelf.keep(b"\0\xff" * 500_000)
+    assert is_image_id(image.id)
+    assert (image.media_type, image.size, image.stored, image.expires) == ("image/png", 1_000_000, START, START + HOUR)
+    assert shelf.store.get(image.id) == image
+    assert shelf.read(image.id) == b"\0\xff" * 500_000
+
+
+def test_a_staged_picture_is_not_visible_and_leaves_nothing_when_closed(shelf: Shelf) -> None:
+    staged = shelf.store.stage()
+    staged.write(b"half of a picture")
+    assert shelf.store.held().images == 0
+    staged.close()
+    assert shelf.names() == []
+
+
+def test_a_staged_picture_can_be_read_back_before_it_is_kept(shelf: Shelf) -> None:
+    staged = shelf.store.stage()
+    staged.write(b"one ")
+    staged.write(b"two")
+    staged.seek(0)
+    assert staged.read() == b"one two"
+    assert shelf.store.keep(staged, "image/png").size == 7
+    staged.close()
+
+
+@pytest.mark.parametrize("image_id", [UNKNOWN, "", "..", "x" * 32, UNKNOWN + "\n", UNKNOWN.upper(), f"{UNKNOWN}.json"])
+def test_an_unknown_picture_is_not_found_and_removing_or_releasing_it_is_no_error(shelf: Shelf, image_id: str) -> None:
+    with pytest.raises(ImageNotFound):
+        shelf.store.get(image_id)
+    with pytest.raises(ImageNotFound):
+        shelf.store.pin(image_id, START)
+    with pytest.raises(ImageNotFound):
+        shelf.store.note_checkout(image_id, complete=True)
+    with pytest.raises(ImageNotFound):
+        shelf.store.claim(image_id, CLAIM)
+    shelf.store.release(image_id, CLAIM)
+    assert shelf.store.remove(image_id) is None
+
+
+def test_a_claim_excludes_all_others_until_it_lapses(shelf: Shelf) -> None:
+    image = shelf.keep()
+    assert shelf.read(image.id) == shelf.read(image.id) == b"picture"
+    shelf.clock.now += 299
+    with pytest.raises(ImageClaimed) as refusal:
+        shelf.store.claim(image.id, OTHER)
+    assert refusal.value.retry_after == 1
+    shelf.clock.now += 1
+    assert shelf.read(image.id, OTHER) == b"picture"
+    with pytest.raises(ImageClaimed):
+        shelf.store.claim(image.id, CLAIM)
+
+
+def test_a_claim_that_lapses_while_another_asks_is_judged_by_one_instant(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.read(image.id)
+    instants = iter([299.0, 300.0, 301.0, 302.0, 303.0, 304.0])
+    clock, now = type(shelf.clock), shelf.clock.now
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "__call__", lambda _: now + next(instants))
+        try:
+            shelf.store.claim(image.id, OTHER).stream.close()
+        except ImageClaimed:
+            return
+    with pytest.raises(ImageClaimed):  # told that it has it, so nobody else has
+        shelf.store.claim(image.id, CLAIM)
+
+
+def test_renewing_a_claim_starts_its_time_anew(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.read(image.id)
+    shelf.clock.now += 200
+    shelf.store.renew(image.id, CLAIM)
+    shelf.clock.now += 200
+    with pytest.raises(ImageClaimed):
+        shelf.store.renew(image.id, OTHER)
+
+
+def test_claiming_again_starts_the_claims_time_anew(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.read(image.id)
+    shelf.clock.now += 200
+    shelf.read(image.id)
+    shelf.clock.now += 200
+    with pytest.raises(ImageClaimed):
+        shelf.store.claim(image.id, OTHER)
+
+
+def test_a_released_claim_lets_others_in(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.read(image.id)
+    shelf.store.release(image.id, OTHER)
+    with pytest.raises(ImageClaimed):
+        shelf.store.claim(image.id, OTHER)
+    shelf.store.release(image.id, CLAIM)
+    assert shelf.store.get(image.id).claim is None
+    assert shelf.read(image.id, OTHER) == b"picture"
+
+
+def test_a_claim_that_had_lapsed_when_it_was_given_back_has_lapsed(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.read(image.id)
+    shelf.clock.now += 300
+    shelf.store.release(image.id, CLAIM)
+    assert shelf.store.get(image.id).claim_lapsed
+
+
+def test_only_the_holder_removes_a_claimed_picture(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.read(image.id)
+    for token in (OTHER, None):
+        with pytest.raises(ImageClaimed):
+            shelf.store.remove(image.id, token)
+    removed = shelf.store.remove(image.id, CLAIM)
+    assert removed
+    assert removed.id == image.id
+    assert shelf.store.remove(image.id, CLAIM) is None
+    assert shelf.names() == []
+
+
+def test_a_lapsed_holder_may_remove_what_nobody_else_has_claimed(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.read(image.id)
+    shelf.clock.now += 301
+    assert shelf.store.remove(image.id, CLAIM)
+
+
+def test_a_stream_can_be_read_to_its_end_though_the_picture_is_removed_meanwhile(shelf: Shelf) -> None:
+    image = shelf.keep()
+    _, stream = shelf.store.claim(image.id, CLAIM)
+    shelf.store.remove(image.id, CLAIM)
+    with stream:
+        assert stream.read() == b"picture"
+
+
+def test_one_of_many_claims_at_once_wins(shelf: Shelf) -> None:
+    for _ in range(20):
+        image = shelf.keep()
+
+        def claim(number: int, image_id: str = image.id) -> bool:
+            try:
+                shelf.store.claim(image_id, f"token-number-{number:04}").stream.close()
+            except ImageClaimed:
+                return False
+            return True
+
+        with ThreadPoolExecutor(16) as pool:
+            assert sum(pool.map(claim, range(16))) == 1
+
+
+def test_an_expired_picture_is_not_found_from_the_second_on(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.clock.now = START + HOUR - 1
+    assert shelf.store.get(image.id) == image
+    shelf.clock.now = START + HOUR
+    for action in (
+        lambda: shelf.store.get(image.id),
+        lambda: shelf.store.claim(image.id, CLAIM),
+        lambda: shelf.store.pin(image.id, START + 2 * HOUR),
+    ):
+        with pytest.raises(ImageNotFound):
+            action()
+    assert shelf.store.held().images == 0
+
+
+def test_a_sweep_removes_what_has_expired_and_nothing_else(shelf: Shelf) -> None:
+    old = shelf.keep()
+    shelf.clock.now += HOUR / 2
+    young = shelf.keep()
+    shelf.store.claim(young.id, CLAIM).stream.close()
+    shelf.clock.now += HOUR / 2
+    arriving = shelf.store.stage()
+    arriving.write(b"half")
+    swept = shelf.store.sweep()
+    assert swept.leftovers == 0
+    assert not [name for name in shelf.names() if old.id in name]
+    assert shelf.read(young.id) == b"picture"
+    shelf.store.keep(arriving, "image/png")
+    arriving.close()
+
+
+def test_a_pin_keeps_a_picture_at_least_until_then(shelf: Shelf) -> None:
+    image = shelf.keep()
+    assert shelf.store.pin(image.id, START + HOUR - 1).expires == START + HOUR
+    assert shelf.store.pin(image.id, START + HOUR, renewed=START + 9 * HOUR).expires == START + HOUR
+    assert shelf.store.pin(image.id, START + HOUR + 1).expires == START + HOUR + 1
+    assert shelf.store.pin(image.id, START + HOUR + 2, renewed=START + 9 * HOUR).expires == START + 9 * HOUR
+    assert shelf.store.pin(image.id, START + HOUR + 3, renewed=START + 99 * HOUR).expires == START + 9 * HOUR
+    shelf.clock.now = START + 9 * HOUR - 1
+    assert shelf.store.sweep()[:2] == (0, 0)
+    assert shelf.read(image.id) == b"picture"
+
+
+def test_a_pin_is_kept_though_the_renewal_would_end_before_it(shelf: Shelf) -> None:
+    image = shelf.keep()
+    assert shelf.store.pin(image.id, START + HOUR + 9, renewed=START + HOUR + 1).expires == START + HOUR + 9
+
+
+def test_removing_an_expired_picture_leaves_nothing_of_it(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.clock.now += HOUR
+    assert shelf.store.remove(image.id) is None
+    assert shelf.names() == []
+
+
+def test_of_many_pins_at_once_all_get_the_same_answer(shelf: Shelf) -> None:
+    image = shelf.keep()
+    with ThreadPoolExecutor(8) as pool:
+        pins = pool.map(lambda n: shelf.store.pin(image.id, START + HOUR + 1, renewed=START + HOUR + 100 + n), range(8))
+        assert len({pin.expires for pin in pins}) == 1
+
+
+def test_the_checkouts_notes_are_kept_with_the_picture_and_survive_claims(shelf: Shelf) -> None:
+    image = shelf.keep()
+    assert shelf.store.note_checkout(image.id, "cs_test_0").checkout_session is None
+    assert shelf.store.note_checkout(image.id, "cs_test_1").checkout_session == "cs_test_0"
+    assert not shelf.store.note_checkout(image.id, complete=True).checkout_complete
+    shelf.read(image.id)
+    found = shelf.store.get(image.id)
+    assert (found.checkout_session, found.checkout_complete) == ("cs_test_1", True)
+    assert found.expires == image.expires
+
+
+def test_held_counts_what_can_be_retrieved(shelf: Shelf) -> None:
+    assert shelf.store.held() == (0, 0, None)
+    shelf.keep(b"12345")
+    shelf.clock.now += 10
+    shelf.keep(b"123")
+    assert shelf.store.held() == (2, 8, START)
+
+
+def test_a_store_without_the_room_that_is_to_stay_free_refuses(tmp_path: Path) -> None:
+    store = FileStore(Config(upload_dir=tmp_path, min_free_bytes=2**60), Clock())
+    with pytest.raises(StoreFull):
+        store.stage()
+    with pytest.raises(StoreFull):
+        store.check()

@@ -1,0 +1,310 @@
+"""FileStore on the disk: which names it writes, what a crash may leave of them, what hands may put there."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heroimg.config import Config
+from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull
+from heroimg.stores.files.store import FileStore
+from tests.helpers import pictures
+from tests.helpers.api import Api
+from tests.helpers.requirements import needs, needs_root
+from tests.helpers.serving import Server, serving
+from tests.stores.test_contract import CLAIM, START, UNKNOWN, Clock, Shelf
+
+LIVING = "f" * 32
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "uploads"
+
+
+@pytest.fixture
+def shelf(folder: Path) -> Shelf:
+    clock = Clock()
+    store = FileStore(Config(upload_dir=folder, min_free_bytes=0), clock)
+    return Shelf(store, clock, lambda: sorted(path.name for path in folder.iterdir()))
+
+
+def sidecar(**fields: object) -> str:
+    return json.dumps({"mimetype": "image/png", "timestamp": START, **fields})
+
+
+@pytest.mark.parametrize(
+    "leftover",
+    [
+        {".part": "half a pict"},
+        {".part": "a picture", ".json": sidecar(size=9)},
+        {".part": "a picture", ".json": '{"mimet'},
+        {".json": sidecar(size=9)},
+        {".json": ""},
+        {".new": sidecar()},
+        {".json": sidecar(), ".new": '{"mime'},
+        {"": "a picture"},
+        {"": "a picture", ".json": ""},
+        {"": "a picture", ".json": '{"mimetype"'},
+        {"": "a picture", ".json": "[]"},
+        {"": "a picture", ".json": "null"},
+        {"": "a picture", ".json": '{"mimetype": "image/png"}'},
+        {"": "a picture", ".json": sidecar(timestamp="today")},
+        {"": "a picture", ".json": sidecar(timestamp=float("inf"))},
+        {"": "a picture", ".json": sidecar(claim="mine")},
+        {"": "a picture", ".json": "[" * 100_000},
+        {"": "a pict", ".json": sidecar(size=9)},
+        {"": "", ".json": sidecar(size=9), ".new": sidecar(size=9)},
+    ],
+    ids=lambda leftover: str(leftover)[:60],
+)
+def test_every_leftover_of_a_crash_is_not_found_and_gone_after_one_sweep(
+    shelf: Shelf, folder: Path, leftover: dict[str, str]
+) -> None:
+    for suffix, content in leftover.items():
+        (folder / f"{UNKNOWN}{suffix}").write_text(content)
+    with pytest.raises(ImageNotFound):
+        shelf.store.get(UNKNOWN)
+    with pytest.raises(ImageNotFound):
+        shelf.store.claim(UNKNOWN, CLAIM)
+    assert shelf.store.sweep()[:2] == (0, 1)
+    assert shelf.names() == []
+
+
+def test_a_sweep_removes_the_leftover_of_an_interrupted_change_and_keeps_the_picture(
+    shelf: Shelf, folder: Path
+) -> None:
+    image = shelf.keep()
+    (folder / f"{image.id}.new").write_text('{"mime')
+    shelf.store.sweep()
+    assert shelf.names() == [image.id, f"{image.id}.json"]
+    assert shelf.read(image.id) == b"picture"
+
+
+def test_a_sweep_leaves_alone_what_is_not_ours(shelf: Shelf, folder: Path) -> None:
+    for name in (".htaccess", "notes.txt", f"{UNKNOWN}.jpg", "0" * 31, f"{UNKNOWN}.json.bak"):
+        (folder / name).write_text("")
+    before = shelf.names()
+    assert shelf.store.sweep()[:2] == (0, 0)
+    assert shelf.names() == before
+
+
+def test_a_sidecar_written_by_hand_is_valid_with_mimetype_and_timestamp_alone(shelf: Shelf, folder: Path) -> None:
+    (folder / UNKNOWN).write_bytes(b"by hand")
+    (folder / f"{UNKNOWN}.json").write_text(json.dumps({"mimetype": "image/jpeg", "timestamp": START + 0.5}))
+    image = shelf.store.get(UNKNOWN)
+    assert (image.media_type, image.size, image.expires) == ("image/jpeg", 7, START + 3600)
+    assert shelf.store.sweep()[:2] == (0, 0)
+    assert shelf.read(UNKNOWN) == b"by hand"
+    shelf.clock.now += 3600
+    with pytest.raises(ImageNotFound):
+        shelf.store.get(UNKNOWN)
+    assert shelf.store.sweep()[:2] == (1, 0)
+    assert shelf.names() == []
+
+
+def test_a_claim_by_hand_is_a_claim(shelf: Shelf, folder: Path) -> None:
+    (folder / UNKNOWN).write_bytes(b"by hand")
+    (folder / f"{UNKNOWN}.json").write_text(sidecar(claim={"token": 1, "until": START + 5.5}))
+    with pytest.raises(ImageClaimed):
+        shelf.store.claim(UNKNOWN, CLAIM)
+
+
+def test_what_cannot_be_swept_is_logged_and_does_not_stop_the_sweep(
+    shelf: Shelf, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / UNKNOWN).mkdir()
+    (folder / f"{LIVING}.part").touch()
+    assert shelf.store.sweep()[:2] == (0, 1)
+    assert "cannot sweep 012345…" in caplog.text
+
+
+def test_a_name_that_cannot_be_looked_at_does_not_stop_the_sweep(
+    shelf: Shelf, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in (UNKNOWN, "x" * 32):
+        (folder / f"{name}.json").symlink_to(f"{name}.json")  # to itself: looking at it is an error
+    (folder / UNKNOWN).symlink_to(UNKNOWN)
+    (folder / f"{LIVING}.part").touch()
+    assert shelf.store.sweep()[:2] == (0, 1)
+    assert caplog.text.count("cannot sweep 012345…") == 1
+
+
+def test_a_sidecar_stays_where_nobody_can_tell_whether_its_picture_is_there(shelf: Shelf, folder: Path) -> None:
+    (folder / UNKNOWN).symlink_to(UNKNOWN)
+    (folder / f"{UNKNOWN}.json").write_text(sidecar())
+    assert shelf.store.sweep()[:2] == (0, 0)
+    assert (folder / f"{UNKNOWN}.json").exists()
+
+
+def test_the_sidecar_says_what_the_design_says(shelf: Shelf, folder: Path) -> None:
+    image = shelf.keep()
+    path = folder / f"{image.id}.json"
+    fields = {"mimetype": "image/png", "timestamp": START, "size": 7, "expires": START + 3600}
+    assert json.loads(path.read_text()) == fields
+    shelf.read(image.id)
+    assert json.loads(path.read_text()) == fields | {"claim": {"token": CLAIM, "until": START + 300}}
+
+
+def test_a_sweep_reads_only_the_sidecars_that_are_due(shelf: Shelf, folder: Path) -> None:
+    image = shelf.keep()
+    path = folder / f"{image.id}.json"
+    assert path.stat().st_mtime == image.expires
+    pinned = shelf.store.pin(image.id, START + 9999)
+    assert path.stat().st_mtime == pinned.expires
+    path.write_text("unreadable")
+    os.utime(path, (pinned.expires, pinned.expires))
+    assert shelf.store.sweep()[:2] == (0, 0)
+
+
+def test_a_sweep_passes_over_what_is_in_use_and_says_nothing(
+    shelf: Shelf, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = shelf.keep()
+    shelf.clock.now += 3600
+    arriving = shelf.store.stage()
+    with (folder / image.id).open() as held, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        try:
+            assert pool.submit(shelf.store.sweep).result(20)[:2] == (0, 0)
+        finally:
+            fcntl.flock(held, fcntl.LOCK_UN)
+    assert caplog.text == ""
+    assert shelf.store.sweep()[:2] == (1, 0)
+    arriving.close()
+
+
+def test_a_sweep_that_saw_a_sidecar_without_its_picture_looks_again(
+    shelf: Shelf, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = shelf.keep()
+    with os.scandir(folder) as entries:
+        seen = [entry for entry in entries if entry.name.endswith(".json")]
+    monkeypatch.setattr(os, "scandir", lambda _: nullcontext(seen))
+    assert shelf.store.sweep()[:2] == (0, 0)
+    assert shelf.read(image.id) == b"picture"
+
+
+def test_a_part_that_a_sweep_took_before_it_was_locked_is_opened_anew(
+    shelf: Shelf, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, taken = fcntl.flock, list[Path]()
+
+    def take_the_first(file: Any, operation: int) -> None:
+        if not taken:
+            taken.extend(folder.iterdir())
+            taken[0].unlink()
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", take_the_first)
+    shelf.keep()
+    assert len(shelf.names()) == 2
+
+
+def test_an_open_folder_is_made_private(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    FileStore(Config(upload_dir=tmp_path, min_free_bytes=0), Clock())
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_picture_whose_sidecar_finds_no_room_leaves_nothing(shelf: Shelf) -> None:
+    staged = shelf.store.stage()
+    staged.write(b"picture")
+    with no_file_larger_than(10), pytest.raises(StoreFull):
+        shelf.store.keep(staged, "image/png")
+    staged.close()
+    assert shelf.names() == []
+
+
+def test_a_claim_that_finds_no_room_changes_nothing(shelf: Shelf) -> None:
+    image = shelf.keep()
+    with no_file_larger_than(10), pytest.raises(StoreFull):
+        shelf.store.claim(image.id, CLAIM)
+    assert shelf.names() == [image.id, f"{image.id}.json"]
+    assert shelf.read(image.id, "the-token-of-two") == b"picture"
+
+
+def test_a_disk_that_takes_a_part_of_a_write_refuses_the_rest(shelf: Shelf) -> None:
+    staged = shelf.store.stage()
+    with no_file_larger_than(10), pytest.raises(StoreFull):
+        staged.write(b"x" * 20)
+    staged.close()
+
+
+@needs("strace")
+def test_a_pinned_picture_its_sidecar_and_their_folder_are_synced_before_it_returns(tmp_path: Path) -> None:
+    script = (
+        "import time; from pathlib import Path; from heroimg.config import Config;"
+        "from heroimg.stores.files.store import FileStore; import sys;"
+        "store = FileStore(Config(upload_dir=Path(sys.argv[1]), min_free_bytes=0), time.time);"
+        "part = store.stage(); part.write(b'x'); image = store.keep(part, 'image/png'); part.close();"
+        "store.pin(image.id, 0); store.claim(image.id, 16 * 'x').stream.close()"
+    )
+    server = Server(tmp_path, {})
+    trace = tmp_path / "trace"
+    command = ["strace", "-f", "-y", "-e", "trace=fsync,rename,renameat", "-o", str(trace)]
+    python = [*command, sys.executable, "-c", script, str(tmp_path / "pictures")]
+    subprocess.run(python, env=server.environ, check=True)
+    calls = [line.split(maxsplit=1)[1] for line in trace.read_text().splitlines() if str(tmp_path / "pictures") in line]
+    assert ".part" in calls[0]
+    names = [call.partition("(")[0].removesuffix("at") for call in calls]
+    assert names == ["rename", "fsync", "fsync", "rename", "fsync", "fsync", "rename"]
+    assert all(".new" in calls[number] for number in (2, 3, 5, 6))  # the sidecar never loses what was synced
+    assert calls[4].endswith("pictures>) = 0")
+
+
+@needs_root
+def test_a_full_disk_refuses_uploads_with_507_and_leaves_nothing(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], check=True)
+    try:
+        with serving(tmp_path / "served", {"HEROIMG_UPLOAD_DIR": str(disk / "uploads")}) as server:
+            api = Api(server)
+            image_id = api.keep(pictures.jpeg(3))
+            server.uploads = disk / "uploads"
+            before = server.names()
+            for _ in range(3):
+                answer = api.upload(pictures.jpeg(3))
+                assert (answer.status_code, answer.json()["code"]) == (507, "no_room")
+                assert server.names() == before
+            assert api.retrieve(image_id).content == pictures.jpeg(3)
+            assert api.upload(pictures.jpeg(3)).status_code == 200
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_quota_refuses_uploads_with_507_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "served").mkdir()
+    server = Server(tmp_path / "served", {})
+    gunicorn = f"exec {sys.executable} -m gunicorn --bind 127.0.0.1:0 --workers 1"
+    server.start("bash", "-c", f"ulimit -f 1000; {gunicorn} --config {Path(__file__).parents[2]}/gunicorn.conf.py")
+    try:
+        api = Api(server)
+        answer = api.upload(pictures.jpeg(3))
+        assert (answer.status_code, answer.json()["code"]) == (507, "no_room")
+        assert server.names() == []
+        assert api.upload(pictures.jpeg()).status_code == 200
+    finally:
+        server.stop()
