@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from demo.stripe_answers import Answer, ApiRequest, Refusal, Silence
-from demo.stripe_stand_in import StandIn
+from demo.stripe_stand_in import Answer, ApiRequest, Refusal, Silence, StandIn
 from heroimg import gunicorn_conf
 from heroimg.config import Config
 from heroimg.payments.stripe_sessions import _TIMEOUT, StripeSessions
