@@ -13,10 +13,10 @@ from demo.stripe_stand_in import StandIn
 from heroimg import gunicorn_conf
 from heroimg.config import Config
 from heroimg.payments.stripe_client import _TIMEOUT, Payments
-from tests.conftest import Shop
 from tests.helpers import pictures
 from tests.helpers.api import RETRIEVE, SESSION, STATUS, WEBHOOK, Api
 from tests.helpers.serving import serving, wait_for
+from tests.helpers.shop import Shop
 
 MINUTE = 60
 DESCRIPTION = "AI-powered personalized feelings board with 24+ custom images"
