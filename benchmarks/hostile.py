@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from requests import Response
 
-from tests.helpers import hostile_pictures as hostile
+from tests.helpers import hostile_inputs as hostile
 from tests.helpers import pictures
 from tests.helpers.api import UPLOAD, Api
 from tests.helpers.process_usage import cpu_seconds, peak_bytes

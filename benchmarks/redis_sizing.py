@@ -16,6 +16,7 @@ from tests.helpers import pictures
 from tests.helpers.api import Api
 from tests.helpers.redis_servers import RedisServer
 from tests.helpers.serving import serving
+from tests.helpers.shop import stripe_settings
 
 SIZES = (0.7, 1.2, 3.0, 4.9)
 HELD = 50
@@ -27,9 +28,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, StandIn() as stand_in, RedisServer(Path(name) / "redis") as redis:
         settings = {
             "REDIS_URL": redis.url,
-            "STRIPE_SECRET_KEY": "sk_test_standin",
-            "STRIPE_WEBHOOK_SECRET": "whsec_standin",
-            "STRIPE_API_BASE": stand_in.url,
+            **stripe_settings(stand_in),
             "HEROIMG_IMAGE_CHECK": "header",
         }
         with serving(Path(name) / "served", settings) as server:

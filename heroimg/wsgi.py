@@ -17,4 +17,6 @@ load_dotenv(".env")
 _config = Config.from_env(os.environ)
 app = create_app(_config)
 services(app).sweeper.start()
-logging.getLogger(__name__).info("ready: pictures wait in %s; checkout with %s", _config.place, _config.stripe_mode)
+logging.getLogger(__name__).info(
+    "ready: pictures wait in %s; checkout with %s", _config.storage_location, _config.stripe_mode
+)

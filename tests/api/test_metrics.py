@@ -16,11 +16,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from demo.stripe_stand_in import StandIn
 from heroimg.operations.counters import COUNTERS
-from tests.conftest import Shop
 from tests.helpers import pictures
 from tests.helpers.api import Api, new_token
 from tests.helpers.requirements import needs_root
 from tests.helpers.serving import DrivenClock, Server, serving, serving_at, wait_for
+from tests.helpers.shop import Shop
 
 ON = {"HEROIMG_METRICS": "1", "HEROIMG_SWEEP_SECONDS": "1"}
 

@@ -14,12 +14,12 @@ from dotenv import dotenv_values
 
 from heroimg.config import Config
 from heroimg.operations.counters import COUNTERS
-from tests.helpers.front_end import snippets
+from tests.helpers.fenced_files import fenced_files
 from tests.helpers.requirements import needs
 from tests.helpers.serving import ROOT
 
 PAGE = (ROOT / "docs" / "operations.md").read_text()
-COMMANDS = snippets(ROOT / "docs" / "operations.md")
+COMMANDS = fenced_files(ROOT / "docs" / "operations.md")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
