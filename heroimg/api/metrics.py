@@ -12,7 +12,6 @@ from prometheus_client.registry import Collector
 
 from heroimg.api.services import Services, services
 from heroimg.operations.counters import counters, counters_dir
-from heroimg.operations.sweep import last_swept
 
 bp = Blueprint("metrics", __name__)
 
@@ -47,7 +46,7 @@ class _Held(Collector):
             "held_images": ("Pictures that can be retrieved.", held.images),
             "held_bytes": ("Their bytes.", held.size),
             "oldest_age_seconds": ("The age of the oldest of them; 0 without any.", now - (held.oldest or now)),
-            "last_sweep_timestamp_seconds": ("When the last sweep ended.", last_swept(self._found.config)),
+            "last_sweep_timestamp_seconds": ("When the last sweep ended.", self._found.sweeper.last_swept()),
         }
         for name, (text, value) in figures.items():
             yield GaugeMetricFamily(f"heroimg_{name}", text, value=value)

@@ -12,7 +12,7 @@ from demo.stripe_answers import Answer, ApiRequest, Refusal, Silence
 from demo.stripe_stand_in import StandIn
 from heroimg import gunicorn_conf
 from heroimg.config import Config
-from heroimg.payments.stripe_client import _TIMEOUT, Payments
+from heroimg.payments.stripe_sessions import _TIMEOUT, StripeSessions
 from tests.conftest import Shop
 from tests.helpers import pictures
 from tests.helpers.api import RETRIEVE, SESSION, STATUS, WEBHOOK, Api
@@ -304,12 +304,12 @@ def test_a_picture_known_to_be_paid_for_needs_nothing_more_of_stripe(shop: Shop)
 
 
 def test_a_session_that_was_paid_meanwhile_is_not_ended(shop: Shop) -> None:
-    payments = Payments(Config(stripe_secret_key="sk_test_standin", stripe_api_base=shop.stand_in.url))
-    seen = payments.session(shop.api.session_of(shop.api.keep(pictures.jpeg())))
+    sessions = StripeSessions(Config(stripe_secret_key="sk_test_standin", stripe_api_base=shop.stand_in.url))
+    seen = sessions.retrieve(shop.api.session_of(shop.api.keep(pictures.jpeg())))
     shop.stand_in.pay(seen.id)
-    ended = payments.end_session(seen)
+    ended = sessions.expire(seen)
     assert ended.status == "complete"
-    assert payments.end_session(ended) is ended
+    assert sessions.expire(ended) is ended
 
 
 def test_stripes_library_writes_nothing_into_the_home_of_the_user(shop: Shop) -> None:

@@ -17,7 +17,7 @@ import requests
 
 from heroimg import gunicorn_conf
 from heroimg.config import MAX_REQUEST_BYTES
-from heroimg.payments import stripe_client as payments
+from heroimg.payments import stripe_sessions
 from tests.api.test_upload import FIVE_MB, padded
 from tests.helpers import pictures
 from tests.helpers.api import RETRIEVE, UPLOAD, multipart, new_token
@@ -307,7 +307,7 @@ def test_no_file_is_left_in_the_working_folder(own_house: Production) -> None:
 
 
 def test_timeouts_and_limits_that_exist_twice_are_in_the_right_order() -> None:
-    connect, answer = payments._TIMEOUT
+    connect, answer = stripe_sessions._TIMEOUT
     stripe = 2 * (connect + answer)
     stops = shipped("deploy/heroimg.service", r"^TimeoutStopSec=(\d+)$")
     nginx = shipped("deploy/nginx.conf", r"proxy_read_timeout (\d+)s;")

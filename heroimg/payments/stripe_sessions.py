@@ -1,4 +1,4 @@
-"""Stripe: what is asked of it, and what its errors mean here. The only module that calls its library."""
+"""Stripe's Checkout Sessions. This is the only module that calls Stripe's library and translates its errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import stripe
 
-# By name: the library puts off importing them, and each worker would do it for itself after gunicorn has forked.
+# Imported by name: the library imports them lazily, which every worker would repeat after gunicorn forked it.
 from stripe import StripeClient, Webhook
 from stripe.checkout import Session, SessionService
 
@@ -25,70 +25,72 @@ from heroimg.errors import (
     StripeFailed,
     StripeUnreachable,
 )
+from heroimg.stores.base import is_image_id
 
 log = logging.getLogger(__name__)
 
-# The library writes a file into the user's home otherwise.
+# Otherwise the library writes a file into the user's home.
 stripe.enable_telemetry = False
 
 # Seconds to connect and to answer. With one retry a call ends within 28, before gunicorn's timeout (gunicorn_conf.py).
 _TIMEOUT = (3.05, 8)
 
 
-class Payments:
-    """Checkout Sessions for pictures. Without a key every method but `event` raises CheckoutNotConfigured.
+class StripeSessions:
+    """The Checkout Sessions of one Stripe account.
 
-    They raise StripeUnreachable where asking again may help, and StripeFailed where it does not.
+    Every method but `read_event` raises CheckoutNotConfigured without a key, StripeUnreachable if asking again may
+    help, and StripeFailed if it does not.
     """
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._client = _client(config) if config.stripe_secret_key else None
 
-    def open_session(self, image_id: str, expires_at: int) -> Session:
-        """Open a Checkout Session that cannot be paid after `expires_at`.
+    def create(self, image_id: str, expires_at: int) -> Session:
+        """Create a session that cannot be paid after `expires_at`.
 
-        The same picture and instant give the same session, however often and at once this is asked: the idempotency key
-        is made of the very parameters.
+        Concurrent and repeated calls for one picture and instant return one session: the idempotency key is derived
+        from the parameters.
         """
         params = self._params(image_id, expires_at)
         key = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()
-        with _translated():
+        with _stripe_errors():
             return self._sessions.create(params=cast(Any, params), options={"idempotency_key": f"heroimg-{key}"})
 
-    def session(self, session_id: str) -> Session:
+    def retrieve(self, session_id: str) -> Session:
         """Retrieve a session.
 
-        :raises SessionIdMalformed: Stripe's library would let `..` reach another part of its API.
-        :raises SessionNotFound: Stripe has none of that id, in this account and mode.
+        :raises SessionIdMalformed: with an id such as `..` Stripe's library would reach another part of its API.
+        :raises SessionNotFound: this account and mode have no such session.
         """
         if not re.fullmatch(r"cs_(test|live)_[A-Za-z0-9]{1,200}", session_id):
             raise SessionIdMalformed
-        with _translated():
+        with _stripe_errors():
             return self._sessions.retrieve(session_id)
 
-    def end_session(self, session: Session) -> Session:
-        """Make a session unpayable, unless it has ended by itself; the `status` of what is returned says how.
+    def expire(self, session: Session) -> Session:
+        """Make a session unpayable, unless it has ended already; the `status` of the returned session shows how.
 
-        :raises StripeFailed: or StripeUnreachable; it may still be open.
+        :raises StripeFailed: or StripeUnreachable; the session may still be open.
         """
         if session.status != "open":
             return session
         try:
-            with _translated():
+            with _stripe_errors():
                 return self._sessions.expire(session.id)
         except StripeFailed:
-            now = self.session(session.id)
-            if now.status == "open":
+            current = self.retrieve(session.id)
+            if current.status == "open":
                 raise
-            return now  # paid, or expired, between our look and our asking
+            return current  # it was paid, or expired, since it was retrieved
 
-    def event(self, payload: bytes, signature: str | None) -> tuple[str, str]:
-        """Read a webhook's event: its type, and the id of what it is about, empty where that has none.
+    def read_event(self, payload: bytes, signature: str | None) -> tuple[str, str]:
+        """Read a webhook's event: its type, and the id of its object, or an empty string if that has no id.
 
-        :raises SignatureInvalid: it was not signed with our secret, or more than 300 seconds ago, or is no event.
+        :raises SignatureInvalid: not signed with STRIPE_WEBHOOK_SECRET, signed over 300 seconds ago, or not an event.
         """
-        if not signature or not signature.isascii():  # the library's comparison raises TypeError for the latter
+        if not signature or not signature.isascii():  # the library's comparison raises TypeError for non-ASCII text
             raise SignatureInvalid
         try:
             secret = self._config.stripe_webhook_secret or ""
@@ -126,9 +128,15 @@ def _client(config: Config) -> StripeClient:
     )
 
 
+def image_id_of(session: Session) -> str | None:
+    """Return the picture's id in a session's metadata; None for a session of another product of the account."""
+    image_id = session.metadata.to_dict().get("imageId") if session.metadata else None
+    return image_id if isinstance(image_id, str) and is_image_id(image_id) else None
+
+
 @contextmanager
-def _translated() -> Iterator[None]:
-    """Turn Stripe's errors into ours. Its own message is for the operator's log, never for the customer."""
+def _stripe_errors() -> Iterator[None]:
+    """Raise Stripe's errors as ours. Stripe's own message goes to the log, never to the customer."""
     try:
         yield
     except (stripe.APIConnectionError, stripe.RateLimitError) as error:
@@ -137,18 +145,15 @@ def _translated() -> Iterator[None]:
         code = error.error.code if error.error else None
         if code == "resource_missing":
             raise SessionNotFound from error
-        if code == "idempotency_key_in_use":  # the other half of a double click is being answered
+        if code == "idempotency_key_in_use":  # a concurrent request of a double click is still being answered
             raise StripeUnreachable(retry_after=1) from error
-        _tell_operator(error)
+        _log_refusal(error)
         raise StripeFailed from error
 
 
-def _tell_operator(error: stripe.StripeError) -> None:
+def _log_refusal(error: stripe.StripeError) -> None:
+    answer = f"Stripe's answer: {error.user_message} (request {error.request_id})"
     if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
-        log.error("Stripe refused STRIPE_SECRET_KEY: set it to one that may write Checkout Sessions. %s", _said(error))
+        log.error("Stripe refused STRIPE_SECRET_KEY: set it to one that may write Checkout Sessions. %s", answer)
     elif isinstance(error, stripe.InvalidRequestError | stripe.IdempotencyError):
-        log.error("Stripe refused what was asked; look at the HEROIMG_ settings of the product. %s", _said(error))
-
-
-def _said(error: stripe.StripeError) -> str:
-    return f"It said: {error.user_message} (request {error.request_id})"
+        log.error("Stripe refused the parameters: check the HEROIMG_ settings of the product. %s", answer)
