@@ -37,7 +37,9 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     store = open_store(config, clock)
     count = open_counters(config)
     sweeper = Sweeper(config, store, count, clock)
-    rule = Checkout(config, store, StripeSessions(config), clock, on_complete=partial(count, "checkouts_complete"))
+    rule = Checkout(
+        config, store, StripeSessions(config, clock), clock, on_complete=partial(count, "checkouts_complete")
+    )
 
     app = Flask(__name__)
     app.url_map.merge_slashes = False  # otherwise Werkzeug redirects /api//x, using the client's Host header

@@ -115,6 +115,11 @@ class CheckoutNotConfigured(HeroimgError):
     sentence = "Payments are not set up on this server: set STRIPE_SECRET_KEY and start it again."
 
 
+class ClockWrong(HeroimgError):
+    status, code = 503, "clock_wrong"
+    sentence = "Payments cannot be taken on this server just now. Please try again later."
+
+
 class Prefetched(HeroimgError):
     status, code = 503, "prefetch_refused"
     sentence = "A picture is handed over once, so it is not handed to a prefetch."

@@ -9,8 +9,9 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from heroimg.api.services import services
-from heroimg.errors import ImageIdRequired, NotAJsonObject, RequestTooLarge, SessionIdRequired
+from heroimg.errors import ClaimMalformed, ImageIdRequired, NotAJsonObject, RequestTooLarge, SessionIdRequired
 from heroimg.payments.stripe_sessions import image_id_of
+from heroimg.stores.base import is_claim_token
 
 bp = Blueprint("checkout", __name__)
 
@@ -21,10 +22,13 @@ _MAX_EVENT_BYTES = 1024 * 1024
 @bp.post("/api/checkout/embedded-session")
 def embedded_session() -> ResponseReturnValue:
     """Return the client secret of the picture's open session."""
-    image_id = _json_object().get("imageId")
+    body = _json_object()
+    image_id, claim = body.get("imageId"), body.get("claim")
     if not image_id or not isinstance(image_id, str):
         raise ImageIdRequired
-    return {"client_secret": services().checkout.open(image_id).client_secret}
+    if claim is not None and not (isinstance(claim, str) and is_claim_token(claim)):
+        raise ClaimMalformed
+    return {"client_secret": services().checkout.open(image_id, claim).client_secret}
 
 
 @bp.get("/api/checkout/session-status")

@@ -35,5 +35,5 @@ def readyz() -> ResponseReturnValue:
             f"No sweep has run for {overdue} seconds; HEROIMG_SWEEP_SECONDS is {services().config.sweep_seconds}. "
             "Restart the server, or run `flask --app wsgi sweep` by cron."
         )
-    warnings = services().store.warnings()
+    warnings = services().store.warnings() + services().checkout.warnings()
     return {"status": "ok", "warnings": warnings} if warnings else {"status": "ok"}

@@ -16,6 +16,8 @@ from heroimg.config import MIN_CHECKOUT_SECONDS, Config
 from heroimg.errors import (
     CheckoutComplete,
     CheckoutNotConfigured,
+    ClockWrong,
+    ImageClaimed,
     ImageNotFound,
     SessionNotFound,
     StoreFull,
@@ -31,6 +33,9 @@ log = logging.getLogger(__name__)
 
 # An open session that leaves the customer this long to pay is used again.
 _MIN_REUSE_SECONDS = 15 * 60
+
+# If the clock is off, a session must still end this long before its picture.
+_MIN_RETURN_SECONDS = 60
 
 _PAID_EVENTS = ("checkout.session.completed", "checkout.session.async_payment_succeeded")
 
@@ -57,24 +62,34 @@ class Checkout:
         self._clock = clock
         self._on_complete = on_complete
 
-    def open(self, image_id: str) -> Session:
+    def open(self, image_id: str, claim: str | None = None) -> Session:
         """Return an open session for a picture: the one it has, or a new one.
 
+        :param claim: the token of the page that asks, if it holds the picture's claim.
         :raises ImageNotFound: there is no picture to pay for.
+        :raises ImageClaimed: another reader is being handed the picture, so it cannot be sold.
+        :raises ClockWrong: the session would outlive its picture by Stripe's clock.
         :raises CheckoutComplete: the picture has been paid for, or will be by a delayed payment method.
         """
         image = self._store.get(image_id)
+        image.refuse_others(claim, self._now())
         if image.checkout_complete:
             raise CheckoutComplete
         needed = self._now() + MIN_CHECKOUT_SECONDS + self._config.return_seconds
         if image.checkout_session and (earlier := self._earlier(image.checkout_session)):
             if earlier.status == "open":
+                self._refuse_to_outlive(image, earlier)
                 return earlier
             # Change expires_at, or the idempotency key replays the ended session.
             needed = max(needed, earlier.expires_at + self._config.return_seconds + 1)
         image = self._store.pin(image_id, needed, renewed=self._now() + self._config.image_seconds)
         session = self._create(image)
-        self._note_opened(image, session)
+        try:
+            self._refuse_to_outlive(image, session)
+            self._note_opened(image, session, claim)
+        except (ClockWrong, ImageClaimed, ImageNotFound):  # the last two: handed over while Stripe was asked
+            self._sessions.expire(session)
+            raise
         log.info("opened checkout %s for %s", short(session.id), short(image_id))
         return session
 
@@ -124,6 +139,10 @@ class Checkout:
             # The event's copy of the session may be old, and in another API version, so retrieve the session.
             self._keep(self._sessions.retrieve(session_id))
 
+    def warnings(self) -> list[str]:
+        """Return what an operator should know, in sentences."""
+        return [warning] if (warning := self._sessions.clock_warning()) else []
+
     def _keep(self, session: Session) -> None:
         image_id = image_id_of(session)
         if session.status != "complete" or not image_id:
@@ -156,17 +175,23 @@ class Checkout:
     def _create(self, image: StoredImage) -> Session:
         try:
             return self._sessions.create(image.id, image.expires - self._config.return_seconds)
-        except StripeFailed:
+        except StripeFailed as error:
             # Stripe replays a failure for a day to the same parameters, so the next request must have others.
             self._store.pin(image.id, image.expires + 1)
+            if self._sessions.clock_warning():
+                raise ClockWrong from error
             raise
 
-    def _note_opened(self, image: StoredImage, session: Session) -> None:
-        try:
-            replaced = self._store.note_checkout(image.id, session.id)
-        except ImageNotFound:  # handed over while Stripe was asked
-            self._sessions.expire(session)
-            raise
+    def _refuse_to_outlive(self, image: StoredImage, session: Session) -> None:
+        """Compare by Stripe's clock, which decides when a session ends."""
+        if session.expires_at + self._sessions.seconds_ahead > image.expires - _MIN_RETURN_SECONDS:
+            raise ClockWrong from RuntimeError(
+                f"{self._sessions.clock_warning()} The checkout would be payable when its picture is gone."
+            )
+
+    def _note_opened(self, image: StoredImage, session: Session, claim: str | None) -> None:
+        replaced = self._store.note_checkout(image.id, session.id)
+        replaced.refuse_others(claim, self._now())
         if replaced.checkout_session not in (image.checkout_session, session.id):  # noted by a concurrent request
             self.end(replaced)
 

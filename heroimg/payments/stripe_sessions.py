@@ -25,15 +25,13 @@ from heroimg.errors import (
     StripeFailed,
     StripeUnreachable,
 )
-from heroimg.stores.base import is_image_id
+from heroimg.payments.stripe_http import StripeHttp
+from heroimg.stores.base import Clock, is_image_id
 
 log = logging.getLogger(__name__)
 
 # Otherwise the library writes a file into the user's home.
 stripe.enable_telemetry = False
-
-# Seconds to connect and to answer. With one retry a call ends within 28, before gunicorn's timeout (gunicorn_conf.py).
-_TIMEOUT = (3.05, 8)
 
 
 class StripeSessions:
@@ -43,9 +41,19 @@ class StripeSessions:
     help, and StripeFailed if it does not.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, clock: Clock) -> None:
         self._config = config
-        self._client = _client(config) if config.stripe_secret_key else None
+        self._http = StripeHttp(clock)
+        self._client = _client(config, self._http) if config.stripe_secret_key else None
+
+    @property
+    def seconds_ahead(self) -> float:
+        """By how many seconds this machine's clock is ahead of Stripe's; negative if it is behind."""
+        return self._http.seconds_ahead
+
+    def clock_warning(self) -> str | None:
+        """Return a sentence for the operator if this machine's clock is off by more than a minute."""
+        return self._http.clock_warning()
 
     def create(self, image_id: str, expires_at: int) -> Session:
         """Create a session that cannot be paid after `expires_at`.
@@ -55,7 +63,7 @@ class StripeSessions:
         """
         params = self._params(image_id, expires_at)
         key = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()
-        with _stripe_errors():
+        with self._stripe_errors():
             return self._sessions.create(params=cast(Any, params), options={"idempotency_key": f"heroimg-{key}"})
 
     def retrieve(self, session_id: str) -> Session:
@@ -66,7 +74,7 @@ class StripeSessions:
         """
         if not re.fullmatch(r"cs_(test|live)_[A-Za-z0-9]{1,200}", session_id):
             raise SessionIdMalformed
-        with _stripe_errors():
+        with self._stripe_errors():
             return self._sessions.retrieve(session_id)
 
     def expire(self, session: Session) -> Session:
@@ -77,7 +85,7 @@ class StripeSessions:
         if session.status != "open":
             return session
         try:
-            with _stripe_errors():
+            with self._stripe_errors():
                 return self._sessions.expire(session.id)
         except StripeFailed:
             current = self.retrieve(session.id)
@@ -99,6 +107,30 @@ class StripeSessions:
         except (stripe.SignatureVerificationError, ValueError, AttributeError, TypeError, RecursionError) as error:
             raise SignatureInvalid from error
 
+    @contextmanager
+    def _stripe_errors(self) -> Iterator[None]:
+        """Raise Stripe's errors as ours. Stripe's own message goes to the log, never to the customer."""
+        try:
+            yield
+        except (stripe.APIConnectionError, stripe.RateLimitError) as error:
+            raise StripeUnreachable(retry_after=2) from error
+        except stripe.StripeError as error:
+            code = error.error.code if error.error else None
+            if code == "resource_missing":
+                raise SessionNotFound from error
+            if code == "idempotency_key_in_use":  # a concurrent request of a double click is still being answered
+                raise StripeUnreachable(retry_after=1) from error
+            self._log_refusal(error)
+            raise StripeFailed from error
+
+    def _log_refusal(self, error: stripe.StripeError) -> None:
+        answer = f"Stripe's answer: {error.user_message} (request {error.request_id})"
+        if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
+            log.error("Stripe refused STRIPE_SECRET_KEY: set it to one that may write Checkout Sessions. %s", answer)
+        elif isinstance(error, stripe.InvalidRequestError | stripe.IdempotencyError):
+            advice = self.clock_warning() or "Check the HEROIMG_ settings of the product."
+            log.error("Stripe refused the parameters. %s %s", advice, answer)
+
     @property
     def _sessions(self) -> SessionService:
         if self._client is None:
@@ -119,12 +151,12 @@ class StripeSessions:
         }
 
 
-def _client(config: Config) -> StripeClient:
+def _client(config: Config, http: StripeHttp) -> StripeClient:
     return StripeClient(
         config.stripe_secret_key or "",
         base_addresses={"api": config.stripe_api_base} if config.stripe_api_base else {},
         max_network_retries=1,
-        http_client=stripe.RequestsClient(timeout=_TIMEOUT),
+        http_client=http,
     )
 
 
@@ -132,28 +164,3 @@ def image_id_of(session: Session) -> str | None:
     """Return the picture's id in a session's metadata; None for a session of another product of the account."""
     image_id = session.metadata.to_dict().get("imageId") if session.metadata else None
     return image_id if isinstance(image_id, str) and is_image_id(image_id) else None
-
-
-@contextmanager
-def _stripe_errors() -> Iterator[None]:
-    """Raise Stripe's errors as ours. Stripe's own message goes to the log, never to the customer."""
-    try:
-        yield
-    except (stripe.APIConnectionError, stripe.RateLimitError) as error:
-        raise StripeUnreachable(retry_after=2) from error
-    except stripe.StripeError as error:
-        code = error.error.code if error.error else None
-        if code == "resource_missing":
-            raise SessionNotFound from error
-        if code == "idempotency_key_in_use":  # a concurrent request of a double click is still being answered
-            raise StripeUnreachable(retry_after=1) from error
-        _log_refusal(error)
-        raise StripeFailed from error
-
-
-def _log_refusal(error: stripe.StripeError) -> None:
-    answer = f"Stripe's answer: {error.user_message} (request {error.request_id})"
-    if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
-        log.error("Stripe refused STRIPE_SECRET_KEY: set it to one that may write Checkout Sessions. %s", answer)
-    elif isinstance(error, stripe.InvalidRequestError | stripe.IdempotencyError):
-        log.error("Stripe refused the parameters: check the HEROIMG_ settings of the product. %s", answer)

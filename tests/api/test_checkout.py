@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from demo.stripe_answers import Answer, ApiRequest, Refusal, Silence
-from demo.stripe_stand_in import StandIn
+from demo.stripe_stand_in import Answer, ApiRequest, Refusal, Silence, StandIn
 from heroimg import gunicorn_conf
 from heroimg.config import Config
 from heroimg.payments.stripe_sessions import _TIMEOUT, StripeSessions
@@ -304,7 +303,7 @@ def test_a_picture_known_to_be_paid_for_needs_nothing_more_of_stripe(shop: Shop)
 
 
 def test_a_session_that_was_paid_meanwhile_is_not_ended(shop: Shop) -> None:
-    sessions = StripeSessions(Config(stripe_secret_key="sk_test_standin", stripe_api_base=shop.stand_in.url))
+    sessions = StripeSessions(Config(stripe_secret_key="sk_test_standin", stripe_api_base=shop.stand_in.url), shop.clock)
     seen = sessions.retrieve(shop.api.session_of(shop.api.keep(pictures.jpeg())))
     shop.stand_in.pay(seen.id)
     ended = sessions.expire(seen)
@@ -408,7 +407,7 @@ def test_parameters_that_stripe_refuses_are_told_to_the_operator_and_not_to_the_
         answer = api.open_checkout(api.keep(pictures.jpeg()))
         assert (answer.status_code, answer.json()["code"]) == (502, "payment_failed")
         assert "xyz" not in answer.text
-        assert "look at the HEROIMG_ settings of the product" in server.log()
+        assert "check the HEROIMG_ settings of the product" in server.log()
         assert "xyz" in server.log()
 
 
