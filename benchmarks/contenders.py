@@ -63,7 +63,7 @@ def heroimg(folder: Path, **settings: str) -> Iterator[Contender]:
 
 @contextmanager
 def heroimg_on_redis(folder: Path, **settings: str) -> Iterator[Contender]:
-    """Serve heroimg on a Redis that is set up as the README asks."""
+    """Serve heroimg on a Redis that is set up as docs/redis.md asks."""
     with (
         RedisServer(folder / "redis", maxmemory_policy="noeviction", appendfsync="always") as redis,
         heroimg(folder, REDIS_URL=redis.url, **settings) as contender,

@@ -1,4 +1,4 @@
-"""What a picture and a journey cost a Redis, for docs/scale.md: `python -m benchmarks.redis_sizing`.
+"""What a picture and a journey cost a Redis, for docs/redis.md: `python -m benchmarks.redis_sizing`.
 
 Starts a redis-server, a gunicorn and the stand-in for Stripe on free ports, and reads Redis' own counters.
 """

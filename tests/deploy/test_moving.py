@@ -1,4 +1,4 @@
-"""Moving from files to Redis as docs/scale.md says: nginx asks the new workers, and then the old."""
+"""Moving from files to Redis as docs/redis.md says: nginx asks the new workers, and then the old."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def move(tmp_path: Path) -> Iterator[Move]:
         front = Server(tmp_path / "nginx", {})
         front.folder.mkdir()
         port = free_port()
-        lines = fenced_files(ROOT / "docs" / "scale.md")["moving.conf"]
+        lines = fenced_files(ROOT / "docs" / "redis.md")["moving.conf"]
         addresses = {"old": old.url.removeprefix("http://"), "new": new.url.removeprefix("http://")}
         configuration = front.folder / "nginx.conf"
         configuration.write_text(NGINX.format(folder=front.folder, port=port, lines=lines, **addresses))
