@@ -26,7 +26,7 @@ from heroimg.errors import (
     StripeUnreachable,
 )
 from heroimg.logs import short
-from heroimg.pictures.checks import extension_of, media_type_of
+from heroimg.pictures.formats import extension_of, media_type_of
 from heroimg.stores.base import StoredImage, is_claim_token
 
 log = logging.getLogger(__name__)
