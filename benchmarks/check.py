@@ -30,7 +30,7 @@ from PIL import Image, features
 from PIL.JpegImagePlugin import JpegImageFile
 
 from heroimg.gunicorn_conf import settle_allocator
-from heroimg.pictures.checks import media_type_of
+from heroimg.pictures.formats import media_type_of
 from tests.helpers.pictures import encode
 
 from .photographs import photographs

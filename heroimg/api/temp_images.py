@@ -14,7 +14,7 @@ from heroimg.api.form import received_image
 from heroimg.api.services import Services, services
 from heroimg.errors import ClaimMalformed, ImageIdRequired, ImageNotFound, ImageTooLarge, Prefetched
 from heroimg.logs import short
-from heroimg.pictures.checks import extension_of, media_type_of
+from heroimg.pictures.formats import extension_of, media_type_of
 from heroimg.pictures.hand_over import HandOver
 from heroimg.stores.base import StoredImage, is_claim_token
 
