@@ -38,8 +38,8 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     app.url_map.merge_slashes = False  # or /api//x were led to /api/x, at whatever host the request names
     store = open_store(config, clock)
     prepare_sweeping(config, store)
-    count = open_counters(config)
-    app.extensions["heroimg"] = Services(config, store, Payments(config), count, clock, started=int(clock()))
+    counters = open_counters(config)
+    app.extensions["heroimg"] = Services(config, store, Payments(config), counters, clock, started=int(clock()))
     accept_uploads(app)
     for blueprint in (temp_images.bp, checkout.bp, health.bp):
         app.register_blueprint(blueprint)

@@ -161,7 +161,7 @@ def _note_if_complete(found: Services, session: Session) -> None:
 
 def _note_complete(found: Services, image_id: str) -> None:
     if not found.store.note_checkout(image_id, complete=True).checkout_complete:
-        found.count("checkouts_complete")
+        found.counters.checkouts_complete.inc()
 
 
 def _keep_for_owner(found: Services, session: Session) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from flask import Flask, current_app
 
 from heroimg.config import Config
-from heroimg.operations.counters import Count
+from heroimg.operations.counters import Counters
 from heroimg.payments.stripe_client import Payments
 from heroimg.stores.base import Clock, ImageStore
 
@@ -22,7 +22,7 @@ class Services:
     config: Config
     store: ImageStore
     payments: Payments
-    count: Count
+    counters: Counters
     clock: Clock
     started: int
 

@@ -53,7 +53,7 @@ def upload() -> ResponseReturnValue:
         media_type = media_type_of(part.read, decode=config.image_check == "decode")
         image = services().store.keep(part.staged, media_type)
     log.info("kept %s: %s, %d bytes", short(image.id), image.media_type, image.size)
-    services().count("uploads")
+    services().counters.uploads.inc()
     return {"imageId": image.id}
 
 
@@ -75,8 +75,8 @@ def retrieve() -> ResponseReturnValue:
         _try_to_end_checkout(services(), image)
     response = _response(image)
     response.response = hand_over = HandOver(services(), image, token, stream, confirms=one_use)
-    services().count("retrievals")
-    services().count("claims_lapsed", int(image.claim_lapsed))
+    services().counters.retrievals.inc()
+    services().counters.claims_lapsed.inc(int(image.claim_lapsed))
     if hand_over.sees_its_reader:
         response.headers["X-Accel-Buffering"] = "no"
     return response
@@ -158,7 +158,7 @@ def _forget(found: Services, image: StoredImage, token: str | None) -> bool:
     removed = found.store.remove(image.id, token)
     if removed is None:
         return False
-    found.count("confirmations", paid=str(removed.checkout_complete).lower())
+    found.counters.confirmations.inc(paid=str(removed.checkout_complete).lower())
     if removed.checkout_session != image.checkout_session:  # opened since we looked
         _try_to_end_checkout(found, removed)
     return True

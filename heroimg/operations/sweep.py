@@ -65,9 +65,9 @@ def sweep(found: Services, seconds: float | None = None) -> Swept | None:
             fcntl.flock(lock, fcntl.LOCK_UN)
     if swept.expired or swept.leftovers:
         log.info("swept %d expired pictures and %d leftovers", swept.expired, swept.leftovers)
-    found.count("expired_unclaimed", swept.unclaimed)
-    found.count("paid_never_fetched", swept.unfetched)
-    found.count("claims_lapsed", swept.lapsed)
+    found.counters.expired_unclaimed.inc(swept.unclaimed)
+    found.counters.paid_never_fetched.inc(swept.unfetched)
+    found.counters.claims_lapsed.inc(swept.lapsed)
     return swept
 
 
