@@ -6,7 +6,6 @@ Importing it starts nothing and reads no environment; `heroimg.wsgi` is the entr
 from __future__ import annotations
 
 import time
-from functools import partial
 
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -35,15 +34,13 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     :raises ConfigError: the settings cannot work, or their folders cannot be written.
     """
     store = open_store(config, clock)
-    count = open_counters(config)
-    sweeper = Sweeper(config, store, count, clock)
-    rule = Checkout(
-        config, store, StripeSessions(config, clock), clock, on_complete=partial(count, "checkouts_complete")
-    )
+    counters = open_counters(config)
+    sweeper = Sweeper(config, store, counters, clock)
+    rule = Checkout(config, store, StripeSessions(config, clock), clock, on_complete=counters.checkouts_complete.inc)
 
     app = Flask(__name__)
     app.url_map.merge_slashes = False  # otherwise Werkzeug redirects /api//x, using the client's Host header
-    app.extensions["heroimg"] = Services(config, store, rule, sweeper, count, clock)
+    app.extensions["heroimg"] = Services(config, store, rule, sweeper, counters, clock)
     accept_uploads(app)
     for blueprint in (temp_images.bp, checkout.bp, health.bp):
         app.register_blueprint(blueprint)

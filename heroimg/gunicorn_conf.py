@@ -14,7 +14,7 @@ import time
 from dotenv import dotenv_values
 
 from heroimg.config import Config, ConfigError
-from heroimg.operations.counters import begin_at_zero, count_nothing
+from heroimg.operations.counters import Counters, begin_at_zero
 from heroimg.operations.sweep import Sweeper
 from heroimg.stores.opening import open_store
 
@@ -82,7 +82,7 @@ def on_starting(_server: object) -> None:
     settings = {name: value for name, value in dotenv_values(".env").items() if value is not None}
     try:
         config = Config.from_env(settings | os.environ)
-        Sweeper(config, open_store(config, time.time), count_nothing, time.time)
+        Sweeper(config, open_store(config, time.time), Counters(), time.time)
         begin_at_zero(config)
     except ConfigError as error:
         sys.exit(str(error))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from flask import Flask, current_app
 
 from heroimg.config import Config
-from heroimg.operations.counters import Count
+from heroimg.operations.counters import Counters
 from heroimg.operations.sweep import Sweeper
 from heroimg.payments.checkout import Checkout
 from heroimg.stores.base import Clock, ImageStore
@@ -21,7 +21,7 @@ class Services:
     store: ImageStore
     checkout: Checkout
     sweeper: Sweeper
-    count: Count
+    counters: Counters
     clock: Clock
 
     def now(self) -> int:

@@ -36,7 +36,7 @@ def upload() -> ResponseReturnValue:
         media_type = media_type_of(part.read, decode=config.image_check == "decode")
         image = services().store.keep(part.staged, media_type)
     log.info("kept %s: %s, %d bytes", short(image.id), image.media_type, image.size)
-    services().count("uploads")
+    services().counters.uploads.inc()
     return {"imageId": image.id}
 
 
@@ -53,8 +53,8 @@ def retrieve() -> ResponseReturnValue:
     hand_over = _hand_over(services(), image_id, claim)
     response = _picture_response(hand_over.image)
     response.response = hand_over
-    services().count("retrievals")
-    services().count("claims_lapsed", int(hand_over.image.claim_lapsed))
+    services().counters.retrievals.inc()
+    services().counters.claims_lapsed.inc(int(hand_over.image.claim_lapsed))
     if hand_over.is_unbuffered:
         response.headers["X-Accel-Buffering"] = "no"
     return response
@@ -94,7 +94,7 @@ def _remove(shared: Services, image: StoredImage, token: str | None, message: st
     removed = shared.store.remove(image.id, token)
     if removed is None:
         return
-    shared.count("confirmations", paid=str(removed.checkout_complete).lower())
+    shared.counters.confirmations.inc(paid=str(removed.checkout_complete).lower())
     if removed.checkout_session != image.checkout_session:  # opened since the picture was looked up
         shared.checkout.try_to_end(removed)
     log.info(message, short(image.id))

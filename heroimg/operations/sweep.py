@@ -21,7 +21,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from werkzeug.wsgi import ClosingIterator
 
 from heroimg.config import Config
-from heroimg.operations.counters import Count
+from heroimg.operations.counters import Counters
 from heroimg.operations.instance import instance_path, make_instance_file
 from heroimg.stores.base import Clock, ImageStore, Swept
 
@@ -47,10 +47,10 @@ class Sweeper:
     :raises ConfigError: the lock file cannot be written.
     """
 
-    def __init__(self, config: Config, store: ImageStore, count: Count, clock: Clock) -> None:
+    def __init__(self, config: Config, store: ImageStore, counters: Counters, clock: Clock) -> None:
         self._config = config
         self._store = store
-        self._count = count
+        self._counters = counters
         self._clock = clock
         self._started = int(clock())
         self._lock_path = instance_path(config, "sweep.lock")
@@ -144,6 +144,6 @@ class Sweeper:
     def _report(self, swept: Swept) -> None:
         if swept.expired or swept.leftovers:
             log.info("swept %d expired pictures and %d leftovers", swept.expired, swept.leftovers)
-        self._count("expired_unclaimed", swept.unclaimed)
-        self._count("paid_never_fetched", swept.unfetched)
-        self._count("claims_lapsed", swept.lapsed)
+        self._counters.expired_unclaimed.inc(swept.unclaimed)
+        self._counters.paid_never_fetched.inc(swept.unfetched)
+        self._counters.claims_lapsed.inc(swept.lapsed)

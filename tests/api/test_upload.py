@@ -289,10 +289,21 @@ def test_addresses_are_told_apart_behind_as_many_proxies_as_are_trusted(tmp_path
         assert [upload_from("192.0.2.1"), upload_from("192.0.2.2")] == [200, 200]
         assert upload_from("192.0.2.3, 192.0.2.1") == 429  # what the client itself wrote is not believed
         assert [upload_from("2001:db8::1"), upload_from("2001:db8::ffff")] == [200, 429]  # one household
-        assert [upload_from("::ffff:192.0.2.8"), upload_from("::ffff:192.0.2.9")] == [
-            200,
-            200,
-        ]  # IPv4 in IPv6's clothes
+        assert [upload_from("::ffff:192.0.2.8"), upload_from("::ffff:192.0.2.9")] == [200, 200]  # IPv4 in IPv6
+        assert [upload_from("203.0.113.3:50003"), upload_from("203.0.113.4:50003")] == [200, 200]
+        assert [upload_from("203.0.113.3:50004"), upload_from("203.0.113.3")] == [429, 429]
+        assert [upload_from("[2001:db8:1::1]:443"), upload_from("[2001:db8:2::1]:443")] == [200, 200]
+        assert [upload_from("[2001:db8:1::2]:444"), upload_from("[2001:db8:1::3]")] == [429, 429]
+        assert "without an address" not in server.log()
+
+
+def test_customers_whose_addresses_cannot_be_read_share_one_rate_and_the_log_says_so_once(tmp_path: Path) -> None:
+    settings = {"HEROIMG_UPLOAD_RATE": "3 per hour", "HEROIMG_TRUSTED_PROXIES": "1"}
+    with serving(tmp_path / "served", settings, workers=1) as server:
+        texts = ["unknown", "_hidden", "[2001:db8::1", "203.0.113.3:x"]
+        answers = [Api(server).upload(pictures.jpeg(), headers={"X-Forwarded-For": text}) for text in texts]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        assert server.log().count("requests come without an address ('unknown')") == 1
 
 
 def test_forged_addresses_are_not_believed_without_trusted_proxies(tmp_path: Path) -> None:

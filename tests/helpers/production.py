@@ -166,7 +166,9 @@ def make_certificate(folder: Path) -> None:
 def _start_nginx_journal(whole: Production, stack: ExitStack) -> None:
     """Run the command of heroimg-nginx.service as systemd does: with the socket as its standard input."""
     (whole.folder / "nginx").mkdir()
-    command = re.search(r'^ExecStart=(\S+) -c "(.*)"$', (ROOT / "deploy/heroimg-nginx.service").read_text(), re.MULTILINE)
+    command = re.search(
+        r'^ExecStart=(\S+) -c "(.*)"$', (ROOT / "deploy/heroimg-nginx.service").read_text(), re.MULTILINE
+    )
     assert command
     code = command[2].encode().decode("unicode_escape")  # systemd.service(5), "Command lines"
     receiver = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
