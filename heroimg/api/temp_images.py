@@ -1,4 +1,4 @@
-"""The pictures' blueprint: upload, retrieve, confirm."""
+"""The pictures' blueprint: limits, upload, retrieve, confirm."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import math
 import secrets
 from contextlib import suppress
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from heroimg.api.form import received_image
 from heroimg.api.services import Services, services
 from heroimg.errors import ClaimMalformed, ImageIdRequired, ImageNotFound, ImageTooLarge, Prefetched
 from heroimg.logs import short
-from heroimg.pictures.formats import extension_of, media_type_of
+from heroimg.pictures.formats import FORMATS, extension_of, media_type_of
 from heroimg.pictures.hand_over import HandOver
+from heroimg.pictures.limits import MAX_PIXELS
 from heroimg.stores.base import StoredImage, is_claim_token
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,15 @@ log = logging.getLogger(__name__)
 bp = Blueprint("temp_images", __name__)
 
 _MEGABYTE = 1024 * 1024
+
+
+@bp.get("/api/limits")
+def limits() -> Response:
+    """Say which pictures are accepted, so that a page need not repeat it."""
+    formats = [known.media_type for known in FORMATS]
+    response = jsonify(bytes=services().config.max_image_bytes, pixels=MAX_PIXELS, formats=formats)
+    response.headers["Cache-Control"] = "public, max-age=300"
+    return response
 
 
 @bp.post("/api/temp-image-upload")

@@ -1,6 +1,6 @@
 /**
- * The browser's side of heroimg. It talks to the API, keeps the claim that makes a broken connection harmless, and never
- * touches the page.
+ * The browser's side of heroimg. It makes a photograph fit, talks to the API, keeps the claim that makes a broken connection
+ * harmless, and never touches the page.
  *
  *     const imageId = await uploadImage(file);
  *     const clientSecret = await createCheckoutSession(imageId);
@@ -8,10 +8,17 @@
  *     const { status, metadata } = await sessionStatus(sessionId);
  *     const blob = await retrieveImage(metadata.imageId);
  *
- * Every function rejects with a {@link HeroimgError}; only an upload stopped by its signal does so with that's reason.
+ * Every function rejects with a {@link HeroimgError}, or with the reason of the signal that stopped it.
  *
  * @module heroimg
  */
+export { fitImage, serverLimits, setHeicDecoder } from "./fit.js";
+export { HeroimgError, setBaseUrl } from "./http.js";
+export { uploadImage } from "./upload.js";
+export type FitOptions = import("./fit.js").FitOptions;
+export type ServerLimits = import("./fit.js").ServerLimits;
+export type OnWait = import("./http.js").OnWait;
+export type OnProgress = import("./upload.js").OnProgress;
 export type SessionStatus = {
     status: "open" | "complete" | "expired";
     payment_status: "paid" | "unpaid" | "no_payment_required";
@@ -22,56 +29,22 @@ export type SessionStatus = {
         imageId: string;
     };
 };
-export type OnWait = (error: HeroimgError, seconds: number) => void;
-/** A failure. Its `message` is a sentence for the customer. */
-export declare class HeroimgError extends Error {
-    code: string;
-    /** The HTTP status; 0 where no answer arrived whole. */
-    status: number;
-    /** Seconds after which asking again makes sense, where the server said so. */
-    retryAfter: number | undefined;
-    /**
-     * @param {string} code the API's stable word; or `connection_lost`, where no answer arrived whole, or
-     *   `answer_unreadable`, where what answered was not heroimg
-     * @param {string} message
-     * @param {{ status?: number, retryAfter?: number, cause?: unknown }} [details]
-     */
-    constructor(code: string, message: string, { status, retryAfter, cause }?: {
-        status?: number;
-        retryAfter?: number;
-        cause?: unknown;
-    });
-}
 /**
- * Say where heroimg is, where that is not the page's own origin: `setBaseUrl("https://pictures.example.com")`.
- * The page's origin must be that server's FRONTEND_URL.
- *
- * @param {string} url
- */
-export declare function setBaseUrl(url: string): void;
-/**
- * Upload a picture, to be kept for an hour.
- *
- * @param {Blob} file a PNG or a JPEG, as a file input gives it
- * @param {object} [options]
- * @param {(sent: number) => void} [options.onProgress] is told how much has gone up, from 0 to 1
- * @param {AbortSignal} [options.signal] stops it; the promise then rejects with the signal's reason, as `fetch` does
- * @returns {Promise<string>} the picture's id, which opens it: keep it out of addresses and logs
- */
-export declare function uploadImage(file: Blob, { onProgress, signal }?: {
-    onProgress?: (sent: number) => void;
-    signal?: AbortSignal;
-}): Promise<string>;
-/**
- * Open a checkout for a picture, or find the one that is open. Stripe takes this as its `fetchClientSecret`:
+ * Open a checkout for a picture, or get the one that is open. Stripe takes this as its `fetchClientSecret`:
  * `stripe.createEmbeddedCheckoutPage({ fetchClientSecret: () => createCheckoutSession(imageId) })`.
  *
+ * Asks again after 503 if the server says when, for two minutes at most.
+ *
  * @param {string} imageId
+ * @param {object} [options]
+ * @param {OnWait} [options.onWait]
  * @returns {Promise<string>} the session's client secret
  */
-export declare function createCheckoutSession(imageId: string): Promise<string>;
+export declare function createCheckoutSession(imageId: string, { onWait }?: {
+    onWait?: OnWait;
+}): Promise<string>;
 /**
- * Ask how a checkout stands; again, where the connection breaks or the server is out of breath.
+ * Ask for a checkout's status; again while the connection breaks or the server has a temporary problem.
  *
  * @param {string} sessionId as Stripe adds it to the address to which customers return
  * @param {object} [options]
@@ -82,11 +55,11 @@ export declare function sessionStatus(sessionId: string, { onWait }?: {
     onWait?: OnWait;
 }): Promise<SessionStatus>;
 /**
- * Fetch a picture under a claim of this page's own, and confirm once all of it is here.
+ * Fetch a picture under a claim of this page's own, and confirm once all of it has arrived.
  *
- * A broken connection, a reload and another page that holds the picture are waited for, up to five and a half minutes.
- * All calls for one picture share one result, also after it has arrived: React's StrictMode makes two at once. Then
- * this page has the only copy, and a reload finds nothing any more.
+ * If the connection breaks, another page holds the picture or the server has a temporary problem, it tries again, for five
+ * and a half minutes. All calls for one picture share one result, also after it has arrived: React's StrictMode makes two
+ * at once. Then this page has the only copy, and a reload no longer finds the picture.
  *
  * @param {string} imageId
  * @param {object} [options]

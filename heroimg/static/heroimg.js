@@ -1,6 +1,6 @@
 /**
- * The browser's side of heroimg. It talks to the API, keeps the claim that makes a broken connection harmless, and never
- * touches the page.
+ * The browser's side of heroimg. It makes a photograph fit, talks to the API, keeps the claim that makes a broken connection
+ * harmless, and never touches the page.
  *
  *     const imageId = await uploadImage(file);
  *     const clientSecret = await createCheckoutSession(imageId);
@@ -8,10 +8,30 @@
  *     const { status, metadata } = await sessionStatus(sessionId);
  *     const blob = await retrieveImage(metadata.imageId);
  *
- * Every function rejects with a {@link HeroimgError}; only an upload stopped by its signal does so with that's reason.
+ * Every function rejects with a {@link HeroimgError}, or with the reason of the signal that stopped it.
  *
  * @module heroimg
  */
+
+import {
+  HeroimgError,
+  UPLOAD_PATIENCE,
+  ask,
+  connectionLost,
+  failure,
+  isAskedToWait,
+  patiently,
+  understand,
+} from "./http.js";
+
+export { fitImage, serverLimits, setHeicDecoder } from "./fit.js";
+export { HeroimgError, setBaseUrl } from "./http.js";
+export { uploadImage } from "./upload.js";
+
+/** @typedef {import("./fit.js").FitOptions} FitOptions */
+/** @typedef {import("./fit.js").ServerLimits} ServerLimits */
+/** @typedef {import("./http.js").OnWait} OnWait */
+/** @typedef {import("./upload.js").OnProgress} OnProgress */
 
 /**
  * How a Checkout Session stands, in Stripe's words.
@@ -24,110 +44,34 @@
  * @property {{ imageId: string }} metadata empty for a session that is not heroimg's
  */
 
-/**
- * Is told before each wait: why there is one, and how many seconds it takes until the next attempt.
- *
- * @callback OnWait
- * @param {HeroimgError} error
- * @param {number} seconds
- * @returns {void}
- */
-
-// In seconds. A claim of another page lapses after HEROIMG_CLAIM_SECONDS, 300 unless set otherwise: wait a little longer.
-const PATIENCE = 330;
-const LONGEST_PAUSE = 16;
-// A phone that has changed its network is not told that its connection is dead. Stripe may take 28 seconds (payments.py).
-const LONGEST_SILENCE = 60;
-
-const UPLOAD = "/api/temp-image-upload";
 const RETRIEVE = "/api/temp-image-retrieve";
 const SESSION = "/api/checkout/embedded-session";
 const STATUS = "/api/checkout/session-status";
 
-/** A failure. Its `message` is a sentence for the customer. */
-export class HeroimgError extends Error {
-  /**
-   * @param {string} code the API's stable word; or `connection_lost`, where no answer arrived whole, or
-   *   `answer_unreadable`, where what answered was not heroimg
-   * @param {string} message
-   * @param {{ status?: number, retryAfter?: number, cause?: unknown }} [details]
-   */
-  constructor(code, message, { status = 0, retryAfter, cause } = {}) {
-    super(message, { cause });
-    this.name = "HeroimgError";
-    this.code = code;
-    /** The HTTP status; 0 where no answer arrived whole. */
-    this.status = status;
-    /** Seconds after which asking again makes sense, where the server said so. */
-    this.retryAfter = retryAfter;
-  }
-}
-
-let base = "";
-
 /**
- * Say where heroimg is, where that is not the page's own origin: `setBaseUrl("https://pictures.example.com")`.
- * The page's origin must be that server's FRONTEND_URL.
- *
- * @param {string} url
- */
-export function setBaseUrl(url) {
-  base = url.replace(/\/+$/, "");
-}
-
-/**
- * Upload a picture, to be kept for an hour.
- *
- * @param {Blob} file a PNG or a JPEG, as a file input gives it
- * @param {object} [options]
- * @param {(sent: number) => void} [options.onProgress] is told how much has gone up, from 0 to 1
- * @param {AbortSignal} [options.signal] stops it; the promise then rejects with the signal's reason, as `fetch` does
- * @returns {Promise<string>} the picture's id, which opens it: keep it out of addresses and logs
- */
-export function uploadImage(file, { onProgress, signal } = {}) {
-  return new Promise((resolve, reject) => {
-    signal?.throwIfAborted();
-    const request = new XMLHttpRequest(); // fetch does not tell how much has gone up
-    const stop = () => request.abort();
-    request.open("POST", base + UPLOAD);
-    request.onload = () => {
-      try {
-        resolve(
-          understand(request.status, request.getResponseHeader("Retry-After"), request.responseText, "imageId").imageId,
-        );
-      } catch (error) {
-        reject(error);
-      }
-    };
-    request.onerror = () => reject(connectionLost());
-    request.onabort = () => reject(signal?.aborted ? signal.reason : connectionLost());
-    request.onloadend = () => signal?.removeEventListener("abort", stop);
-    if (onProgress) {
-      request.upload.onprogress = ({ loaded, total }) => onProgress(loaded / total);
-    }
-    signal?.addEventListener("abort", stop);
-    const form = new FormData();
-    form.append("image", file);
-    request.send(form);
-  });
-}
-
-/**
- * Open a checkout for a picture, or find the one that is open. Stripe takes this as its `fetchClientSecret`:
+ * Open a checkout for a picture, or get the one that is open. Stripe takes this as its `fetchClientSecret`:
  * `stripe.createEmbeddedCheckoutPage({ fetchClientSecret: () => createCheckoutSession(imageId) })`.
  *
+ * Asks again after 503 if the server says when, for two minutes at most.
+ *
  * @param {string} imageId
+ * @param {object} [options]
+ * @param {OnWait} [options.onWait]
  * @returns {Promise<string>} the session's client secret
  */
-export async function createCheckoutSession(imageId) {
-  const body = JSON.stringify({ imageId });
-  const init = { method: "POST", headers: { "Content-Type": "application/json" }, body };
-  const answer = await ask(SESSION, init);
+export async function createCheckoutSession(imageId, { onWait } = {}) {
+  const init = {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ imageId, claim: heldClaim(imageId) }),
+  };
+  const canPass = (/** @type {HeroimgError} */ error) => error.status === 503 && isAskedToWait(error);
+  const answer = await patiently(() => ask(SESSION, init), { onWait, canPass, patience: UPLOAD_PATIENCE });
   return understand(200, null, await answer.text(), "client_secret").client_secret;
 }
 
 /**
- * Ask how a checkout stands; again, where the connection breaks or the server is out of breath.
+ * Ask for a checkout's status; again while the connection breaks or the server has a temporary problem.
  *
  * @param {string} sessionId as Stripe adds it to the address to which customers return
  * @param {object} [options]
@@ -136,7 +80,7 @@ export async function createCheckoutSession(imageId) {
  */
 export async function sessionStatus(sessionId, { onWait } = {}) {
   const path = `${STATUS}?session_id=${encodeURIComponent(sessionId)}`;
-  const answer = await patiently(() => ask(path), onWait);
+  const answer = await patiently(() => ask(path), { onWait });
   return understand(200, null, await answer.text(), "status");
 }
 
@@ -144,11 +88,11 @@ export async function sessionStatus(sessionId, { onWait } = {}) {
 const retrievals = new Map();
 
 /**
- * Fetch a picture under a claim of this page's own, and confirm once all of it is here.
+ * Fetch a picture under a claim of this page's own, and confirm once all of it has arrived.
  *
- * A broken connection, a reload and another page that holds the picture are waited for, up to five and a half minutes.
- * All calls for one picture share one result, also after it has arrived: React's StrictMode makes two at once. Then
- * this page has the only copy, and a reload finds nothing any more.
+ * If the connection breaks, another page holds the picture or the server has a temporary problem, it tries again, for five
+ * and a half minutes. All calls for one picture share one result, also after it has arrived: React's StrictMode makes two
+ * at once. Then this page has the only copy, and a reload no longer finds the picture.
  *
  * @param {string} imageId
  * @param {object} [options]
@@ -177,8 +121,8 @@ export function retrieveImage(imageId, { onWait } = {}) {
  */
 async function fetchAndConfirm(imageId, onWait) {
   const path = `${RETRIEVE}?imageId=${encodeURIComponent(imageId)}&claim=${claimFor(imageId)}`;
-  const blob = await patiently(() => askForPicture(path), onWait);
-  // Nobody waits for this: the picture is here. Unconfirmed, it is forgotten when its time is over.
+  const blob = await patiently(() => askForPicture(path), { onWait });
+  // Nobody waits for this: the picture has arrived. Unconfirmed, it is deleted when its time is over.
   patiently(() => ask(path, { method: "DELETE", keepalive: true })).then(
     () => forgetClaim(imageId),
     () => {},
@@ -186,22 +130,44 @@ async function fetchAndConfirm(imageId, onWait) {
   return blob;
 }
 
+/**
+ * @param {string} path
+ * @returns {Promise<Blob>} the complete picture
+ */
+async function askForPicture(path) {
+  const answer = await ask(path);
+  const blob = await answer.blob();
+  // Not Content-Length: proxies drop it, or change it when they compress.
+  const size = answer.headers.get("Image-Size");
+  if (size === null) {
+    throw failure(200); // a page of some gateway or development server: do not confirm
+  }
+  if (blob.size !== Number(size)) {
+    throw connectionLost(`${blob.size} bytes arrived of ${size}`);
+  }
+  return blob;
+}
+
 /** @type {Map<string, string>} for browsers without a sessionStorage */
 const claims = new Map();
 
 /**
- * Find the page's token for a picture, or make one: 128 random bits, which survive a reload where there is a
- * sessionStorage.
+ * Get the page's token for a picture, or make one: 128 random bits, which survive a reload if there is a sessionStorage.
  *
  * @param {string} imageId
  */
 function claimFor(imageId) {
   const random = () =>
     Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0"));
-  const token = claims.get(imageId) ?? stored((storage) => storage.getItem(claimKey(imageId))) ?? random().join("");
+  const token = heldClaim(imageId) ?? random().join("");
   claims.set(imageId, token);
   stored((storage) => storage.setItem(claimKey(imageId), token));
   return token;
+}
+
+/** @param {string} imageId */
+function heldClaim(imageId) {
+  return claims.get(imageId) ?? stored((storage) => storage.getItem(claimKey(imageId))) ?? undefined;
 }
 
 /** @param {string} imageId */
@@ -214,7 +180,7 @@ function forgetClaim(imageId) {
 const claimKey = (imageId) => `heroimg.claim.${imageId}`;
 
 /**
- * Work with the sessionStorage. Where there is none, or the browser forbids it, nothing is stored.
+ * Work with the sessionStorage. If there is none, or the browser forbids it, nothing is stored.
  *
  * @template T
  * @param {(storage: Storage) => T} work
@@ -225,153 +191,4 @@ function stored(work) {
   } catch {
     return undefined;
   }
-}
-
-/**
- * Attempt until it works or fails for good, waiting as long as the server says, or twice as long each time.
- *
- * @template T
- * @param {() => Promise<T>} attempt
- * @param {OnWait} [onWait]
- */
-async function patiently(attempt, onWait) {
-  const start = Date.now();
-  for (let pause = 1; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
-    try {
-      return await attempt();
-    } catch (error) {
-      const seconds = error instanceof HeroimgError && mayPass(error) ? (error.retryAfter ?? pause) : Infinity;
-      if ((Date.now() - start) / 1000 + seconds > PATIENCE) {
-        throw error;
-      }
-      onWait?.(/** @type {HeroimgError} */ (error), seconds);
-      await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
-    }
-  }
-}
-
-/** @param {HeroimgError} error */
-function mayPass({ code, status }) {
-  // A proxy's, while heroimg restarts; deploy/nginx.conf has a code of its own for it.
-  const isGateways = ["answer_unreadable", "server_unreachable"].includes(code) && (status === 502 || status === 504);
-  const isOutOfBreath = [409, 429, 503].includes(status) && code !== "checkout_not_configured";
-  return code === "connection_lost" || isOutOfBreath || isGateways;
-}
-
-/**
- * @param {string} path
- * @returns {Promise<Blob>} the picture, all of it
- */
-async function askForPicture(path) {
-  const answer = await ask(path);
-  const blob = await answer.blob();
-  // Not Content-Length: proxies drop it, or change it when they compress.
-  const size = answer.headers.get("Image-Size");
-  if (size === null) {
-    throw failure(200); // a page of some gateway or development server, not to be confirmed
-  }
-  if (blob.size !== Number(size)) {
-    throw connectionLost(`${blob.size} bytes arrived of ${size}`);
-  }
-  return blob;
-}
-
-/**
- * Ask the API once.
- *
- * @param {string} path
- * @param {RequestInit} [init]
- * @returns {Promise<Response>} a good answer, whose body is here
- */
-async function ask(path, init) {
-  const silence = new AbortController();
-  let timer = 0;
-  const listen = () => {
-    clearTimeout(timer);
-    timer = setTimeout(() => silence.abort(), LONGEST_SILENCE * 1000);
-  };
-  let answer;
-  try {
-    listen();
-    const response = await fetch(base + path, { ...init, signal: silence.signal });
-    const body = await readWhole(response, listen);
-    if (body?.size === 0) {
-      throw new TypeError("an answer that was cut in its headers looks like an empty one");
-    }
-    answer = new Response(body, { status: response.status, headers: response.headers });
-  } catch (cause) {
-    throw connectionLost(cause);
-  } finally {
-    clearTimeout(timer);
-  }
-  if (!answer.ok) {
-    throw failure(answer.status, answer.headers.get("Retry-After"), parsed(await answer.text()));
-  }
-  return answer;
-}
-
-/**
- * @param {Response} response
- * @param {() => void} listen is called whenever something arrives
- * @returns {Promise<Blob | null>}
- */
-async function readWhole(response, listen) {
-  if (response.status === 204) {
-    return null;
-  }
-  if (!response.body) {
-    return response.blob(); // a browser without streams
-  }
-  const parts = [];
-  const reader = response.body.getReader();
-  for (let part = await reader.read(); part.value; part = await reader.read()) {
-    parts.push(part.value);
-    listen();
-  }
-  return new Blob(parts, { type: response.headers.get("Content-Type") ?? "" });
-}
-
-/**
- * Read an answer of the API: the object of a good one, which has a text of this name.
- *
- * @param {number} status
- * @param {string | null} retryAfter
- * @param {string} text
- * @param {string} name
- */
-function understand(status, retryAfter, text, name) {
-  const answer = parsed(text);
-  if (status === 200 && typeof answer?.[name] === "string") {
-    return answer;
-  }
-  throw failure(status, retryAfter, answer);
-}
-
-/** @param {string} text */
-function parsed(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-/**
- * @param {number} status
- * @param {string | null} [retryAfter]
- * @param {any} [answer] of the API's shape, or of another where it was not the API that answered
- */
-function failure(status, retryAfter, answer) {
-  const isApis = typeof answer?.code === "string" && typeof answer.error === "string";
-  const sentence = `The server gave an answer that makes no sense here (${status}). Please try again in a moment.`;
-  return new HeroimgError(isApis ? answer.code : "answer_unreadable", isApis ? answer.error : sentence, {
-    status,
-    retryAfter: /^\d+$/.test(retryAfter ?? "") ? Math.max(1, Number(retryAfter)) : undefined,
-  });
-}
-
-/** @param {unknown} [cause] */
-function connectionLost(cause) {
-  const sentence = "The connection broke. Please check that you are online, and try again.";
-  return new HeroimgError("connection_lost", sentence, { cause });
 }
