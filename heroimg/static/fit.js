@@ -137,14 +137,11 @@ async function redrawAside(source, header, limits, signal) {
 
 /** Start a worker. Its script must have the page's origin; the modules that it imports may have another. */
 function startWorker() {
-  try {
-    // Bundlers look for exactly this expression.
-    return new Worker(new URL("./fit-worker.js", import.meta.url), { type: "module" });
-  } catch {
-    const code = `import ${JSON.stringify(import.meta.url.replace(/[^/]*$/, "fit-worker.js"))};`;
-    const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
-    return new Worker(url, { type: "module" });
+  if (import.meta.url.startsWith(`${location.origin}/`)) {
+    return new Worker(new URL("./fit-worker.js", import.meta.url), { type: "module" }); // bundlers look for just this
   }
+  const code = `import ${JSON.stringify(import.meta.url.replace(/[^/]*$/, "fit-worker.js"))};`;
+  return new Worker(URL.createObjectURL(new Blob([code], { type: "text/javascript" })), { type: "module" });
 }
 
 /**

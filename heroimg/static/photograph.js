@@ -11,6 +11,7 @@
  * @property {number} width 0 if it is unknown
  * @property {number} height
  * @property {boolean} isWhole false if the file's end is missing: browsers show the part that is there
+ * @property {boolean} isProgressive a JPEG that starts with a coarse version of the whole picture
  */
 
 /**
@@ -47,13 +48,13 @@ export function readHeader(bytes) {
   const view = new DataView(bytes);
   if (start.startsWith(PNG) && start.length === 24) {
     const [width, height] = [view.getUint32(16), view.getUint32(20)];
-    return { type: "image/png", width, height, isWhole: lastIndexOf(bytes, "IEND") > 0 };
+    return { type: "image/png", width, height, isWhole: lastIndexOf(bytes, "IEND") > 0, isProgressive: false };
   }
   if (start.startsWith(JPEG)) {
     return readJpegHeader(view);
   }
   const isWhole = !WEBP.test(start) || view.getUint32(4, true) + 8 <= bytes.byteLength;
-  return { type: HEIC.test(start) ? "image/heic" : "", width: 0, height: 0, isWhole };
+  return { type: HEIC.test(start) ? "image/heic" : "", width: 0, height: 0, isWhole, isProgressive: false };
 }
 
 /**
@@ -62,7 +63,7 @@ export function readHeader(bytes) {
  * @param {DataView<ArrayBuffer>} view
  */
 function readJpegHeader(view) {
-  let [at, width, height] = [2, 0, 0];
+  let [at, width, height, isProgressive] = [2, 0, 0, false];
   while (at + 9 < view.byteLength && view.getUint16(at) !== 0xffda) {
     const marker = view.getUint16(at);
     if (marker < 0xffc0 || marker === 0xffff) {
@@ -70,11 +71,11 @@ function readJpegHeader(view) {
       continue;
     }
     if (marker <= 0xffcf && ![0xffc4, 0xffc8, 0xffcc].includes(marker)) {
-      [height, width] = [view.getUint16(at + 5), view.getUint16(at + 7)];
+      [height, width, isProgressive] = [view.getUint16(at + 5), view.getUint16(at + 7), marker === 0xffc2];
     }
     at += 2 + view.getUint16(at + 2);
   }
-  return { type: "image/jpeg", width, height, isWhole: lastIndexOf(view.buffer, "\xff\xd9") > at };
+  return { type: "image/jpeg", width, height, isWhole: lastIndexOf(view.buffer, "\xff\xd9") > at, isProgressive };
 }
 
 /**
@@ -100,7 +101,7 @@ function lastIndexOf(bytes, text) {
  * @param {Limits} limits
  * @returns {Promise<Redrawn>}
  */
-export async function redraw(source, { type, isWhole }, { bytes, pixels, maxEdge }) {
+export async function redraw(source, { type, isWhole, isProgressive }, { bytes, pixels, maxEdge }) {
   // createImageBitmap refuses a JPEG without its end marker, which <img> shows.
   const isEndless = type === "image/jpeg" && !isWhole && source instanceof Blob;
   const picture = await decoded(isEndless ? new Blob([source, Uint8Array.of(0xff, 0xd9)]) : source);
@@ -108,7 +109,7 @@ export async function redraw(source, { type, isWhole }, { bytes, pixels, maxEdge
     return { problem: "undecodable" };
   }
   try {
-    if (!isWhole && hasPlainCorner(picture)) {
+    if (!isWhole && (isProgressive || hasPlainCorner(picture))) {
       return { problem: "cut" };
     }
     const { width, height } = picture;
@@ -154,20 +155,20 @@ async function decoded(source) {
 }
 
 /**
- * Tell whether a corner of the picture has one colour: so decoders leave the part of a picture that is missing. The last
- * part of the file may be in any corner, because the picture is upright here.
+ * Tell whether a corner of the picture is grey or has one colour: decoders leave the part of a picture that is missing so.
+ * The end of the file may be in any corner, because the picture is upright here.
  *
  * @param {ImageBitmap | HTMLImageElement} picture
  */
 function hasPlainCorner(picture) {
-  const edge = Math.min(4, picture.width, picture.height);
-  const [right, bottom] = [picture.width - edge, picture.height - edge];
-  const { context } = newCanvas(edge, edge);
-  return [0, right].some((x) =>
-    [0, bottom].some((y) => {
-      context.clearRect(0, 0, edge, edge);
-      context.drawImage(picture, x, y, edge, edge, 0, 0, edge, edge);
-      return new Set(new Uint32Array(context.getImageData(0, 0, edge, edge).data.buffer)).size === 1;
+  const { context } = newCanvas(4, 4);
+  return [0, picture.width - 4].some((x) =>
+    [0, picture.height - 4].some((y) => {
+      context.clearRect(0, 0, 4, 4);
+      context.drawImage(picture, x, y, 4, 4, 0, 0, 4, 4);
+      const pixels = new Uint32Array(context.getImageData(0, 0, 4, 4).data.buffer);
+      const corner = pixels[(x && 3) + 4 * (y && 3)];
+      return corner === 0xff808080 || pixels.every((pixel) => pixel === corner);
     }),
   );
 }

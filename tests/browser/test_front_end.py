@@ -2,55 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import requests
 from playwright.sync_api import Page, Route, expect
 
-from demo.stripe_stand_in import StandIn
 from tests.helpers import pictures
-from tests.helpers.api import Api
 from tests.helpers.browser import Visitor
 from tests.helpers.fenced_files import fenced_files
-from tests.helpers.front_end import FrontEnd
+from tests.helpers.front_end import FrontEnd, ShopElsewhere
 from tests.helpers.node_tools import run_node_tool
-from tests.helpers.serving import LONG, ROOT, DrivenClock, serving_at, wait_for
-from tests.helpers.shop import Shop, stripe_settings
+from tests.helpers.serving import LONG, ROOT, wait_for
 
 SNIPPETS = fenced_files(ROOT / "docs" / "front-end.md")
 CLIENT = (ROOT / "heroimg" / "static" / "heroimg.js").read_text()
 
 
-class ShopElsewhere(Shop):
-    """A shop whose front end is on another origin than heroimg."""
-
-    def __init__(self, api: Api, stand_in: StandIn, clock: DrivenClock, front_end: FrontEnd) -> None:
-        super().__init__(api, stand_in, clock)
-        self.front_end = front_end
-
-    def fill_in(self, code: str) -> str:
-        """Put this shop's address and key where the documentation has an example's."""
-        return code.replace("https://pictures.example.com", self.api.server.url).replace(
-            "pk_test_...", "pk_test_standin"
-        )
-
-
-@pytest.fixture(scope="module")
-def open_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShopElsewhere]:
-    folder = tmp_path_factory.mktemp("elsewhere")
-    clock = DrivenClock(folder / "clock")
-    with StandIn(clock=clock) as stand_in, FrontEnd() as front_end:
-        settings = {"FRONTEND_URL": front_end.url, **stripe_settings(stand_in)}
-        with serving_at(clock, folder / "served", settings) as server:
-            yield ShopElsewhere(Api(server), stand_in, clock, front_end)
-
-
 @pytest.fixture
-def shop(open_elsewhere: ShopElsewhere) -> ShopElsewhere:
-    open_elsewhere.clear()
-    return open_elsewhere
+def shop(elsewhere: ShopElsewhere) -> ShopElsewhere:
+    return elsewhere
 
 
 @pytest.fixture

@@ -67,7 +67,10 @@ class Engine:
         self.command("Back", "POST", "/back", {})
 
     def run(self, script: str, *arguments: Any) -> Any:
-        """Run the body of an async function with `args`, and return what it returns."""
+        """Run the body of an async function with `args`, and return what it returns.
+
+        In Firefox it sees the page, but not the page's variables.
+        """
         wrapped = (
             "const args = [...arguments], done = args.pop();"
             f"(async () => {{ {script} }})().then((value) => done([value]), (error) => done([null, String(error)]));"
@@ -78,9 +81,19 @@ class Engine:
         assert not error, error[0]
         return value
 
+    def call(self, script: str, *arguments: Any) -> Any:
+        """Run the same as a script of the page, which must allow `eval`; arguments and result pass as JSON."""
+        code = (
+            f"(async () => {{ const args = {json.dumps(arguments)};"
+            f"return JSON.stringify((await (async () => {{ {script} }})()) ?? null); }})()"
+        )
+        return json.loads(self.run("return (window.wrappedJSObject ?? window).eval(args[0]);", code))
+
     def find(self, selector: str) -> str:
         """Wait for an element that can be seen or is a file input, and return its id."""
-        seen = "const e = document.querySelector(args[0]); return Boolean(e && (e.type === 'file' || e.checkVisibility()))"
+        seen = (
+            "const e = document.querySelector(args[0]); return Boolean(e && (e.type === 'file' || e.checkVisibility()))"
+        )
         wait_for(lambda: self.run(seen, selector), f"{selector} in {self.name}")
         using = {"using": "css selector", "value": selector}
         found = self.command("FindElement", "POST", "/element", using)
