@@ -108,6 +108,9 @@ function send(picture, onProgress, signal) {
     };
     request.onload = () => {
       const { status, responseText } = request;
+      if (!responseText) {
+        return reject(connectionLost()); // an answer that was cut in its headers looks like an empty one
+      }
       try {
         const { imageId } = understand(status, request.getResponseHeader("Retry-After"), responseText, "imageId");
         onProgress(1, "waiting");

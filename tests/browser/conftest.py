@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Page
 
 from demo.stripe_stand_in import StandIn
 from tests.helpers.api import Api
+from tests.helpers.browser import Visitor
 from tests.helpers.engines import ENGINES, Engine, running
 from tests.helpers.front_end import FrontEnd, ShopElsewhere
 from tests.helpers.serving import DrivenClock, serving_at
-from tests.helpers.shop import stripe_settings
+from tests.helpers.shop import Site, stripe_settings
 
 
 @pytest.fixture(scope="session", params=ENGINES)
@@ -39,3 +41,11 @@ def elsewhere(open_elsewhere: ShopElsewhere) -> ShopElsewhere:
     """Serve heroimg for a front end on another origin, from an empty folder."""
     open_elsewhere.clear()
     return open_elsewhere
+
+
+@pytest.fixture
+def page(site: Site, visitor: Visitor) -> Page:
+    """Open a blank page on the front end's origin."""
+    visitor.page.route(f"{site.proxy.url}/blank", lambda route: route.fulfill(body="<!doctype html>"))
+    visitor.page.goto(f"{site.proxy.url}/blank")
+    return visitor.page

@@ -171,7 +171,10 @@ def test_the_page_itself_draws_nothing_unless_there_is_no_worker(customer: Custo
     customer.engine.call("""
         globalThis.draws = 0;
         const { getContext } = HTMLCanvasElement.prototype;
-        HTMLCanvasElement.prototype.getContext = function (...kind) { draws += 1; return getContext.apply(this, kind); };
+        HTMLCanvasElement.prototype.getContext = function (...kind) {
+            draws += 1;
+            return getContext.apply(this, kind);
+        };
     """)
     customer.uploaded(data)
     assert customer.engine.call("return draws") == 0

@@ -35,8 +35,11 @@ _HTTP_DRIVERS: dict[str, tuple[list[str], dict[str, Any]]] = {
             }
         },
     ),
-    "webkit": (["WebKitWebDriver"], {"webkitgtk:browserOptions": {"binary": str(_MINI_BROWSER), "args": ["--automation"]}}),
-}  # fmt: skip
+    "webkit": (
+        ["WebKitWebDriver"],
+        {"webkitgtk:browserOptions": {"binary": str(_MINI_BROWSER), "args": ["--automation"]}},
+    ),
+}
 
 # No questions, no visits to Mozilla's servers.
 _FIREFOX_PREFERENCES = {

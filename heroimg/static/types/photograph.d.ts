@@ -18,6 +18,10 @@ export type Header = {
      * false if the file's end is missing: browsers show the part that is there
      */
     isWhole: boolean;
+    /**
+     * a JPEG that starts with a coarse version of the whole picture
+     */
+    isProgressive: boolean;
 };
 export type Limits = {
     bytes: number;
@@ -47,4 +51,4 @@ export declare function readHeader(bytes: ArrayBuffer): Header;
  * @param {Limits} limits
  * @returns {Promise<Redrawn>}
  */
-export declare function redraw(source: Blob | ImageData, { type, isWhole }: Header, { bytes, pixels, maxEdge }: Limits): Promise<Redrawn>;
+export declare function redraw(source: Blob | ImageData, { type, isWhole, isProgressive }: Header, { bytes, pixels, maxEdge }: Limits): Promise<Redrawn>;
