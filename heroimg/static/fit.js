@@ -4,7 +4,7 @@
  * @module fit
  */
 
-import { HeroimgError, UPLOAD_PATIENCE, ask, patiently, understand } from "./http.js";
+import { HeroimgError, UPLOAD_PATIENCE, ask, orStopped, patiently, understand } from "./http.js";
 import { readHeader, redraw } from "./photograph.js";
 
 /** @typedef {import("./http.js").OnWait} OnWait */
@@ -90,8 +90,15 @@ export function fileUnreadable(cause) {
  * @param {FitOptions & { onWait?: OnWait, signal?: AbortSignal }} [options]
  * @returns {Promise<Blob>} a copy in memory, even if nothing was changed
  */
-export async function fitImage(file, { maxEdge = Infinity, onWait, signal } = {}) {
-  signal?.throwIfAborted();
+export function fitImage(file, options = {}) {
+  return orStopped(fitted(file, options), options.signal);
+}
+
+/**
+ * @param {Blob} file
+ * @param {FitOptions & { onWait?: OnWait, signal?: AbortSignal }} options
+ */
+async function fitted(file, { maxEdge = Infinity, onWait, signal }) {
   const [bytes, { formats, ...limits }] = await Promise.all([readFile(file), serverLimits({ onWait, signal })]);
   signal?.throwIfAborted();
   const header = readHeader(bytes);

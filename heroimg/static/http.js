@@ -138,6 +138,21 @@ function waited(seconds, signal) {
 }
 
 /**
+ * Wait for the work, but no longer than until the signal.
+ *
+ * @template T
+ * @param {Promise<T>} work
+ * @param {AbortSignal} [signal]
+ */
+export async function orStopped(work, signal) {
+  signal?.throwIfAborted();
+  const stopped = new Promise((/** @type {(reason: T) => void} */ _, reject) =>
+    signal?.addEventListener("abort", () => reject(signal.reason)),
+  );
+  return Promise.race([work, stopped]);
+}
+
+/**
  * Give a request up after a silence, or when the browser is online again, because the old connection is dead then. The
  * clock goes on while the device sleeps, unlike timers.
  *

@@ -12,6 +12,7 @@ import {
   ask,
   connectionLost,
   isAskedToWait,
+  orStopped,
   patiently,
   understand,
   urlOf,
@@ -57,8 +58,7 @@ export async function uploadImage(file, { fit = true, onProgress = () => {}, onW
   const options = { onWait: sayRetrying, signal };
   const picture = fit
     ? await fitImage(file, { ...(fit === true ? {} : fit), ...options })
-    : new Blob([await readFile(file)]);
-  signal?.throwIfAborted();
+    : new Blob([await orStopped(readFile(file), signal)]);
   const attempt = () => sendTwiceIfEmpty(picture, onProgress, signal);
   const canPass = (/** @type {HeroimgError} */ error) => error.code === "connection_lost" || isAskedToWait(error);
   try {

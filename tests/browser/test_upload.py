@@ -69,7 +69,7 @@ def test_a_silent_upload_is_given_up_and_tried_again_within_two_minutes(site: Si
     after = 1_000_000 if is_sending else 0
     held = site.proxy.stop_at(Stop(POST, after=after, upwards=is_sending, breaks=False, lasting=True))
     page.clock.install()
-    page.evaluate(START, 20_000_000 if is_sending else 1000)
+    page.evaluate(START, 12_000_000 if is_sending else 1000)
     wait_for(held.reached.is_set, "the upload to be on its way")
     wait_for(lambda: page.evaluate("told.at(-1)[1]") == ("sending" if is_sending else "waiting"), "the silence")
     page.clock.run_for((silence - 5) * 1000)
@@ -90,15 +90,15 @@ def test_a_silent_upload_is_given_up_and_tried_again_within_two_minutes(site: Si
 
 def test_an_upload_without_an_answer_is_sent_again(site: Site, page: Page) -> None:
     # The first request of a connection: Chromium tries again by itself if it had used the connection before.
-    for after, upwards in ((200_000, True), (10, False)):
+    for after, upwards in ((20_000, True), (10, False)):
         site.proxy.clear()
         site.proxy.stop_at(Stop(POST, after=after, upwards=upwards))
         code = """async ({ uploadImage }, numbers) => {
             window.waits = 0;
             return uploadImage(new Blob([new Uint8Array(numbers)]), { onWait: () => waits++ });
         }"""
-        image_id = call(page, code, list(pictures.jpeg(0.3)))
-        assert site.api.retrieve(image_id).content == pictures.jpeg(0.3)
+        image_id = call(page, code, list(pictures.jpeg()))
+        assert site.api.retrieve(image_id).content == pictures.jpeg()
 
 
 def test_an_upload_waits_as_long_as_the_server_says(page: Page) -> None:

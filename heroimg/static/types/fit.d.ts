@@ -70,7 +70,7 @@ export declare function fileUnreadable(cause?: unknown): HeroimgError;
  * @param {FitOptions & { onWait?: OnWait, signal?: AbortSignal }} [options]
  * @returns {Promise<Blob>} a copy in memory, even if nothing was changed
  */
-export declare function fitImage(file: Blob, { maxEdge, onWait, signal }?: FitOptions & {
+export declare function fitImage(file: Blob, options?: FitOptions & {
     onWait?: OnWait;
     signal?: AbortSignal;
 }): Promise<Blob>;

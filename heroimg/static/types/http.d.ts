@@ -58,6 +58,14 @@ export declare function patiently<T>(attempt: () => Promise<T>, { onWait, signal
  */
 export declare function isAskedToWait({ code, status, retryAfter }: HeroimgError): boolean;
 /**
+ * Wait for the work, but no longer than until the signal.
+ *
+ * @template T
+ * @param {Promise<T>} work
+ * @param {AbortSignal} [signal]
+ */
+export declare function orStopped<T>(work: Promise<T>, signal?: AbortSignal): Promise<T>;
+/**
  * Give a request up after a silence, or when the browser is online again, because the old connection is dead then. The
  * clock goes on while the device sleeps, unlike timers.
  *
