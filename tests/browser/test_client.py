@@ -21,6 +21,7 @@ from tests.helpers.shop import Site
 
 CLIENT = ROOT / "heroimg" / "static" / "heroimg.js"
 
+SESSION = "**/api/checkout/embedded-session"
 RETRIEVE = "**/api/temp-image-retrieve*"
 
 READ = "Array.from(new Uint8Array(await blob.arrayBuffer()))"
@@ -297,6 +298,108 @@ def test_a_wait_longer_than_the_patience_is_not_begun(page: Page) -> None:
 )
 def test_what_asking_again_does_not_mend_is_not_asked_again(page: Page, status: int, code: str) -> None:
     assert waits(page, ASK_PICTURE, [answer(status, code)], RETRIEVE) == [code]
+
+
+def test_everything_that_can_pass_is_waited_for(page: Page) -> None:
+    proxies = [{"status": status, "body": "<html>"} for status in (408, 500, 507, 508, 520, 521, 522, 523, 524, 530)]
+    ours = [answer(500, "server_unreachable", **{"Retry-After": "5"}), answer(500, "internal_error")]
+    told = waits(page, ASK_STATUS, [*proxies, *ours, {"status": 200, "json": {"status": "complete"}}])
+    assert [wait[:2] for wait in told[:-1]] == [
+        *(["answer_unreadable", proxy["status"]] for proxy in proxies),
+        ["server_unreachable", 500],
+        ["internal_error", 500],
+    ]
+    assert told[-1] == "done"
+
+
+def test_a_checkout_is_opened_again_when_the_server_says_when(page: Page) -> None:
+    session = "({ createCheckoutSession }, onWait) => createCheckoutSession('x', { onWait })"
+    busy = answer(503, "payment_unreachable", **{"Retry-After": "2"})
+    done = {"status": 200, "json": {"client_secret": "cs_test_x_secret_y"}}
+    assert waits(page, session, [busy, done], SESSION) == [["payment_unreachable", 503, 2], "done"]
+    for hopeless in (
+        answer(503, "payment_unreachable"),
+        answer(503, "clock_wrong", **{"Retry-After": "60"}),
+        answer(409, "image_claimed", **{"Retry-After": "60"}),
+        answer(502, "payment_failed"),
+    ):
+        page.reload()
+        assert waits(page, session, [hopeless], SESSION) == [hopeless["json"]["code"]]
+
+
+def test_a_page_that_holds_a_picture_opens_its_checkout_with_its_claim(site: Site, page: Page) -> None:
+    image_id = site.api.keep(pictures.jpeg())
+    page.route(RETRIEVE, lambda route: route.continue_() if route.request.method == "GET" else route.abort())
+    retrieve(page, image_id)
+    with page.expect_request(SESSION) as request:
+        secret = call(page, "({ createCheckoutSession }, id) => createCheckoutSession(id)", image_id)
+    assert secret.startswith("cs_test_")
+    assert request.value.post_data_json == {
+        "imageId": image_id,
+        "claim": page.evaluate("Object.values(sessionStorage)[0]"),
+    }
+
+
+def test_a_device_that_slept_during_a_fetch_tries_again(site: Site, page: Page) -> None:
+    image_id = site.api.keep(pictures.jpeg())
+    silent = site.proxy.stop_at(Stop(b"GET /api/temp-image-retrieve", after=0, breaks=False))
+    page.clock.install()
+    page.evaluate(
+        """async (id) => {
+            const { retrieveImage } = await import("/static/heroimg.js");
+            const note = (result) => (window.size = result.size ?? result.code);
+            retrieveImage(id).then(note, note);
+        }""",
+        image_id,
+    )
+    wait_for(silent.reached.is_set, "the connection to fall silent")
+    page.clock.fast_forward("06:00")
+
+    def has_ended() -> bool:
+        page.clock.run_for(500)
+        return bool(page.evaluate("window.size"))
+
+    wait_for(has_ended, "the second attempt")
+    assert page.evaluate("size") == len(pictures.jpeg())
+
+
+@pytest.mark.parametrize("event", ["online", "wake"])
+def test_a_pause_ends_when_the_device_is_online_again_or_wakes(page: Page, event: str) -> None:
+    answers = [answer(429, "too_many_requests", **{"Retry-After": "300"}), {"status": 200, "json": {"status": "open"}}]
+    page.route(STATUS, lambda route: route.fulfill(**answers.pop(0)))
+    page.clock.install()
+    page.evaluate(
+        """async () => {
+            const { sessionStatus } = await import("/static/heroimg.js");
+            window.waits = 0;
+            window.answer = sessionStatus("x", { onWait: () => waits++ });
+        }"""
+    )
+    wait_for(lambda: page.evaluate("waits") == 1, "the wait")
+    page.clock.run_for(10_000)
+    assert len(answers) == 1
+    if event == "online":
+        page.evaluate("dispatchEvent(new Event('online'))")
+    else:
+        page.clock.fast_forward(60_000)
+    assert page.evaluate("answer.then(({ status }) => status)") == "open"
+
+
+def test_time_asleep_uses_up_no_patience(page: Page) -> None:
+    page.route(RETRIEVE, lambda route: route.abort("connectionreset"))
+    page.clock.install()
+    page.evaluate(
+        """async () => {
+            const { retrieveImage } = await import("/static/heroimg.js");
+            window.told = [];
+            window.result = "";
+            retrieveImage("x", { onWait: (_, seconds) => told.push(seconds) }).catch(({ code }) => (result = code));
+        }"""
+    )
+    for count in range(1, 6):
+        wait_for(lambda count=count: page.evaluate("told.length") == count, "the next wait")
+        page.clock.fast_forward("30:00")
+    assert page.evaluate("result") == ""
 
 
 @pytest.mark.parametrize("after", [0, 100_000])
