@@ -63,7 +63,7 @@ rehearse:
 
 system:
 	apt-get update -q
-	apt-get install -qy --no-install-recommends chromium curl libapache2-mod-passenger libapache2-mod-wsgi-py3 libturbojpeg0 nginx openssl redis-server strace
+	apt-get install -qy --no-install-recommends chromium curl libapache2-mod-passenger libapache2-mod-wsgi-py3 nginx openssl redis-server strace
 
 clean:
 	rm -rf $(VENV) $(VENV)-audit $(VENV)-bench node_modules benchmarks/others/express/node_modules test-output .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
