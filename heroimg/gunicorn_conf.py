@@ -35,8 +35,8 @@ def _workers() -> int:
 def settle_allocator() -> None:
     """Let glibc keep the memory that a picture took for the next one; elsewhere, do nothing.
 
-    As it comes it gives megabytes back after most pictures, and takes them again page by page, and it has a heap for
-    every thread: `python -m benchmarks.allocator` shows both.
+    By default glibc returns megabytes to the kernel after most pictures and takes them again page by page, and it has a
+    heap for every thread.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
     # A picture's 5 MB, and room; what is larger costs a picture's time anyway.
