@@ -22,8 +22,8 @@ from heroimg.operations.commands import add_commands
 from heroimg.operations.counters import open_counters
 from heroimg.operations.sweep import prepare_sweeping, sweep_between_requests
 from heroimg.payments.stripe_client import Payments
+from heroimg.stores import open_store
 from heroimg.stores.base import Clock
-from heroimg.stores.opening import open_store
 
 __all__ = ["create_app"]
 

@@ -30,7 +30,7 @@ def metrics() -> Response:
     counters()  # so that there are figures before anything has happened
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(counters_dir(found.config)))  # type: ignore[no-untyped-call]
-    if not found.store.expires_by_itself:  # a Redis tells better itself, without a look at every name
+    if not found.store.is_shared:  # Redis has better figures of its own, without a look at every key
         registry.register(_Held(found))
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 

@@ -22,7 +22,7 @@ def sweep_command() -> None:
     if swept is None:
         click.echo("Another process is sweeping just now.")
     else:
-        click.echo(f"Swept {swept.expired} expired pictures and {swept.leftovers} leftovers.")
+        click.echo(f"Swept {len(swept.expired)} expired pictures and {swept.leftovers} leftovers.")
 
 
 @click.command("held")

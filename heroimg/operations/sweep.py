@@ -25,6 +25,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from heroimg.api.services import Services, services
 from heroimg.config import Config
+from heroimg.errors import StoreUnavailable
 from heroimg.operations.instance import instance_path, make_instance_file
 from heroimg.stores.base import ImageStore, Swept
 
@@ -49,8 +50,8 @@ def sweep(found: Services, seconds: float | None = None) -> Swept | None:
 
     :param seconds: stop after so long.
     """
-    if found.store.expires_by_itself:
-        return found.store.sweep()
+    if found.store.is_shared:  # other machines sweep it at the same time, so a lock on this one is of no use
+        return _report(found, found.store.sweep(seconds))
     with open(_lock_path(found.config), "a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,11 +64,24 @@ def sweep(found: Services, seconds: float | None = None) -> Swept | None:
         finally:
             # Said, not left to close(): a process forked meanwhile would keep the lock.
             fcntl.flock(lock, fcntl.LOCK_UN)
+    return _report(found, swept)
+
+
+def _report(found: Services, swept: Swept) -> Swept:
+    """Log and count what a sweep has removed."""
     if swept.expired or swept.leftovers:
-        log.info("swept %d expired pictures and %d leftovers", swept.expired, swept.leftovers)
-    found.count("expired_unclaimed", swept.unclaimed)
-    found.count("paid_never_fetched", swept.unfetched)
-    found.count("claims_lapsed", swept.lapsed)
+        log.info("swept %d expired pictures and %d leftovers", len(swept.expired), swept.leftovers)
+    for image in swept.expired:
+        if image.is_paid:
+            log.warning(
+                "%s was paid for (checkout %s) and never %s, and its time is over: its owner may ask, or want a "
+                "refund; if that happens more than once, set HEROIMG_PAID_SECONDS higher",
+                image.short_id, image.checkout or "unknown", "confirmed" if image.is_claimed else "fetched",
+            )  # fmt: skip
+    unclaimed = [image for image in swept.expired if not image.is_claimed]
+    found.count("expired_unclaimed", len(unclaimed))
+    found.count("paid_never_fetched", sum(image.is_paid for image in unclaimed))
+    found.count("claims_lapsed", sum(image.has_lapsed_claim for image in swept.expired))
     return swept
 
 
@@ -76,7 +90,7 @@ def start_sweeping(app: Flask) -> None:
 
     A server that loads the application before it forks (gunicorn --preload, Passenger) leaves threads behind.
     """
-    if services(app).config.sweep_seconds and not services(app).store.expires_by_itself:
+    if services(app).config.sweep_seconds:
         _schedule(services(app))
         os.register_at_fork(after_in_child=lambda: _schedule(services(app)))
 
@@ -84,7 +98,7 @@ def start_sweeping(app: Flask) -> None:
 def sweep_between_requests(app: Flask) -> None:
     """Sweep after a request's answer was sent, if it is long overdue."""
     found, wsgi_app = services(app), app.wsgi_app
-    if found.store.expires_by_itself:
+    if found.store.is_shared:
         return
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -98,13 +112,13 @@ def prepare_sweeping(config: Config, store: ImageStore) -> None:
 
     :raises ConfigError: it cannot be written.
     """
-    if not store.expires_by_itself:
+    if not store.is_shared:
         make_instance_file(_lock_path(config))
 
 
 def seconds_overdue(found: Services) -> int:
     """Tell for how long nobody has swept who should have; 0 while all is well, or where nobody is to."""
-    if found.store.expires_by_itself:
+    if found.store.is_shared:
         return 0
     since = found.now() - max(found.started, int(last_swept(found.config)))
     return since if 0 < found.config.sweep_seconds * _OVERDUE_INTERVALS < since else 0
@@ -125,6 +139,12 @@ def _schedule(found: Services) -> None:
 
 
 def _sweep_if_due(found: Services) -> None:
+    if found.store.is_shared:
+        try:
+            sweep(found)
+        except StoreUnavailable as error:
+            log.warning("cannot sweep: %s", error.__cause__)
+        return
     # Half an interval: with the workers' ticks spread over it, a whole one would leave gaps of nearly two.
     if abs(found.clock() - last_swept(found.config)) >= found.config.sweep_seconds / 2:
         sweep(found)
