@@ -30,7 +30,7 @@ from tests.helpers.serving import LONG, ROOT, Server, wait_for
 from tests.stores.test_contract import UNKNOWN
 
 LIMIT = 5 * 1024 * 1024
-_BEGINNING = 600_000  # bytes; more than is read at once (_BLOCK in uploads.py)
+_BEGINNING = 600_000  # bytes; more than is read at once (_READ_BYTES in form.py)
 SHARED_HOSTING = snippets(ROOT / "docs" / "shared-hosting.md")
 
 
