@@ -15,7 +15,6 @@ from prometheus_client.registry import Collector
 
 from heroimg.api.services import services
 from heroimg.operations.counters import counters_dir, open_process_counters
-from heroimg.operations.sweep import last_swept
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +40,14 @@ class _Figures(Collector):
         folder = counters_dir(services().config)
         open_process_counters(folder)
         yield from MultiProcessCollector.merge(filter(_is_readable, folder.glob("*.db")))  # type: ignore[no-untyped-call]
-        if services().store.expires_by_itself:  # Redis reports these figures itself, without reading every key
+        if services().store.is_shared:  # Redis reports these figures itself, without reading every key
             return
         held, now = services().store.held(), services().now()
         figures = {
             "held_images": ("Pictures that can be retrieved.", held.images),
             "held_bytes": ("Their bytes.", held.size),
             "oldest_age_seconds": ("The age of the oldest of them; 0 without any.", now - (held.oldest or now)),
-            "last_sweep_timestamp_seconds": ("When the last sweep ended.", last_swept(services().config)),
+            "last_sweep_timestamp_seconds": ("When the last sweep ended.", services().sweeper.last_swept()),
         }
         for name, (text, value) in figures.items():
             yield GaugeMetricFamily(f"heroimg_{name}", text, value=value)

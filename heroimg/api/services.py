@@ -1,4 +1,4 @@
-"""What one application works with, made once by create_app and found by its views."""
+"""The objects that the views of one application share."""
 
 from __future__ import annotations
 
@@ -8,30 +8,28 @@ from flask import Flask, current_app
 
 from heroimg.config import Config
 from heroimg.operations.counters import Counters
-from heroimg.payments.stripe_client import Payments
+from heroimg.operations.sweep import Sweeper
+from heroimg.payments.checkout import Checkout
 from heroimg.stores.base import Clock, ImageStore
 
 
 @dataclass(frozen=True)
 class Services:
-    """What one application works with.
-
-    :param started: when it was made, in Unix seconds.
-    """
+    """Made once by create_app."""
 
     config: Config
     store: ImageStore
-    payments: Payments
+    checkout: Checkout
+    sweeper: Sweeper
     counters: Counters
     clock: Clock
-    started: int
 
     def now(self) -> int:
-        """Give the instant in whole Unix seconds."""
+        """Return the current time in whole Unix seconds."""
         return int(self.clock())
 
 
 def services(app: Flask | None = None) -> Services:
-    """Find the services of this application, by default of the one that answers the current request."""
-    found: Services = (app or current_app).extensions["heroimg"]
-    return found
+    """Return the services of this application, by default of the one that answers the current request."""
+    shared: Services = (app or current_app).extensions["heroimg"]
+    return shared

@@ -18,11 +18,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from demo.stripe_stand_in import StandIn
 from heroimg.config import Config
 from heroimg.operations.counters import Counters, open_counters
-from tests.conftest import Shop
 from tests.helpers import pictures
 from tests.helpers.api import Api, new_token
 from tests.helpers.requirements import needs_root
 from tests.helpers.serving import DrivenClock, Server, serving, serving_at, wait_for
+from tests.helpers.shop import Shop
 from tests.helpers.system_calls import needs_ptrace, trace
 
 ON = {"HEROIMG_METRICS": "1", "HEROIMG_SWEEP_SECONDS": "1"}

@@ -14,14 +14,8 @@ import requests
 
 from tests.helpers import pictures
 from tests.helpers.api import SESSION, UPLOAD, Api, multipart
+from tests.helpers.pictures import FIVE_MB, padded_jpeg
 from tests.helpers.serving import serving, wait_for
-
-FIVE_MB = 5 * 1024 * 1024
-
-
-def padded(size: int) -> bytes:
-    """Make a JPEG of exactly this size; what follows its end is no part of the picture."""
-    return pictures.jpeg(3).ljust(size, b"\0")
 
 
 def test_the_answer_is_an_id_of_32_hexadecimal_digits_and_the_folder_holds_the_very_bytes(api: Api) -> None:
@@ -58,8 +52,8 @@ def test_ids_do_not_resemble_each_other(shared: Api) -> None:
 
 
 def test_the_limit_is_of_the_picture_and_not_of_the_request(api: Api) -> None:
-    assert api.retrieve(api.keep(padded(FIVE_MB))).content == padded(FIVE_MB)
-    answer = api.upload(padded(FIVE_MB + 1))
+    assert api.retrieve(api.keep(padded_jpeg(FIVE_MB))).content == padded_jpeg(FIVE_MB)
+    answer = api.upload(padded_jpeg(FIVE_MB + 1))
     assert (answer.status_code, answer.json()["error"]) == (413, "The picture is 5.1 MB; the limit is 5 MB.")
 
 
@@ -67,7 +61,7 @@ def test_the_limit_is_of_the_picture_and_not_of_the_request(api: Api) -> None:
 def test_a_picture_over_the_limit_is_read_to_its_end_and_refused_with_both_numbers(
     untouched: Api, megabytes: int
 ) -> None:
-    body, content_type = multipart(padded(megabytes * 1024 * 1024))
+    body, content_type = multipart(padded_jpeg(megabytes * 1024 * 1024))
     with untouched.connection() as connection:
         head = f"POST {UPLOAD} HTTP/1.1\r\nHost: test\r\nOrigin: http://localhost:3000\r\nConnection: close\r\n"
         connection.sendall(f"{head}Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode())
@@ -88,7 +82,7 @@ def test_an_upload_of_more_than_33_mb_is_refused_unread_with_both_numbers(untouc
 
 
 def test_a_chunked_body_without_end_is_refused(untouched: Api) -> None:
-    body, content_type = multipart(padded(40 * 1024 * 1024))
+    body, content_type = multipart(padded_jpeg(40 * 1024 * 1024))
     pieces = (body[start : start + 65536] for start in range(0, len(body), 65536))
     with untouched.connection() as connection:
         connection.sendall(
@@ -271,7 +265,7 @@ def test_an_address_that_uploads_too_often_is_told_when_to_come_back(tmp_path: P
     with serving(tmp_path / "served", {"HEROIMG_UPLOAD_RATE": "2 per hour"}, workers=1) as server:
         api = Api(server)
         assert [api.upload(pictures.jpeg()).status_code for _ in range(2)] == [200, 200]
-        answer = api.upload(padded(7 * 1024 * 1024), headers={"Origin": "http://localhost:3000"})
+        answer = api.upload(padded_jpeg(7 * 1024 * 1024), headers={"Origin": "http://localhost:3000"})
         assert answer.status_code == 429
         assert answer.headers["Access-Control-Allow-Origin"] == "http://localhost:3000"
         assert answer.json()["code"] == "too_many_requests"
