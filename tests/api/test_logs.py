@@ -5,15 +5,22 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import traceback
+from contextlib import ExitStack
+from io import BytesIO
 from pathlib import Path
+from typing import cast
 
 import pytest
+from werkzeug.test import create_environ, run_wsgi_app
+from werkzeug.wsgi import ClosingIterator
 
 from heroimg import create_app
 from heroimg.config import Config
 from heroimg.logs import Redact, redacted, short
 from tests.helpers import pictures
-from tests.helpers.api import RETRIEVE, Api, new_token
+from tests.helpers.api import RETRIEVE, UPLOAD, Api, new_token
+from tests.helpers.redis_servers import RedisServer
 from tests.helpers.serving import Server, serving, wait_for
 from tests.helpers.shop import Shop
 
@@ -102,6 +109,39 @@ def test_every_line_of_the_log_is_ascii_in_every_locale(tmp_path: Path, locale: 
     assert f"{image_id[:6]}....new" in server.log()
     assert "Logging error" not in server.log()
     assert server.log_path.read_bytes().isascii()
+
+
+@pytest.mark.parametrize("ends", ["reads to the end", "hangs up"])
+@pytest.mark.parametrize("kind", ["files", "redis"])
+def test_no_error_after_the_headers_reaches_a_server_that_would_print_an_id(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, ends: str
+) -> None:
+    with ExitStack() as stack:
+        redis = stack.enter_context(RedisServer(tmp_path / "redis")) if kind == "redis" else None
+        uploads = tmp_path / "uploads"
+        app = create_app(
+            Config(
+                redis_url=redis.url if redis else None,
+                upload_dir=uploads,
+                instance_dir=tmp_path / "instance",
+                min_free_bytes=0,
+            )
+        )
+        answer = app.test_client().post(UPLOAD, data={"image": (BytesIO(pictures.jpeg()), "a.jpg")})
+        image_id = answer.get_json()["imageId"]
+        body, status, _ = run_wsgi_app(app, create_environ(f"{RETRIEVE}?imageId={image_id}"))
+        assert status == "200 OK"
+        if redis:
+            redis.end()
+        else:
+            (uploads / f"{image_id}.json").unlink()
+            (uploads / f"{image_id}.json").mkdir()
+        if ends == "reads to the end":
+            with pytest.raises(RuntimeError, match="broken off") as caught:
+                list(body)
+            assert image_id not in "".join(traceback.format_exception(caught.value))
+        cast(ClosingIterator, body).close()
+    assert "an answer failed after its headers: " in caplog.text
 
 
 def test_an_error_that_nobody_foresaw_is_json_too_and_tells_nothing(tmp_path: Path) -> None:
