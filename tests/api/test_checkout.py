@@ -198,7 +198,7 @@ def test_a_picture_handed_over_before_payment_cannot_be_paid_for(shop: Shop, cla
         assert shop.stand_in.sessions[session_id]["status"] == "open"
         shop.api.confirm(image_id, claim)
     wait_for(lambda: shop.stand_in.sessions[session_id]["status"] == "expired", "the session to be ended")
-    assert f"{image_id[:6]}… is gone and its checkout" not in shop.api.server.log()
+    assert f"{image_id[:6]}... is gone and its checkout" not in shop.api.server.log()
 
 
 def test_a_picture_handed_over_while_its_checkout_opens_cannot_be_paid_for(shop: Shop) -> None:

@@ -124,7 +124,7 @@ def test_what_expires_is_told_apart_by_what_became_of_it(watched: Shop) -> None:
     found = figures(api)
     assert found["paid_never_fetched_total"] == 1
     assert found["claims_lapsed_total"] == 1
-    assert f"was paid for (checkout {paid[:12]}…) and never fetched" in api.server.log()
+    assert f"was paid for (checkout {paid[:12]}...) and never fetched" in api.server.log()
 
 
 def test_who_paid_claimed_and_never_confirmed_is_told_to_the_operator(watched: Shop) -> None:
@@ -134,7 +134,7 @@ def test_who_paid_claimed_and_never_confirmed_is_told_to_the_operator(watched: S
     api.status(paid)
     api.retrieve(image_id, new_token())
     watched.clock.forward(3601)
-    wait_for(lambda: f"was paid for (checkout {paid[:12]}…) and never confirmed" in api.server.log(), "the sweep")
+    wait_for(lambda: f"was paid for (checkout {paid[:12]}...) and never confirmed" in api.server.log(), "the sweep")
     assert figures(api)["paid_never_fetched_total"] == 0
 
 
