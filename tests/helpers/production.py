@@ -16,10 +16,10 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from demo.stripe_stand_in import StandIn
-from tests.helpers.api import Api
-from tests.helpers.redis_servers import free_port
+from tests.helpers.api import Api, new_token
 from tests.helpers.requirements import require
-from tests.helpers.serving import LONG, ROOT, Server, wait_for
+from tests.helpers.serving import LONG, ROOT, Server, free_port, wait_for
+from tests.helpers.shop import stripe_settings
 
 # The nginx.conf around the site, as short as it can be.
 AROUND = """
@@ -67,9 +67,7 @@ class Production:
             {
                 "FRONTEND_URL": "https://www.example.com",
                 "HEROIMG_TRUSTED_PROXIES": "1",
-                "STRIPE_SECRET_KEY": "sk_test_standin",
-                "STRIPE_WEBHOOK_SECRET": "whsec_standin",
-                "STRIPE_API_BASE": stand_in.url,
+                **stripe_settings(stand_in),
                 **settings,
             },
         )
@@ -97,13 +95,18 @@ class Production:
         self.server.gunicorn(socket=self.socket, workers=self.workers)
 
     def logs(self) -> str:
-        """Read everything that anybody has logged."""
+        """Read what nginx, its journal and gunicorn have logged."""
         return "".join(path.read_text() for path in [*self.folder.glob("nginx/*.log"), self.server.log_path])
 
+    def nginx_errors(self) -> str:
+        """Read nginx's errors, as heroimg-nginx.service writes them to the journal."""
+        return (self.folder / "nginx" / "journal.log").read_text()
+
     def site(self) -> str:
-        """The shipped file, with other paths and ports."""
+        """Return deploy/nginx.conf with other paths and ports."""
         other = {
             "unix:/run/heroimg.sock": f"unix:{self.folder}/heroimg.sock",
+            "unix:/run/heroimg-nginx.sock": f"unix:{self.folder}/heroimg-nginx.sock",
             "/etc/ssl/heroimg": str(self.folder),
             "/var/log/nginx": f"{self.folder}/nginx",
             "listen 80;": f"listen 127.0.0.1:{self.plain_port};",
@@ -131,10 +134,22 @@ def production(folder: Path, workers: int = 2, **settings: str) -> Iterator[Prod
         stack.enter_context(whole.socket).bind(str(folder / "heroimg.sock"))
         whole.socket.listen(4096)
         make_certificate(folder)
+        _start_nginx_journal(whole, stack)
         _start_nginx(whole, stack)
         stack.callback(whole.server.stop)
         whole.start()
         yield whole
+
+
+def make_journey(house: Production, picture: bytes) -> None:
+    """Upload, pay, fetch and confirm a picture as a customer with an address of their own; fail on any wrong answer."""
+    api, token = house.customer(), new_token()
+    image_id = api.keep(picture)
+    session_id = api.session_of(image_id)
+    house.stand_in.pay(session_id)
+    assert api.status(session_id).json()["metadata"] == {"imageId": image_id}
+    assert api.retrieve(image_id, token).content == picture
+    assert api.confirm(image_id, token).status_code == 204
 
 
 def make_certificate(folder: Path) -> None:
@@ -148,10 +163,26 @@ def make_certificate(folder: Path) -> None:
     )  # fmt: skip
 
 
+def _start_nginx_journal(whole: Production, stack: ExitStack) -> None:
+    """Run the command of heroimg-nginx.service as systemd does: with the socket as its standard input."""
+    (whole.folder / "nginx").mkdir()
+    command = re.search(
+        r'^ExecStart=(\S+) -c "(.*)"$', (ROOT / "deploy/heroimg-nginx.service").read_text(), re.MULTILINE
+    )
+    assert command
+    code = command[2].encode().decode("unicode_escape")  # systemd.service(5), "Command lines"
+    receiver = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    receiver.bind(str(whole.folder / "heroimg-nginx.sock"))
+    with (whole.folder / "nginx" / "journal.log").open("wb") as journal:
+        process = subprocess.Popen([command[1], "-c", code], stdin=receiver, stdout=journal)
+    stack.callback(process.wait, LONG)
+    stack.callback(process.terminate)
+
+
 def _start_nginx(whole: Production, stack: ExitStack) -> None:
     folder = whole.folder / "nginx"
-    folder.mkdir()
     (folder / "site.conf").write_text(whole.site())
+    shutil.copy(ROOT / "deploy" / "nginx-errors.conf", folder / "heroimg-errors.conf")
     (folder / "nginx.conf").write_text(AROUND.format(folder=folder))
     command = [shutil.which("nginx") or "nginx", "-c", str(folder / "nginx.conf")]
     with (folder / "said").open("wb") as said:
