@@ -82,7 +82,7 @@ def _log_late(error: Exception) -> None:
 def _answer_ours(error: HeroimgError) -> Response:
     level = logging.WARNING if error.status >= 500 else logging.INFO
     log.log(level, "answered %d %s: %s", error.status, error.code, error.__cause__ or error.sentence)
-    response = jsonify(error=error.sentence, code=error.code)
+    response = jsonify(error=error.sentence, code=error.code, **error.fields)
     response.status_code = error.status
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
