@@ -126,7 +126,7 @@ def test_a_customer_pays_and_gets_the_very_bytes_back(site: Site, visit: Callabl
     assert page.url == site.url
     assert len(site.stand_in.sessions) == 1
     expect_nothing_held(site)
-    assert page.evaluate("Object.keys(sessionStorage)") == []
+    wait_for(lambda: page.evaluate("Object.keys(sessionStorage)") == [], "the claim to be forgotten")
 
 
 # In the middle of the headers, at the first bytes of the picture, within it, and just before its end.
