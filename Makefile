@@ -1,14 +1,4 @@
-# make run    serve on http://localhost:3000 (PORT=, STAND_IN_PORT=), with a stand-in for Stripe unless STRIPE_SECRET_KEY is set
-# make test   linters, types and the tests
-# make proof  the others: the store ended at every step, hostile input, smuggling, fuzzing
-# make coverage all tests once more, and what they have run, in the servers too
-# make torture whole journeys for minutes, while everything breaks that can (SECONDS=, SEED=)
-# make bench  measure heroimg beside Express, FastAPI and bare nginx (takes twenty minutes; OUTPUT=, ROUNDS=)
-# make lint   linters and types alone
-# make audit  ask PyPI which dependencies have known faults (needs the network)
-# make sweep  remove expired pictures and leftovers once
-# make rehearse follow docs/operations.md in an empty Debian (as root; SUITE=trixie for another; takes minutes and the network)
-# make system install the Debian packages that some tests use (as root)
+# `make` alone lists the targets, from the comments after "##" below.
 
 PYTHON ?= python3
 PORT ?= 3000
@@ -20,53 +10,70 @@ ROUNDS ?= 5
 SEED ?= $(shell date +%s)
 VENV = .venv
 BIN = $(VENV)/bin
+PYTHON_FILES = heroimg demo tests benchmarks docs/settings.py wsgi.py deploy/rehearse
+DEBIAN_PACKAGES = chromium curl libapache2-mod-passenger libapache2-mod-wsgi-py3 nginx openssl \
+	redis-server strace
+MADE = $(VENV) $(VENV)-audit $(VENV)-bench node_modules benchmarks/others/express/node_modules test-output .coverage* \
+	.hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 
-.PHONY: run test proof coverage torture bench lint audit sweep rehearse system clean
+.PHONY: help run check lint test test-all proof coverage torture bench settings audit sweep rehearse system clean
 
-run: $(VENV)/.installed
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.installed ## serve on http://localhost:3000, with a stand-in for Stripe unless STRIPE_SECRET_KEY is set (PORT=, STAND_IN_PORT=)
 	$(BIN)/python -m demo.run --port $(PORT) --stand-in-port $(STAND_IN_PORT)
 
-test: lint
+check: lint ## run the linters, the type checkers and the unit tests: under 30 seconds
+	$(BIN)/pytest -q tests/unit
+
+lint: $(VENV)/.installed-dev ## run the linters and the type checkers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(PYTHON_FILES)
+	PATH="$(BIN):$$PATH" $(BIN)/npm run --silent lint
+
+test: lint ## run the linters, the type checkers and all tests but the long proofs
 	$(BIN)/pytest -n 3 -m "not proof"
 
-proof: lint
+test-all: lint ## run the same, and the long proofs
+	$(BIN)/pytest -n 3
+
+proof: $(VENV)/.installed-dev ## run the long proofs alone: the store ended at every step, hostile input, smuggling, fuzzing
 	$(BIN)/pytest -n 3 -m proof
 
-coverage: $(VENV)/.installed-dev
+coverage: $(VENV)/.installed-dev ## run all tests once more and show the lines they execute, in the servers too
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 3
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
-torture: $(VENV)/.installed-dev
+torture: $(VENV)/.installed-dev ## send customers' whole journeys while servers and connections break (SECONDS=, SEED=)
 	$(BIN)/python -m tests.soak.torture --seconds $(SECONDS) --seed $(SEED)
 
-bench: $(VENV)/.installed-dev $(VENV)-bench/.installed
+bench: $(VENV)/.installed-dev $(VENV)-bench/.installed ## compare heroimg with Express, FastAPI and bare nginx: twenty minutes (OUTPUT=, ROUNDS=)
 	$(BIN)/python -m benchmarks.speed --output $(OUTPUT) --rounds $(ROUNDS)
 
-lint: $(VENV)/.installed-dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy heroimg demo tests benchmarks wsgi.py deploy/rehearse
-	PATH="$(BIN):$$PATH" $(BIN)/npm run --silent lint
+settings: $(VENV)/.installed ## write .env.example and the table in docs/settings.md, after a change in heroimg/config.py
+	$(BIN)/python -m docs.settings
 
-audit:
+audit: ## ask PyPI which dependencies have known vulnerabilities (needs the network)
 	$(PYTHON) -m venv $(VENV)-audit
 	$(VENV)-audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.txt -r requirements-redis.txt
 
-sweep: $(VENV)/.installed
+sweep: $(VENV)/.installed ## remove expired pictures and leftovers once
 	$(BIN)/flask --app wsgi sweep
 
-rehearse:
+rehearse: ## follow docs/operations.md in an empty Debian, as root; takes minutes and the network (SUITE=trixie for another)
 	$(PYTHON) deploy/rehearse --suite $(SUITE)
 
-system:
+system: ## install the Debian packages that some tests use, as root
 	apt-get update -q
-	apt-get install -qy --no-install-recommends chromium curl libapache2-mod-passenger libapache2-mod-wsgi-py3 libturbojpeg0 nginx openssl redis-server strace
+	apt-get install -qy --no-install-recommends $(DEBIAN_PACKAGES)
 
-clean:
-	rm -rf $(VENV) $(VENV)-audit $(VENV)-bench node_modules benchmarks/others/express/node_modules test-output .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+clean: ## remove everything that these commands made
+	rm -rf $(MADE)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "heroimg needs Python 3.11 or later; name one with PYTHON=")'

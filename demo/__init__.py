@@ -1,1 +1,1 @@
-"""heroimg without an account at Stripe. Nothing here is imported by heroimg, and nothing here imports it."""
+"""heroimg in use: a page, and a stand-in for Stripe. heroimg imports nothing from here."""

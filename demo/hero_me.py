@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Flask, Response, make_response, redirect, render_template, request, url_for
 from werkzeug import Response as Redirect
 
-from demo.session_parameters import decimals
+from demo.currencies import decimals
 from heroimg.api.services import services
 from heroimg.config import Config
 

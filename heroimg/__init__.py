@@ -5,25 +5,25 @@ Importing it starts nothing and reads no environment; `heroimg.wsgi` is the entr
 
 from __future__ import annotations
 
-import re
 import time
 
-from flask import Flask, Response
-from flask_cors import CORS
+from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from heroimg.api import checkout, health, temp_images
+from heroimg.api.answers import shape_answers
 from heroimg.api.form import accept_uploads
 from heroimg.api.rates import limit_rates
 from heroimg.api.services import Services
 from heroimg.config import Config
-from heroimg.errors import register_errors
-from heroimg.operations.commands import add_commands
+from heroimg.operations.commands import operator_commands
 from heroimg.operations.counters import open_counters
-from heroimg.operations.sweep import prepare_sweeping, sweep_between_requests
-from heroimg.payments.stripe_client import Payments
+from heroimg.operations.sweep import Sweeper
+from heroimg.payments.checkout import Checkout
+from heroimg.payments.stripe_sessions import StripeSessions
+from heroimg.pictures.hand_over import HandOvers
+from heroimg.stores import open_store
 from heroimg.stores.base import Clock
-from heroimg.stores.opening import open_store
 
 __all__ = ["create_app"]
 
@@ -31,52 +31,30 @@ __all__ = ["create_app"]
 def create_app(config: Config, clock: Clock = time.time) -> Flask:
     """Make the application.
 
-    :param clock: what time it is, in Unix seconds.
+    :param clock: returns the current time in Unix seconds.
     :raises ConfigError: the settings cannot work, or their folders cannot be written.
     """
-    app = Flask(__name__)
-    app.url_map.merge_slashes = False  # or /api//x were led to /api/x, at whatever host the request names
     store = open_store(config, clock)
-    prepare_sweeping(config, store)
-    count = open_counters(config)
-    app.extensions["heroimg"] = Services(config, store, Payments(config), count, clock, started=int(clock()))
+    counters = open_counters(config)
+    sweeper = Sweeper(config, store, counters, clock)
+    rule = Checkout(config, store, StripeSessions(config, clock), clock, on_complete=counters.checkouts_complete.inc)
+    hand_overs = HandOvers(store, clock, config.claim_seconds)
+
+    app = Flask(__name__)
+    app.url_map.merge_slashes = False  # otherwise Werkzeug redirects /api//x, using the client's Host header
+    app.extensions["heroimg"] = Services(config, store, rule, hand_overs, sweeper, counters, clock)
     accept_uploads(app)
     for blueprint in (temp_images.bp, checkout.bp, health.bp):
         app.register_blueprint(blueprint)
-    register_errors(app)
     limit_rates(app, config)
-    app.after_request(_keep_private)
-    _admit_front_end(app, config)
-    add_commands(app)
+    shape_answers(app, config)
     if config.metrics:
-        from heroimg.api.metrics import add_metrics  # noqa: PLC0415 (its library is to be imported after open_counters)
+        from heroimg.api.metrics import add_metrics  # noqa: PLC0415 (imports prometheus_client, after open_counters)
 
         add_metrics(app)
-    sweep_between_requests(app)
+    for command in operator_commands(store, sweeper, clock):
+        app.cli.add_command(command)
+    app.wsgi_app = sweeper.sweep_between_requests(app.wsgi_app)  # type: ignore[assignment, method-assign]
     if config.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=config.trusted_proxies, x_proto=0)  # type: ignore[method-assign]
     return app
-
-
-def _admit_front_end(app: Flask, config: Config) -> None:
-    CORS(
-        app,
-        resources=[r"/api/*", r"/static/*"],
-        # Flask-CORS takes what looks like a regular expression for one, as an IPv6 address does.
-        origins=[re.compile(re.escape(origin) + r"\Z") for origin in config.frontend_origins],
-        methods=["GET", "HEAD", "POST", "DELETE"],
-        allow_headers=["Content-Type"],
-        expose_headers=["Image-Size", "Retry-After"],
-        max_age=86400,
-    )
-
-
-def _keep_private(response: Response) -> Response:
-    """Let nobody on the way keep an answer, or guess that it is something else.
-
-    Who may read it depends on the origin even where there is none, and Flask-CORS says so only where there is.
-    """
-    response.headers.setdefault("Vary", "Origin")
-    response.headers.setdefault("Cache-Control", "no-store")
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    return response

@@ -1,28 +1,31 @@
-"""The settings: the one module that reads the environment.
+"""The settings. Each is declared once, in `Config`.
 
-Every setting is read once, at start, and all faults are reported together. `.env.example` lists them for people.
+They are read once, at start, and every fault is reported in one message. After a change run `make settings`: it writes
+.env.example and the table in docs/settings.md from what is declared here.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from click import ClickException
-from limits import parse_many
+
+from heroimg import parsers
+from heroimg.parsers import BadValue
 
 T = TypeVar("T")
 
-# A body up to this size is read to its end, so that a browser shows our answer instead of a broken connection: 32 MB of
-# picture, and 1 MB for what a form wraps around it. nginx's client_max_body_size belongs just above it.
+# Larger request bodies are read up to this size before they are refused; otherwise a browser reports a broken
+# connection instead of our answer. 32 MB of picture, and 1 MB for the form around it. nginx's client_max_body_size must
+# be a little larger.
 MAX_REQUEST_BYTES = 33 * 1024 * 1024
 
-# Stripe takes an expires_at from 30 minutes to 24 hours ahead, by its own clock; never send exactly 30 minutes.
-# https://docs.stripe.com/api/checkout/sessions/create#create_checkout_session-expires_at
+# Stripe accepts an expires_at from 30 minutes to 24 hours ahead, by its own clock; the margin is for clocks
+# that differ. https://docs.stripe.com/api/checkout/sessions/create#create_checkout_session-expires_at
 MIN_CHECKOUT_SECONDS = 30 * 60 + 120
 MAX_CHECKOUT_SECONDS = 24 * 3600 - 120
 
@@ -39,44 +42,138 @@ class ConfigError(ClickException):
 
 
 @dataclass(frozen=True)
-class Config:
-    """What can be set. Seconds, bytes and the smallest currency unit, as the names say."""
+class Setting:
+    """What `setting` declares."""
 
-    frontend_origins: tuple[str, ...] = ("http://localhost:3000",)
-    stripe_secret_key: str | None = None
-    stripe_publishable_key: str | None = None
-    stripe_webhook_secret: str | None = None
-    stripe_api_base: str | None = None
-    redis_url: str | None = None
-    redis_replicas: int = 0
-    upload_dir: Path = Path("uploads")
-    instance_dir: Path = Path("instance")
-    image_seconds: int = 3600
-    max_image_bytes: int = 5 * 1024 * 1024
-    claim_seconds: int = 300
-    return_seconds: int = 1200
-    paid_seconds: int = 86400
-    sweep_seconds: int = 60
-    min_free_bytes: int = 256 * 1024 * 1024
-    image_check: str = "decode"
-    trusted_proxies: int = 0
-    metrics: bool = False
-    upload_rate: str = "60 per minute"
-    checkout_rate: str = "60 per minute"
-    product_name: str = "Hero Me Feelings - Personalized AAC Board"
-    product_description: str = "AI-powered personalized feelings board with 24+ custom images"
-    unit_amount: int = 200
-    currency: str = "usd"
-    return_path: str = "/hero-me"
+    name: str
+    parse: Callable[[str], Any]
+    default: str | None
+    help: str
+    example: str
+    is_secret: bool
+    can_be_empty: bool
+
+    def read(self, environ: Mapping[str, str]) -> Any:
+        """Read the setting; an empty value counts as not set, unless it has a meaning of its own.
+
+        :raises BadValue: the value cannot be used.
+        """
+        text = environ.get(self.name)
+        if text is not None and not text.strip() and self.can_be_empty:
+            return ""
+        text = (text or "").strip() or self.default
+        return None if text is None else self.parse(text)
+
+    def describe(self, fault: BadValue) -> str:
+        """Say what is wrong and give an example. The value of a secret is left out, because the message is logged."""
+        got = "" if self.is_secret else f", not {fault.got!r}"
+        return f"{self.name} {fault.requirement}{got}; for example {self.example}"
+
+
+def setting(  # noqa: PLR0913 (what one line declares)
+    name: str,
+    parse: Callable[[str], T],
+    default: str | None,
+    help: str,
+    *,
+    example: str | None = None,
+    is_secret: bool = False,
+    can_be_empty: bool = False,
+) -> T:
+    """Declare a field of `Config` that is read from the environment.
+
+    :param default: as text, which is parsed like a value of the environment; None if there is none.
+    :param help: sentences for .env.example and docs/settings.md; a file in docs/ becomes a link.
+    :param example: a good value; without one, the default.
+    :param can_be_empty: an empty value is "" instead of the default.
+    """
+    declared = Setting(name, parse, default, help, example or default or "", is_secret, can_be_empty)
+    value: Any = None if default is None else parse(default)
+    declared_field: T = field(default=value, repr=not is_secret, metadata={"setting": declared})
+    return declared_field
+
+
+def settings_of(config_class: type) -> dict[str, Setting]:
+    """List the settings of a dataclass, in order, by the names of their fields."""
+    return {declared.name: declared.metadata["setting"] for declared in fields(config_class)}
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings. Times are in seconds, sizes in bytes, the price in the currency's smallest unit."""
+
+    # fmt: off
+    frontend_origins: tuple[str, ...] = setting("FRONTEND_URL", parsers.origins, "http://localhost:3000",
+        "The origin of the front end, the only one that CORS admits. Separate further origins with commas; customers "
+        "return to the first.", example="https://www.example.com")
+    stripe_secret_key: str | None = setting("STRIPE_SECRET_KEY", parsers.secret_key, None,
+        "Stripe's secret key, or a restricted key (rk_) that may write Checkout Sessions. Without it pictures work and "
+        "the two checkout endpoints answer 503.", example="sk_test_...", is_secret=True)
+    stripe_publishable_key: str | None = setting("STRIPE_PUBLISHABLE_KEY", parsers.publishable_key, None,
+        "For the page that `make run` serves. The API does not use it.", example="pk_test_...", is_secret=True)
+    stripe_webhook_secret: str | None = setting("STRIPE_WEBHOOK_SECRET", parsers.signing_secret, None,
+        "Turns the webhook on: a picture whose checkout is complete is kept for HEROIMG_PAID_SECONDS.",
+        example="whsec_...", is_secret=True)
+    stripe_api_base: str | None = setting("STRIPE_API_BASE", parsers.origin, None,
+        "Only for a stand-in for Stripe's API. Refused together with a live key.", example="http://localhost:12111")
+    redis_url: str | None = setting("REDIS_URL", parsers.redis_url, None,
+        "Keeps pictures in Redis or Valkey, 7.0 or later, instead of a folder: then several machines can serve them. "
+        "`redis://`, `rediss://` (TLS), `unix://`, or some nodes of a cluster: `redis+cluster://host:port,host:port` "
+        "(`rediss+cluster://` with TLS). Needs requirements-redis.txt; see docs/redis.md.",
+        example="redis://localhost:6379/0", is_secret=True)
+    redis_replicas: int = setting("HEROIMG_REDIS_REPLICAS", parsers.whole(0, 5), "0",
+        "How many replicas of that Redis must have a picture before it can be paid for.")
+    upload_dir: Path = setting("HEROIMG_UPLOAD_DIR", parsers.folder, "uploads",
+        "The folder for pictures, if REDIS_URL is not set; nothing else belongs there. Best absolute in production.")
+    instance_dir: Path = setting("HEROIMG_INSTANCE_DIR", parsers.folder, "instance",
+        "The folder for files that belong to one machine: the sweep's lock, and the counters. Best absolute in "
+        "production.")
+    image_seconds: int = setting("HEROIMG_IMAGE_SECONDS", parsers.whole(1, 30 * 86400), "3600",
+        "How long a picture is kept. Opening a checkout may start this time anew.")
+    max_image_bytes: int = setting("HEROIMG_MAX_IMAGE_BYTES", parsers.whole(1024, 32 * 1024 * 1024), "5242880",
+        "The largest picture, at most 33554432. A web server in front must admit a little more.")
+    claim_seconds: int = setting("HEROIMG_CLAIM_SECONDS", parsers.whole(1, 86400), "300",
+        "How long a claim lasts after its last fetch, if it is not confirmed.")
+    return_seconds: int = setting("HEROIMG_RETURN_SECONDS", parsers.whole(0, 86400), "1200",
+        "How long a picture is kept after the last moment to pay: the time a customer has to come back.")
+    paid_seconds: int = setting("HEROIMG_PAID_SECONDS", parsers.whole(1, 30 * 86400), "86400",
+        "How long a picture is kept that was paid for and not fetched. Needs the webhook.")
+    sweep_seconds: int = setting("HEROIMG_SWEEP_SECONDS", parsers.whole(0, 86400), "60",
+        "How often expired pictures are removed from the disk. 0 if threads are not allowed: then let cron run "
+        "`flask --app wsgi sweep`; a request sweeps after its response if nobody has for three minutes.")
+    min_free_bytes: int = setting("HEROIMG_MIN_FREE_BYTES", parsers.whole(0, 2**50), "268435456",
+        "Uploads are refused (507) while the disk has less free space than this.")
+    image_check: str = setting("HEROIMG_IMAGE_CHECK", parsers.one_of("decode", "header"), "decode",
+        "`decode` checks that a picture is whole; `header` checks only its type and its size.")
+    trusted_proxies: int = setting("HEROIMG_TRUSTED_PROXIES", parsers.whole(0, 10), "0",
+        "How many proxies in front set X-Forwarded-For. With 0 the header is ignored.")
+    metrics: bool = setting("HEROIMG_METRICS", parsers.switch, "0",
+        "1 serves /metrics in Prometheus' format to everybody who can reach it; deploy/nginx.conf admits only this "
+        "machine. See docs/operations.md.")
+    upload_rate: str = setting("HEROIMG_UPLOAD_RATE", parsers.rate, "60 per minute",
+        "How many uploads one address may make; empty for no limit. Without Redis each worker process counts for "
+        "itself, so two admit up to twice as many.", can_be_empty=True)
+    checkout_rate: str = setting("HEROIMG_CHECKOUT_RATE", parsers.rate, "60 per minute",
+        "The same for `embedded-session`, and for `session-status`.", can_be_empty=True)
+    product_name: str = setting("HEROIMG_PRODUCT_NAME", parsers.at_most(250),
+        "Hero Me Feelings - Personalized AAC Board", "The product's name in the checkout.")
+    product_description: str = setting("HEROIMG_PRODUCT_DESCRIPTION", parsers.at_most(1000),
+        "AI-powered personalized feelings board with 24+ custom images", "The text below the name.")
+    unit_amount: int = setting("HEROIMG_UNIT_AMOUNT", parsers.whole(1, 99_999_999), "200",
+        "The price in the currency's smallest unit: 200 is $2.00. Stripe's minimum is 50 cents.")
+    currency: str = setting("HEROIMG_CURRENCY", parsers.currency, "usd", "The currency of the price.")
+    return_path: str = setting("HEROIMG_RETURN_PATH", parsers.path, "/hero-me",
+        "The page that customers return to, with `?session_id=`.")
+    # fmt: on
 
     @property
     def return_url(self) -> str:
-        """Where Stripe sends the customer; Stripe fills in the braces, so they stay as they are."""
+        """The page that Stripe returns the customer to. Stripe itself replaces the braces."""
         return f"{self.frontend_origins[0]}{self.return_path}?session_id={{CHECKOUT_SESSION_ID}}"
 
     @property
-    def place(self) -> str:
-        """Say where pictures wait, for the log: a folder, or a Redis without the password that its URL may have."""
+    def storage_location(self) -> str:
+        """Name the folder or the Redis that holds the pictures, for the log: without the password of a Redis URL."""
         if not self.redis_url:
             return str(self.upload_dir)
         scheme, _, rest = self.redis_url.partition("?")[0].partition("://")
@@ -84,88 +181,42 @@ class Config:
 
     @property
     def stripe_mode(self) -> str:
-        """Say what payments are, for the log: nothing, a stand-in, or Stripe in test or live mode."""
+        """Say where payments go, for the log: nowhere, to a stand-in, or to Stripe in test or live mode."""
         if not self.stripe_secret_key:
             return "nothing: STRIPE_SECRET_KEY is not set"
         return self.stripe_api_base or f"Stripe, {self.stripe_secret_key.split('_')[1]} mode"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Config:
-        """Read and check every setting; an empty value counts as not set.
+        """Read and check every setting.
 
         :raises ConfigError: with all faults, each with an example of a good value.
         """
-        read = _Reader(environ)
-        config = cls(
-            frontend_origins=read("FRONTEND_URL", _origins, cls.frontend_origins),
-            stripe_secret_key=read("STRIPE_SECRET_KEY", _secret_key, None),
-            stripe_publishable_key=read("STRIPE_PUBLISHABLE_KEY", _publishable_key, None),
-            stripe_webhook_secret=read("STRIPE_WEBHOOK_SECRET", _webhook_secret, None),
-            stripe_api_base=read("STRIPE_API_BASE", _origin, None),
-            redis_url=read("REDIS_URL", _redis_url, None),
-            redis_replicas=read("HEROIMG_REDIS_REPLICAS", _whole(0, 5), cls.redis_replicas),
-            upload_dir=read("HEROIMG_UPLOAD_DIR", _folder, cls.upload_dir).absolute(),
-            instance_dir=read("HEROIMG_INSTANCE_DIR", _folder, cls.instance_dir).absolute(),
-            image_seconds=read("HEROIMG_IMAGE_SECONDS", _whole(1, 30 * 86400), cls.image_seconds),
-            max_image_bytes=read("HEROIMG_MAX_IMAGE_BYTES", _whole(1024, 32 * 1024 * 1024), cls.max_image_bytes),
-            claim_seconds=read("HEROIMG_CLAIM_SECONDS", _whole(1, 86400), cls.claim_seconds),
-            return_seconds=read("HEROIMG_RETURN_SECONDS", _whole(0, 86400), cls.return_seconds),
-            paid_seconds=read("HEROIMG_PAID_SECONDS", _whole(1, 30 * 86400), cls.paid_seconds),
-            sweep_seconds=read("HEROIMG_SWEEP_SECONDS", _whole(0, 86400), cls.sweep_seconds),
-            min_free_bytes=read("HEROIMG_MIN_FREE_BYTES", _whole(0, 2**50), cls.min_free_bytes),
-            image_check=read("HEROIMG_IMAGE_CHECK", _one_of("decode", "header"), cls.image_check),
-            trusted_proxies=read("HEROIMG_TRUSTED_PROXIES", _whole(0, 10), cls.trusted_proxies),
-            metrics=bool(read("HEROIMG_METRICS", _whole(0, 1), 0)),
-            upload_rate=read("HEROIMG_UPLOAD_RATE", _rate, cls.upload_rate, empty=""),
-            checkout_rate=read("HEROIMG_CHECKOUT_RATE", _rate, cls.checkout_rate, empty=""),
-            product_name=read("HEROIMG_PRODUCT_NAME", _text(250), cls.product_name),
-            product_description=read("HEROIMG_PRODUCT_DESCRIPTION", _text(1000), cls.product_description),
-            unit_amount=read("HEROIMG_UNIT_AMOUNT", _whole(1, 99_999_999), cls.unit_amount),
-            currency=read("HEROIMG_CURRENCY", _currency, cls.currency),
-            return_path=read("HEROIMG_RETURN_PATH", _path, cls.return_path),
-        )
-        faults = read.faults + _unknown(environ, read.names) + _contradictions(config)
+        values, faults = dict[str, Any](), list[str]()
+        declared = settings_of(cls)
+        for field_name, one in declared.items():
+            try:
+                value = one.read(environ)
+            except BadValue as fault:
+                faults.append(one.describe(fault))
+            else:
+                values[field_name] = value.absolute() if isinstance(value, Path) else value
+        config = cls(**values)
+        faults += _unknown(environ, [one.name for one in declared.values()]) + _contradictions(config)
         if faults:
             raise ConfigError(faults)
         return config
 
 
-class _Reader:
-    """Reads settings one by one and gathers what is wrong with them, so that all faults can be told at once."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        self.faults: list[str] = []
-        self.names: list[str] = []
-
-    def __call__(self, name: str, parse: Callable[[str], T], default: T, *, empty: T | None = None) -> T:
-        """Read one setting.
-
-        :param empty: what an empty value means, where that is not the same as the default.
-        """
-        self.names.append(name)
-        text = self._environ.get(name)
-        if text is not None and not text.strip() and empty is not None:
-            return empty
-        if text is None or not text.strip():
-            return default
-        try:
-            return parse(text.strip())
-        except ValueError as fault:
-            self.faults.append(f"{name} {fault}")
-            return default
-
-
 def _unknown(environ: Mapping[str, str], names: list[str]) -> list[str]:
-    """Say which settings of ours there are not: a misspelt one would go unnoticed."""
+    """List the variables that have our prefix and are no setting: a misspelt setting would be ignored otherwise."""
     unknown = sorted(name for name in environ if name.startswith("HEROIMG_") and name not in names)
     return [f"{name} is no setting; the nearest is {get_close_matches(name, names, 1, 0)[0]}" for name in unknown]
 
 
 def _contradictions(config: Config) -> list[str]:
-    """Say which settings do not go together, each fine by itself."""
+    """List settings that are valid one by one but not together."""
     faults = []
-    paying_seconds = config.image_seconds - config.return_seconds
     if config.stripe_webhook_secret and not config.stripe_secret_key:
         faults.append("STRIPE_WEBHOOK_SECRET is set and STRIPE_SECRET_KEY is not; set both, such as sk_test_...")
     keys = (config.stripe_secret_key, config.stripe_publishable_key)
@@ -173,102 +224,14 @@ def _contradictions(config: Config) -> list[str]:
         faults.append(
             "STRIPE_SECRET_KEY and STRIPE_PUBLISHABLE_KEY are of different modes; take both from test, or live"
         )
+    paying_seconds = config.image_seconds - config.return_seconds
     if config.stripe_secret_key and not MIN_CHECKOUT_SECONDS <= paying_seconds <= MAX_CHECKOUT_SECONDS:
         faults.append(
-            f"HEROIMG_IMAGE_SECONDS less HEROIMG_RETURN_SECONDS is {paying_seconds}, and Stripe leaves a customer "
+            f"HEROIMG_IMAGE_SECONDS less HEROIMG_RETURN_SECONDS is {paying_seconds}, but Stripe gives a customer "
             f"between {MIN_CHECKOUT_SECONDS} and {MAX_CHECKOUT_SECONDS} seconds to pay; for example 3600 and 1200"
         )
     if config.currency == "usd" and config.unit_amount < 50:
-        faults.append(f"HEROIMG_UNIT_AMOUNT is {config.unit_amount} cents and Stripe's minimum is 50; for example 200")
+        faults.append(f"HEROIMG_UNIT_AMOUNT is {config.unit_amount} cents, but Stripe's minimum is 50; for example 200")
     if config.stripe_api_base and "_live_" in (config.stripe_secret_key or ""):
-        faults.append("STRIPE_API_BASE is for a stand-in and would be sent a live key; unset it, or use a test key")
+        faults.append("STRIPE_API_BASE is for a stand-in, which must not get a live key; unset it, or use a test key")
     return faults
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,18}", text) or not low <= int(text) <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}, not {text!r}")
-        return int(text)
-
-    return parse
-
-
-def _text(longest: int) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if len(text) > longest:
-            raise ValueError(f"has {len(text)} characters; the limit is {longest}")
-        return text
-
-    return parse
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"must be {' or '.join(words)}, not {text!r}")
-        return text
-
-    return parse
-
-
-def _folder(text: str) -> Path:
-    return Path(text).expanduser()
-
-
-def _origin(text: str) -> str:
-    origin = text.rstrip("/").lower()
-    if not re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", origin):
-        raise ValueError(f"must be a scheme, a host and nothing behind, such as https://example.com, not {text!r}")
-    return origin
-
-
-def _origins(text: str) -> tuple[str, ...]:
-    return tuple(_origin(part.strip()) for part in text.split(","))
-
-
-def _path(text: str) -> str:
-    if not re.fullmatch(r"/[A-Za-z0-9/._~-]*", text):
-        raise ValueError(f"must be a path such as /hero-me, not {text!r}")
-    return text
-
-
-def _currency(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z]{3}", text):
-        raise ValueError(f"must be a currency of three letters, such as usd, not {text!r}")
-    return text.lower()
-
-
-def _rate(text: str) -> str:
-    try:
-        is_rate = all(limit.amount > 0 and limit.get_expiry() > 0 for limit in parse_many(text))
-    except ValueError:
-        is_rate = False
-    if not is_rate:
-        raise ValueError(f"must be a rate such as '60 per minute', or empty for none, not {text!r}")
-    return text
-
-
-# The values of secrets are not repeated: this message ends in a log.
-def _redis_url(text: str) -> str:
-    if not re.match(r"(rediss?(\+cluster)?|unix)://.", text):
-        raise ValueError("must start with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://")
-    return text
-
-
-def _secret_key(text: str) -> str:
-    if not re.fullmatch(r"[sr]k_(test|live)_[A-Za-z0-9_]+", text):
-        raise ValueError("must be a secret or restricted key, such as sk_test_... or rk_live_...")
-    return text
-
-
-def _publishable_key(text: str) -> str:
-    if not re.fullmatch(r"pk_(test|live)_[A-Za-z0-9_]+", text):
-        raise ValueError("must be a publishable key, such as pk_test_...")
-    return text
-
-
-def _webhook_secret(text: str) -> str:
-    if not re.fullmatch(r"whsec_[A-Za-z0-9+/=_]+", text):
-        raise ValueError("must be a webhook's signing secret, such as whsec_...")
-    return text

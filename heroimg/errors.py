@@ -1,25 +1,18 @@
-"""Everything that can go wrong: its status, its code and its sentence.
+"""Every failure once: its status, its code and its sentence.
 
-Stores, helpers and views raise these; `register_errors` turns them, and Werkzeug's own, into
-`{"error": <sentence for a person>, "code": <stable word for a program>}`. The quoted sentences of the front end's
-contract ("No image provided", "Image not found or expired", ...) never change, nor do the codes.
+Stores, helpers and views raise these. `api/answers.py` answers them, and Werkzeug's own, with
+`{"error": <sentence for a person>, "code": <stable word for a program>}`. The codes never change, and neither do the
+sentences that the front end quotes ("No image provided", "Image not found or expired", ...).
 """
 
 from __future__ import annotations
 
-import logging
-
-from flask import Flask, Response, jsonify
-from werkzeug.exceptions import HTTPException, InternalServerError
-
-log = logging.getLogger(__name__)
-
 
 class HeroimgError(Exception):
-    """A failure that a caller is told about.
+    """A failure that is reported to the client.
 
-    :param sentence: replaces the class's own, where the figures of the case belong in it.
-    :param retry_after: seconds after which asking again makes sense; sent as `Retry-After`.
+    :param sentence: replaces the class's own, to include the figures of the case.
+    :param retry_after: seconds to wait before another try; sent as `Retry-After`.
     """
 
     status = 500
@@ -122,6 +115,11 @@ class CheckoutNotConfigured(HeroimgError):
     sentence = "Payments are not set up on this server: set STRIPE_SECRET_KEY and start it again."
 
 
+class ClockWrong(HeroimgError):
+    status, code = 503, "clock_wrong"
+    sentence = "Payments cannot be taken on this server just now. Please try again later."
+
+
 class Prefetched(HeroimgError):
     status, code = 503, "prefetch_refused"
     sentence = "A picture is handed over once, so it is not handed to a prefetch."
@@ -138,31 +136,3 @@ class NotReady(HeroimgError):
 
 class StoreFull(HeroimgError):
     status, code, sentence = 507, "no_room", "There is no room on the server just now. Please try again later."
-
-
-def register_errors(app: Flask) -> None:
-    """Answer every failure of this application in the one shape."""
-    app.register_error_handler(HeroimgError, _ours)
-    app.register_error_handler(HTTPException, _werkzeugs)
-
-
-def _ours(error: HeroimgError) -> Response:
-    level = logging.WARNING if error.status >= 500 else logging.INFO
-    log.log(level, "answered %d %s: %s", error.status, error.code, error.__cause__ or error.sentence)
-    response = jsonify(error=error.sentence, code=error.code)
-    response.status_code = error.status
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = str(error.retry_after)
-    return response
-
-
-def _werkzeugs(error: HTTPException) -> Response:
-    """Keep the status and the headers (`Allow`, `Retry-After`); replace the page of HTML by the one shape.
-
-    An exception that nobody foresaw arrives here as an InternalServerError; Flask has logged it by then.
-    """
-    sentence = HeroimgError.sentence if isinstance(error, InternalServerError) else error.description or error.name
-    response = jsonify(error=sentence, code=error.name.lower().replace(" ", "_"))
-    response.status_code = error.code or 500
-    response.headers.extend((name, value) for name, value in error.get_headers() if name != "Content-Type")
-    return response

@@ -14,9 +14,9 @@ import time
 from dotenv import dotenv_values
 
 from heroimg.config import Config, ConfigError
-from heroimg.operations.counters import begin_at_zero
-from heroimg.operations.sweep import prepare_sweeping
-from heroimg.stores.opening import open_store
+from heroimg.operations.counters import Counters, begin_at_zero
+from heroimg.operations.sweep import Sweeper
+from heroimg.stores import open_store
 
 # What one worker may need at once, when it decodes the costliest picture that is taken: docs/promises.md.
 _WORKER_BYTES = 300_000_000
@@ -35,8 +35,8 @@ def _workers() -> int:
 def settle_allocator() -> None:
     """Let glibc keep the memory that a picture took for the next one; elsewhere, do nothing.
 
-    As it comes it gives megabytes back after most pictures, and takes them again page by page, and it has a heap for
-    every thread: `python -m benchmarks.allocator` shows both.
+    By default glibc returns megabytes to the kernel after most pictures and takes them again page by page, and it has a
+    heap for every thread.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
     # A picture's 5 MB, and room; what is larger costs a picture's time anyway.
@@ -50,11 +50,13 @@ bind = "127.0.0.1:3000"
 worker_class = "gthread"
 workers = _workers()
 
-# A thread waits for Stripe, or for a reader without a claim (_SEEN_AT_ONCE in temp_images.py); it costs little.
+# Some threads wait for Stripe (MAX_CALLS_AT_ONCE in payments/stripe_http.py), or for readers without a claim
+# (MAX_UNBUFFERED in pictures/hand_over.py).
 threads = 16
 
-# A stopping worker finishes what it has begun: above the 28 seconds that a call to Stripe may take (payments.py; what
-# needs several, all so slow, is broken off, and can be asked again), below TimeoutStopSec= in deploy/heroimg.service.
+# A stopping worker completes its requests. This is more than one call to Stripe takes (DEADLINE_SECONDS in
+# payments/stripe_http.py; a request with several slow calls is broken off and can be repeated), and less than
+# TimeoutStopSec= in deploy/heroimg.service.
 graceful_timeout = 30
 
 # A worker that gives no sign of life for so long is replaced. Below proxy_read_timeout in deploy/nginx.conf.
@@ -82,7 +84,7 @@ def on_starting(_server: object) -> None:
     settings = {name: value for name, value in dotenv_values(".env").items() if value is not None}
     try:
         config = Config.from_env(settings | os.environ)
-        prepare_sweeping(config, open_store(config, time.time))
+        Sweeper(config, open_store(config, time.time), Counters(), time.time)
         begin_at_zero(config)
     except ConfigError as error:
         sys.exit(str(error))

@@ -8,13 +8,15 @@ import os
 from dotenv import load_dotenv
 
 from heroimg import create_app
+from heroimg.api.services import services
 from heroimg.config import Config
 from heroimg.logs import configure_logging
-from heroimg.operations.sweep import start_sweeping
 
 configure_logging()
 load_dotenv(".env")
 _config = Config.from_env(os.environ)
 app = create_app(_config)
-start_sweeping(app)
-logging.getLogger(__name__).info("ready: pictures wait in %s; checkout with %s", _config.place, _config.stripe_mode)
+services(app).start_jobs()
+logging.getLogger(__name__).info(
+    "ready: pictures wait in %s; checkout with %s", _config.storage_location, _config.stripe_mode
+)

@@ -15,8 +15,9 @@ from tests.helpers.browser import Visitor, chromium
 from tests.helpers.proxy import Proxy
 from tests.helpers.requirements import require
 from tests.helpers.serving import DrivenClock, serving, serving_at
+from tests.helpers.shop import Shop, Site, stripe_settings
 
-# For a search of minutes: see tests/test_store_model.py.
+# For a search of minutes: see tests/stores/test_model.py.
 settings.register_profile("long", deadline=None, max_examples=2000, stateful_step_count=100, print_blob=True)
 
 
@@ -46,31 +47,12 @@ def clock(tmp_path: Path) -> DrivenClock:
     return DrivenClock(tmp_path / "clock")
 
 
-class Shop:
-    """A served application, a stand-in for Stripe, webhook included, and the clock that both go by."""
-
-    def __init__(self, api: Api, stand_in: StandIn, clock: DrivenClock) -> None:
-        self.api = api
-        self.stand_in = stand_in
-        self.clock = clock
-
-    def clear(self) -> None:
-        self.api.server.clear()
-        self.stand_in.clear()
-        self.stand_in.webhook_url = f"{self.api.server.url}/api/checkout/webhook"
-
-
 @pytest.fixture(scope="session")
 def open_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     folder = tmp_path_factory.mktemp("shop")
     clock = DrivenClock(folder / "clock")
     with StandIn(clock=clock) as stand_in:
-        settings = {
-            "STRIPE_SECRET_KEY": "sk_test_standin",
-            "STRIPE_WEBHOOK_SECRET": "whsec_standin",
-            "STRIPE_API_BASE": stand_in.url,
-            "HEROIMG_MAX_IMAGE_BYTES": "20000000",
-        }
+        settings = {**stripe_settings(stand_in), "HEROIMG_MAX_IMAGE_BYTES": "20000000"}
         with serving_at(clock, folder / "served", settings) as server:
             yield Shop(Api(server), stand_in, clock)
 
@@ -82,31 +64,12 @@ def shop(open_shop: Shop) -> Shop:
     return open_shop
 
 
-class Site(Shop):
-    """A shop with its page, as a browser reaches it: through a proxy that can break."""
-
-    def __init__(self, api: Api, stand_in: StandIn, clock: DrivenClock, proxy: Proxy) -> None:
-        super().__init__(api, stand_in, clock)
-        self.proxy = proxy
-        self.url = f"{proxy.url}/hero-me"
-
-    def clear(self) -> None:
-        super().clear()
-        self.proxy.clear()
-
-
 @pytest.fixture(scope="session")
 def open_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     clock = DrivenClock(folder / "clock")
     with StandIn(clock=clock) as stand_in, Proxy() as proxy:
-        settings = {
-            "FRONTEND_URL": proxy.url,
-            "STRIPE_SECRET_KEY": "sk_test_standin",
-            "STRIPE_PUBLISHABLE_KEY": "pk_test_standin",
-            "STRIPE_WEBHOOK_SECRET": "whsec_standin",
-            "STRIPE_API_BASE": stand_in.url,
-        }
+        settings = {"FRONTEND_URL": proxy.url, **stripe_settings(stand_in)}
         with serving_at(clock, folder / "served", settings) as server:
             proxy.target = server.url
             yield Site(Api(server), stand_in, clock, proxy)

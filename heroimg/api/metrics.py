@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 from flask import Blueprint, Flask, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
@@ -10,9 +13,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from heroimg.api.services import Services, services
-from heroimg.operations.counters import counters, counters_dir
-from heroimg.operations.sweep import last_swept
+from heroimg.api.services import services
+from heroimg.operations.counters import counters_dir, open_process_counters
+
+log = logging.getLogger(__name__)
 
 bp = Blueprint("metrics", __name__)
 
@@ -26,34 +30,45 @@ def add_metrics(app: Flask) -> None:
 @bp.get("/metrics")
 def metrics() -> Response:
     """Add up what all workers have counted, and look at what is held."""
-    found = services()
-    counters()  # so that there are figures before anything has happened
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, str(counters_dir(found.config)))  # type: ignore[no-untyped-call]
-    if not found.store.expires_by_itself:  # a Redis tells better itself, without a look at every name
-        registry.register(_Held(found))
+    registry.register(_Figures())
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
-class _Held(Collector):
-    """What the folder holds now, and when it was swept."""
-
-    def __init__(self, found: Services) -> None:
-        self._found = found
-
+class _Figures(Collector):
     def collect(self) -> Iterator[Metric]:
-        held, now = self._found.store.held(), self._found.now()
+        folder = counters_dir(services().config)
+        open_process_counters(folder)
+        yield from MultiProcessCollector.merge(filter(_is_readable, folder.glob("*.db")))  # type: ignore[no-untyped-call]
+        if services().store.is_shared:  # Redis reports these figures itself, without reading every key
+            return
+        held, now = services().store.held(), services().now()
         figures = {
             "held_images": ("Pictures that can be retrieved.", held.images),
             "held_bytes": ("Their bytes.", held.size),
             "oldest_age_seconds": ("The age of the oldest of them; 0 without any.", now - (held.oldest or now)),
-            "last_sweep_timestamp_seconds": ("When the last sweep ended.", last_swept(self._found.config)),
+            "last_sweep_timestamp_seconds": ("When the last sweep ended.", services().sweeper.last_swept()),
         }
         for name, (text, value) in figures.items():
             yield GaugeMetricFamily(f"heroimg_{name}", text, value=value)
 
 
+def _is_readable(file: Path) -> bool:
+    """Return False for a damaged file, for which the library raises errors of many kinds."""
+    try:
+        MultiProcessCollector.merge([file])  # type: ignore[no-untyped-call]
+    except Exception as error:
+        _log_once(file, repr(error))
+        return False
+    return True
+
+
+@cache
+def _log_once(file: Path, why: str) -> None:
+    log.error("cannot read %s for /metrics: %s", file, why)
+
+
 def _count_refusal(response: Response) -> Response:
     if response.status_code >= 400 and response.is_json:
-        services().count("refusals", code=response.get_json()["code"])
+        services().counters.refusals.inc(code=response.get_json()["code"])
     return response

@@ -1,9 +1,16 @@
-"""Rates by address. They hold for each worker process by itself, or, with Redis, for all machines together."""
+"""Rates by address: for each worker process by itself, or, with Redis, for all machines together.
+
+They are fixed windows: the first request opens one, and all requests until its end count. The notation is that of the
+library limits. Its storages are not used: the one in memory starts a thread for each request, which some hosts forbid,
+and those in Redis keep the workers from starting while a cluster is down and have timeouts of their own.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
+import re
+import threading
 import time
 from functools import cache, wraps
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -12,18 +19,25 @@ from typing import Any
 from flask import Flask, request
 from flask.typing import RouteCallable
 from limits import RateLimitItem, parse_many
-from limits.storage import MemoryStorage, Storage
-from limits.strategies import FixedWindowRateLimiter, RateLimiter
 
 from heroimg.config import Config
 from heroimg.errors import TooManyRequests
 
 log = logging.getLogger(__name__)
 
+_COUNT = """
+local count = redis.call('INCRBY', KEYS[1], 1)
+redis.call('EXPIRE', KEYS[1], ARGV[1], 'NX')
+return {count, redis.call('PTTL', KEYS[1])}
+"""
+
+# Azure's and IIS' proxies add a port to the address: 203.0.113.3:50003, [2001:db8::1]:443.
+_WITH_PORT = re.compile(r"([0-9.]+):[0-9]+|\[(.+)\](?::[0-9]+)?")
+
 
 def limit_rates(app: Flask, config: Config) -> None:
     """Answer 429 with `Retry-After` to an address that asks too often."""
-    limiter = FixedWindowRateLimiter(_storage(config))
+    windows = _RedisWindows(config.redis_url) if config.redis_url else _MemoryWindows()
     rates = {
         "temp_images.upload": config.upload_rate,
         "checkout.embedded_session": config.checkout_rate,
@@ -31,55 +45,87 @@ def limit_rates(app: Flask, config: Config) -> None:
     }
     for endpoint, rate in rates.items():
         if rate:
-            # The shortest first: what it refuses is not to use up the longer ones.
+            # The shortest window first, so that a refusal uses up no longer window.
             shortest_first = sorted(parse_many(rate), key=RateLimitItem.get_expiry)
-            app.view_functions[endpoint] = _limited(app.view_functions[endpoint], endpoint, shortest_first, limiter)
+            app.view_functions[endpoint] = _limited(app.view_functions[endpoint], endpoint, shortest_first, windows)
 
 
-def _storage(config: Config) -> Storage:
-    if not config.redis_url:
-        return MemoryStorage()
-    from heroimg.api.redis_rates import RedisRates  # noqa: PLC0415 (redis-py is an extra)
+class _MemoryWindows:
+    """Windows of this process."""
 
-    return RedisRates(config.redis_url)
+    def __init__(self) -> None:
+        self._windows: dict[str, tuple[int, float]] = {}
+        self._lock = threading.Lock()
+        self._clear_at = 1000
+
+    def count(self, key: str, seconds: int) -> tuple[int, float]:
+        """Count a request in the key's window, and open one of so many seconds if there is none.
+
+        :returns: the window's requests, this one included, and the seconds until it ends.
+        """
+        now = time.monotonic()
+        with self._lock:
+            count, end = self._windows.get(key, (0, now))
+            if end <= now:
+                count, end = 0, now + seconds
+            self._windows[key] = (count + 1, end)
+            if len(self._windows) > self._clear_at:
+                self._windows = {key: window for key, window in self._windows.items() if window[1] > now}
+                self._clear_at = max(1000, 2 * len(self._windows))
+        return count + 1, end - now
 
 
-def _limited(view: RouteCallable, endpoint: str, rates: list[RateLimitItem], limiter: RateLimiter) -> RouteCallable:
+class _RedisWindows:
+    """Windows of all machines."""
+
+    def __init__(self, redis_url: str) -> None:
+        from heroimg.stores.redis.connection import RedisConnection  # noqa: PLC0415 (redis-py is an extra)
+
+        self._redis = RedisConnection(redis_url)
+
+    def count(self, key: str, seconds: int) -> tuple[int, float]:
+        count, milliseconds = self._redis.run(_COUNT, f"heroimg:rate:{key}", seconds)
+        return count, milliseconds / 1000
+
+
+def _limited(
+    view: RouteCallable, endpoint: str, rates: list[RateLimitItem], windows: _MemoryWindows | _RedisWindows
+) -> RouteCallable:
     @wraps(view)
     def limited() -> Any:
         network = _client_network()
         for rate in rates:
-            if not limiter.hit(rate, endpoint, network):
-                raise _too_many(rate, limiter.get_window_stats(rate, endpoint, network).reset_time)
+            count, seconds_left = windows.count(rate.key_for(endpoint, network), rate.get_expiry())
+            if count > rate.amount:
+                seconds = max(1, math.ceil(seconds_left))
+                sentence = (
+                    f"Too many requests from your address: the limit is {rate}. Please try again in {seconds} seconds."
+                )
+                raise TooManyRequests(sentence, retry_after=seconds)
         return view()
 
     return limited
 
 
-def _too_many(rate: RateLimitItem, reset_at: float) -> TooManyRequests:
-    # Rounded up, or whoever comes back then would be refused again.
-    seconds = max(1, math.ceil(reset_at - time.time()))
-    return TooManyRequests(
-        f"Too many requests from your address: the limit is {rate}. Please try again in {seconds} seconds.",
-        retry_after=seconds,
-    )
+def _client_network() -> str:
+    """Return an IPv4 address, or the /64 of an IPv6 address: a provider gives as much to one household."""
+    text = request.remote_addr or ""
+    if with_port := _WITH_PORT.fullmatch(text):
+        text = with_port[1] or with_port[2]
+    try:
+        address = ip_address(text)
+    except ValueError:
+        _log_no_address()
+        return "unknown"
+    if isinstance(address, IPv6Address):
+        return str(address.ipv4_mapped or ip_network((int(address), 64), strict=False))
+    return str(address)
 
 
 @cache
-def _tell_operator() -> None:
+def _log_no_address() -> None:
     log.error(
-        "requests come without an address, so all customers are counted as one: where a proxy hands them over by a "
-        "unix socket, set HEROIMG_TRUSTED_PROXIES to 1"
+        "requests come without an address (%.60r), so all customers share one rate: if a proxy connects by a unix "
+        "socket, set HEROIMG_TRUSTED_PROXIES to 1, and let the proxy send the address in X-Forwarded-For",
+        request.remote_addr,
     )
-
-
-def _client_network() -> str:
-    """Count an IPv6 customer by the /64 that a provider gives to one household, an IPv4 one by the address."""
-    try:
-        address = ip_address(request.remote_addr or "")
-    except ValueError:  # a unix socket has none
-        _tell_operator()
-        return "unknown"
-    if isinstance(address, IPv6Address):
-        return str(address.ipv4_mapped or ip_network((address, 64), strict=False))
-    return str(address)

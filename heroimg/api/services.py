@@ -1,37 +1,48 @@
-"""What one application works with, made once by create_app and found by its views."""
+"""The objects that the views of one application share."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from flask import Flask, current_app
 
 from heroimg.config import Config
-from heroimg.operations.counters import Count
-from heroimg.payments.stripe_client import Payments
+from heroimg.operations.counters import Counters
+from heroimg.operations.schedule import run_in_background
+from heroimg.operations.sweep import Sweeper
+from heroimg.payments.checkout import Checkout
+from heroimg.pictures.hand_over import HandOvers
 from heroimg.stores.base import Clock, ImageStore
 
 
 @dataclass(frozen=True)
 class Services:
-    """What one application works with.
-
-    :param started: when it was made, in Unix seconds.
-    """
+    """Made once by create_app."""
 
     config: Config
     store: ImageStore
-    payments: Payments
-    count: Count
+    checkout: Checkout
+    hand_overs: HandOvers
+    sweeper: Sweeper
+    counters: Counters
     clock: Clock
-    started: int
+
+    def start_jobs(self) -> None:
+        """Sweep, and renew the claims of slow readers, in the background; not with HEROIMG_SWEEP_SECONDS=0."""
+        if self.config.sweep_seconds:
+            jobs: dict[Callable[[], object], float] = {
+                self.sweeper.sweep_if_due: self.config.sweep_seconds,
+                self.hand_overs.renew_claims: self.config.claim_seconds / 4,
+            }
+            run_in_background(jobs)
 
     def now(self) -> int:
-        """Give the instant in whole Unix seconds."""
+        """Return the current time in whole Unix seconds."""
         return int(self.clock())
 
 
 def services(app: Flask | None = None) -> Services:
-    """Find the services of this application, by default of the one that answers the current request."""
-    found: Services = (app or current_app).extensions["heroimg"]
-    return found
+    """Return the services of this application, by default of the one that answers the current request."""
+    shared: Services = (app or current_app).extensions["heroimg"]
+    return shared

@@ -1,117 +1,155 @@
-"""What happened, counted. Off unless HEROIMG_METRICS=1; metrics.py shows the figures.
+"""Prometheus counters, summed over all worker processes. Off unless HEROIMG_METRICS=1.
 
-Every process counts in a file of its own in the instance folder, and whoever wants the figures adds all files up, so
-that they are those of all workers together. gunicorn's start begins at zero, which Prometheus knows how to read.
+Each process counts in a file of its own in the instance folder, and /metrics adds all files up (api/metrics.py). When
+gunicorn starts, the counters begin at zero, as Prometheus expects.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import threading
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from heroimg.config import Config
-from heroimg.operations.instance import instance_path, make_instance_file
-
-log = logging.getLogger(__name__)
+from heroimg.operations.instance import instance_path, make_instance_file, open_instance_file
 
 if TYPE_CHECKING:
     from prometheus_client import Counter
 
-COUNTERS = {
-    "uploads": "Pictures kept.",
-    "refusals": "Requests answered with an error, by its code.",
-    "retrievals": "Pictures handed over, each time that a holder asked.",
-    "claims_lapsed": "Claims that ended without being confirmed or given back, seen at the next claim or at expiry.",
-    "confirmations": "Pictures gone because their reader has them, by whether they are known to have been paid for.",
-    "checkouts_complete": "Pictures that became known to have been paid for.",
-    "expired_unclaimed": "Pictures that expired without anybody having come for them.",
-    "paid_never_fetched": "Those of them that were paid for: customers with nothing in their hands.",
-}
-_LABELS = {"refusals": ["code"], "confirmations": ["paid"]}
+log = logging.getLogger(__name__)
 
-# As large as the library makes it, and more than all figures need.
+# The size that prometheus_client gives to a new file. All counters together need less.
 _FILE_BYTES = 64 * 1024
 
-_opening = threading.Lock()
+_counting = threading.Lock()
 
 
-class Count(Protocol):
-    """Counts what happened, by one of the names in COUNTERS."""
+@dataclass(frozen=True)
+class Count:
+    """A counter. It counts nothing if metrics are off.
 
-    def __call__(self, name: str, amount: int = 1, /, **labels: str) -> None: ...
+    :param folder: of the counters' files; None if metrics are off.
+    :param label: the label's name, and `values` those that are shown as zeros from the start.
+    """
+
+    folder: Path | None
+    name: str
+    text: str
+    label: str | None = None
+    values: tuple[str, ...] = ()
+
+    def inc(self, amount: int = 1, **labels: str) -> None:
+        """Count. An error is logged and not raised, because what is counted has happened already."""
+        if self.folder and amount:
+            try:
+                with _counting:
+                    counter = _process_counters(self.folder)[self.name]
+                    (counter.labels(**labels) if labels else counter).inc(amount)
+            except OSError as error:
+                _log_once(str(error))
 
 
-def count_nothing(_name: str, _amount: int = 1, /, **_labels: str) -> None:
-    """Count nothing: what nobody asks for costs nothing."""
+class Counters:
+    """All counters. Prometheus knows them by the same names after `heroimg_`. `Counters()` counts nothing."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.uploads = Count(folder, "uploads", "Pictures kept.")
+        self.refusals = Count(folder, "refusals", "Requests answered with an error, by its code.", "code")
+        self.retrievals = Count(folder, "retrievals", "Pictures handed over, each time that a holder asked.")
+        self.claims_lapsed = Count(folder, "claims_lapsed", "Claims that lapsed, seen at the next claim or at expiry.")
+        self.confirmations = Count(
+            folder, "confirmations", "Pictures gone because their reader has them.", "paid", ("true", "false")
+        )
+        self.checkouts_complete = Count(folder, "checkouts_complete", "Pictures that became known to be paid for.")
+        self.expired_unclaimed = Count(folder, "expired_unclaimed", "Pictures that expired unfetched.")
+        self.paid_never_fetched = Count(folder, "paid_never_fetched", "Pictures that expired paid for and unfetched.")
 
 
-def open_counters(config: Config) -> Count:
-    """Make what counts, if it is asked for.
+def open_counters(config: Config) -> Counters:
+    """Return counters that count if metrics are on.
 
-    :raises ConfigError: its folder cannot be written.
+    :raises ConfigError: the folder for their files cannot be written.
     """
     if not config.metrics:
-        return count_nothing
-    make_instance_file(counters_dir(config) / "counters")
-    # The library looks at this as it is imported, so it is imported later, where it is used.
+        return Counters()
+    make_instance_file(counters_dir(config) / "lock")
+    # prometheus_client reads this when it is imported, so it is imported where it is used.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counters_dir(config))
-    return _count
+    return Counters(counters_dir(config))
 
 
 def counters_dir(config: Config) -> Path:
-    """Name the folder with the counters' files."""
+    """Return the folder of the counters' files."""
     return instance_path(config, "metrics")
 
 
 def begin_at_zero(config: Config) -> None:
-    """Forget what the processes of an earlier start have counted; their files would be added up for ever."""
-    for file in counters_dir(config).glob("*.db"):
-        file.unlink(missing_ok=True)
+    """Remove the files of an earlier start, unless another server still counts in the same folder.
+
+    :raises ConfigError: the folder cannot be written.
+    """
+    if config.metrics:
+        folder = counters_dir(config)
+        make_instance_file(folder / "lock")
+        with suppress(BlockingIOError), open_instance_file(folder / "lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for file in folder.glob("counter_*"):
+                file.unlink(missing_ok=True)
+        _keep_files(folder)
 
 
-def _count(name: str, amount: int = 1, /, **labels: str) -> None:
-    if amount:
-        try:
-            counter = counters()[name]
-        except OSError as error:  # what happened has happened, counted or not
-            _tell_operator(str(error))
-            return
-        (counter.labels(**labels) if labels else counter).inc(amount)
+def open_process_counters(folder: Path) -> None:
+    """Show zeros for this process, before it counts anything."""
+    with _counting, suppress(OSError):  # without its file, the figures of the other processes are right all the same
+        _process_counters(folder)
 
 
 @cache
-def _tell_operator(why: str) -> None:
+def _log_once(why: str) -> None:
     log.error("cannot count for /metrics: %s", why)
 
 
-def counters() -> dict[str, Counter]:
-    """Open this process's file: not before there is something to count, or every command would leave one.
+def _process_counters(folder: Path) -> dict[str, Counter]:
+    """Open this process's file when it first counts, so that a command that counts nothing leaves no file."""
+    file = folder / f"counter_{os.getpid()}.db"
+    if not file.exists():
+        _open.cache_clear()  # somebody may have removed the folder since
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_zeros(file)
+    return _open(file)
 
-    :raises OSError: there is no room for it, or no folder.
-    """
-    with _opening:
-        return _open(os.getpid())
+
+def _write_zeros(file: Path) -> None:
+    """Reserve the file's room: if a mapped file has none on a full disk, the system kills the process (SIGBUS)."""
+    new = file.with_suffix(".new")
+    try:
+        new.write_bytes(bytes(_FILE_BYTES))
+        new.rename(file)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
 
 
 @cache
-def _open(pid: int) -> dict[str, Counter]:
-    from prometheus_client import Counter  # noqa: PLC0415
+def _open(file: Path) -> dict[str, Counter]:
+    from prometheus_client import Counter, values  # noqa: PLC0415
 
-    # The library maps the file into memory, and the system kills who writes where the disk has no room: so see to that.
-    file = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / f"counter_{pid}.db"
-    if not file.exists():
-        try:
-            file.write_bytes(bytes(_FILE_BYTES))
-        except OSError:
-            file.unlink(missing_ok=True)
-            raise
-    opened = {
-        name: Counter(f"heroimg_{name}", text, _LABELS.get(name, []), registry=None) for name, text in COUNTERS.items()
-    }
-    for paid in ("true", "false"):
-        opened["confirmations"].labels(paid=paid)
+    _keep_files(file.parent)
+    values.ValueClass.close_all_files()  # the library would go on counting in a file that was removed
+    opened = {}
+    for name, count in vars(Counters()).items():
+        opened[name] = Counter(f"heroimg_{name}", count.text, [count.label] if count.label else [], registry=None)
+        for value in count.values:
+            opened[name].labels(value)
     return opened
+
+
+def _keep_files(folder: Path) -> None:
+    """Hold a shared lock until this process and its children end: another server that starts removes no files then."""
+    fcntl.flock(os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_SH)

@@ -1,29 +1,41 @@
-"""The instance folder: what belongs to one machine, beside its pictures."""
+"""The instance folder: files that belong to one machine."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from pathlib import Path
+from typing import TextIO
 
 from heroimg.config import Config, ConfigError
 
 
 def instance_path(config: Config, name: str) -> Path:
-    """Name a file of this application's own: others may share the folder, and not the pictures."""
+    """Return the path of a file in the instance folder.
+
+    The name includes a digest of the upload folder, because applications with other pictures may share the folder.
+    """
     stem, dot, suffix = name.partition(".")
     digest = hashlib.sha256(str(config.upload_dir).encode()).hexdigest()[:12]
     return config.instance_dir / f"{stem}-{digest}{dot}{suffix}"
 
 
-def make_instance_file(path: Path) -> None:
-    """Make a file in the folder, and the folder.
+def open_instance_file(path: Path) -> TextIO:
+    """Open a file to append to it. Create the file and its folder if they do not exist, or no longer.
 
-    :raises ConfigError: it cannot be written.
+    :raises OSError: the file cannot be written.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path.open("a")
+
+
+def make_instance_file(path: Path) -> None:
+    """Create a file and its folder at start.
+
+    :raises ConfigError: the file cannot be written.
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.open("a").close()
+        open_instance_file(path).close()
     except OSError as error:
         raise ConfigError(
             [

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import Shop
 from tests.helpers import pictures
 from tests.helpers.serving import wait_for
+from tests.helpers.shop import Shop
 
 
 @pytest.mark.parametrize(

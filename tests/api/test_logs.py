@@ -12,10 +12,10 @@ import pytest
 from heroimg import create_app
 from heroimg.config import Config
 from heroimg.logs import Redact, redacted, short
-from tests.conftest import Shop
 from tests.helpers import pictures
 from tests.helpers.api import RETRIEVE, Api, new_token
 from tests.helpers.serving import Server, wait_for
+from tests.helpers.shop import Shop
 
 IMAGE_ID = "0123456789abcdef0123456789abcdef"
 

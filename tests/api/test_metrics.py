@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,12 +16,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from demo.stripe_stand_in import StandIn
-from heroimg.operations.counters import COUNTERS
-from tests.conftest import Shop
+from heroimg.config import Config
+from heroimg.operations.counters import Counters, open_counters
 from tests.helpers import pictures
 from tests.helpers.api import Api, new_token
 from tests.helpers.requirements import needs_root
 from tests.helpers.serving import DrivenClock, Server, serving, serving_at, wait_for
+from tests.helpers.shop import Shop
+from tests.helpers.system_calls import needs_ptrace, trace
 
 ON = {"HEROIMG_METRICS": "1", "HEROIMG_SWEEP_SECONDS": "1"}
 
@@ -56,11 +59,11 @@ def test_nobody_imports_the_library_who_does_not_want_metrics(tmp_path: Path) ->
 
 
 def test_before_anything_has_happened_every_figure_is_zero(watched: Shop) -> None:
-    found = figures(watched.api)
-    assert {name: found[f"{name}_total"] for name in COUNTERS if name not in ("refusals", "confirmations")} == (
-        dict.fromkeys(set(COUNTERS) - {"refusals", "confirmations"}, 0)
-    )
-    assert (found["held_images"], found["held_bytes"], found["oldest_age_seconds"]) == (0, 0, 0)
+    shown = figures(watched.api)
+    expected = {f"{name}_total" for name in vars(Counters())} - {"refusals_total", "confirmations_total"}
+    expected |= {"confirmations_total true", "confirmations_total false"}
+    expected |= {"held_images", "held_bytes", "oldest_age_seconds"}
+    assert {name: shown.get(name) for name in expected} == dict.fromkeys(expected, 0)
 
 
 def test_the_figures_are_those_of_all_workers_and_outlive_one(watched: Shop) -> None:
@@ -155,6 +158,43 @@ def test_a_server_that_is_started_again_begins_at_zero(tmp_path: Path) -> None:
         with serving(tmp_path / "served", ON) as server:
             Api(server).keep(pictures.jpeg())
             assert figures(Api(server))["uploads_total"] == 1
+
+
+def test_a_second_server_on_the_same_folders_leaves_the_figures_alone(tmp_path: Path) -> None:
+    with serving(tmp_path / "served", ON) as first:
+        Api(first).keep(pictures.jpeg())
+        with serving(tmp_path / "served", ON) as second:
+            assert figures(Api(second))["uploads_total"] == 1
+            Api(first).keep(pictures.jpeg())
+            Api(second).keep(pictures.jpeg())
+            assert figures(Api(first))["uploads_total"] == 3
+        assert figures(Api(first))["uploads_total"] == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"\x20\0\0\0", b"\x20\0\0\0\0\0\0\0\x08\0\0\0" + b"x" * 20], ids=repr)
+def test_a_damaged_file_is_left_out_of_the_figures_and_logged_once(tmp_path: Path, content: bytes) -> None:
+    with serving(tmp_path / "served", ON) as server:
+        Api(server).keep(pictures.jpeg())
+        (folder,) = server.folder.glob("instance/metrics-*")
+        (folder / "counter_1.db").write_bytes(content)
+        for _ in range(10):
+            assert figures(Api(server))["uploads_total"] == 1
+        assert 1 <= server.log().count("counter_1.db") <= len(server.workers())
+
+
+@needs_ptrace
+def test_a_process_killed_while_it_makes_its_file_leaves_none_that_is_incomplete(tmp_path: Path) -> None:
+    config = Config(metrics=True, upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance")
+
+    def count() -> None:
+        for module in [name for name in sys.modules if name.startswith("prometheus_client")]:
+            del sys.modules[module]  # it reads the folder's name when it is imported
+        open_counters(config).uploads.inc()
+
+    for end_after in range(1, len(trace(tmp_path, count))):
+        shutil.rmtree(tmp_path / "instance")
+        trace(tmp_path, count, end_after=end_after)
+        assert all(file.stat().st_size == 65536 for file in tmp_path.glob("instance/*/*.db"))
 
 
 @needs_root

@@ -18,8 +18,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from heroimg.errors import HeroimgError
-from tests.conftest import Shop
 from tests.helpers import openapi as description
+from tests.helpers.shop import Shop
 
 CHECKS = [
     content_type_conformance,

@@ -16,12 +16,11 @@ import pytest
 from heroimg import create_app
 from heroimg.api.services import services
 from heroimg.config import Config
-from heroimg.operations.sweep import _sweep_if_due, seconds_overdue, sweep
 from heroimg.stores.base import Swept
 from tests.helpers import pictures
 from tests.helpers.api import Api
 from tests.helpers.serving import DrivenClock, Server, serving, serving_at, wait_for
-from tests.stores.test_contract import UNKNOWN, Clock
+from tests.helpers.store_shelf import UNKNOWN, Clock
 
 
 @pytest.mark.parametrize("arguments", [(), ("--preload",)], ids=["workers that load by themselves", "preload"])
@@ -45,30 +44,30 @@ def test_expired_pictures_are_off_the_disk_soon_without_any_request(
 
 
 def test_one_worker_sweeps_at_a_time(tmp_path: Path) -> None:
-    found = services(create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance")))
+    sweeper = services(create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance"))).sweeper
     (lock,) = (tmp_path / "instance").iterdir()
     with lock.open() as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        assert sweep(found) is None
-    assert sweep(found) == Swept()
+        assert sweeper.sweep() is None
+    assert sweeper.sweep() == Swept()
 
 
 def test_a_lock_file_that_was_removed_by_hand_is_made_anew(tmp_path: Path) -> None:
-    found = services(create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance")))
+    sweeper = services(create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance"))).sweeper
     (lock,) = (tmp_path / "instance").iterdir()
     lock.unlink()
-    _sweep_if_due(found)
+    sweeper.sweep_if_due()
     assert lock.exists()
 
 
 def test_a_sweep_is_due_once_half_an_interval_has_passed_or_the_clock_was_set_back(tmp_path: Path) -> None:
-    found = services(create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance")))
+    sweeper = services(create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance"))).sweeper
     (lock,) = (tmp_path / "instance").iterdir()
     leftover = tmp_path / "uploads" / f"{UNKNOWN}.json"
     for seconds, is_left in ((25, True), (31, False), (-31, False)):
         leftover.touch()
         os.utime(lock, (time.time() - seconds, time.time() - seconds))
-        _sweep_if_due(found)
+        sweeper.sweep_if_due()
         assert leftover.exists() == is_left
 
 
@@ -77,10 +76,10 @@ def test_nobody_is_overdue_who_has_just_started_or_is_not_to_sweep(tmp_path: Pat
     config = Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance")
     create_app(config, clock)
     clock.now += 9999
-    assert seconds_overdue(services(create_app(config, clock))) == 0
-    idle = services(create_app(replace(config, sweep_seconds=0), clock))
+    assert services(create_app(config, clock)).sweeper.seconds_overdue() == 0
+    idle = services(create_app(replace(config, sweep_seconds=0), clock)).sweeper
     clock.now += 9999
-    assert seconds_overdue(idle) == 0
+    assert idle.seconds_overdue() == 0
 
 
 def test_the_sweep_command_says_that_another_is_at_it(tmp_path: Path) -> None:
@@ -89,7 +88,7 @@ def test_the_sweep_command_says_that_another_is_at_it(tmp_path: Path) -> None:
     (lock,) = (tmp_path / "instance").iterdir()
     with lock.open() as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        assert server.flask("sweep").stdout == "Another process is sweeping just now.\n"
+        assert server.flask("sweep").stdout == "Another process is sweeping.\n"
 
 
 def test_two_applications_may_share_an_instance_folder(tmp_path: Path) -> None:
@@ -124,11 +123,11 @@ def test_a_sweep_between_requests_ends_when_its_time_is_over_and_the_next_goes_o
 ) -> None:
     clock = Clock(time.time())
     app = create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance"), clock)
-    found = services(app)
+    sweeper = services(app).sweeper
     for number in range(50):
         (tmp_path / "uploads" / f"{number:032x}.json").touch()
     monkeypatch.setattr("heroimg.operations.sweep._BETWEEN_REQUESTS_SECONDS", 0)
-    assert sweep(found, 0) == Swept(leftovers=1, unseen=49)
+    assert sweeper.sweep(0) == Swept(leftovers=1, unseen=49)
     for left in (48, 47):
         clock.now += 181
         for _ in range(3):  # of these the first sweeps, and the others find that it has
@@ -138,13 +137,15 @@ def test_a_sweep_between_requests_ends_when_its_time_is_over_and_the_next_goes_o
 
 def test_overdue_is_a_sweep_that_nobody_did_for_three_intervals(tmp_path: Path) -> None:
     clock = Clock(time.time())
-    found = services(create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance"), clock))
+    sweeper = services(
+        create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance"), clock)
+    ).sweeper
     clock.now += 180
-    assert seconds_overdue(found) == 0
+    assert sweeper.seconds_overdue() == 0
     clock.now += 2
-    assert seconds_overdue(found) > 180
-    sweep(found)
-    assert seconds_overdue(found) == 0
+    assert sweeper.seconds_overdue() > 180
+    sweeper.sweep()
+    assert sweeper.seconds_overdue() == 0
 
 
 def test_health_is_good_while_all_is_well(api: Api) -> None:

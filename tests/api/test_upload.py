@@ -14,14 +14,8 @@ import requests
 
 from tests.helpers import pictures
 from tests.helpers.api import SESSION, UPLOAD, Api, multipart
+from tests.helpers.pictures import FIVE_MB, padded_jpeg
 from tests.helpers.serving import serving, wait_for
-
-FIVE_MB = 5 * 1024 * 1024
-
-
-def padded(size: int) -> bytes:
-    """Make a JPEG of exactly this size; what follows its end is no part of the picture."""
-    return pictures.jpeg(3).ljust(size, b"\0")
 
 
 def test_the_answer_is_an_id_of_32_hexadecimal_digits_and_the_folder_holds_the_very_bytes(api: Api) -> None:
@@ -58,8 +52,8 @@ def test_ids_do_not_resemble_each_other(shared: Api) -> None:
 
 
 def test_the_limit_is_of_the_picture_and_not_of_the_request(api: Api) -> None:
-    assert api.retrieve(api.keep(padded(FIVE_MB))).content == padded(FIVE_MB)
-    answer = api.upload(padded(FIVE_MB + 1))
+    assert api.retrieve(api.keep(padded_jpeg(FIVE_MB))).content == padded_jpeg(FIVE_MB)
+    answer = api.upload(padded_jpeg(FIVE_MB + 1))
     assert (answer.status_code, answer.json()["error"]) == (413, "The picture is 5.1 MB; the limit is 5 MB.")
 
 
@@ -67,7 +61,7 @@ def test_the_limit_is_of_the_picture_and_not_of_the_request(api: Api) -> None:
 def test_a_picture_over_the_limit_is_read_to_its_end_and_refused_with_both_numbers(
     untouched: Api, megabytes: int
 ) -> None:
-    body, content_type = multipart(padded(megabytes * 1024 * 1024))
+    body, content_type = multipart(padded_jpeg(megabytes * 1024 * 1024))
     with untouched.connection() as connection:
         head = f"POST {UPLOAD} HTTP/1.1\r\nHost: test\r\nOrigin: http://localhost:3000\r\nConnection: close\r\n"
         connection.sendall(f"{head}Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode())
@@ -88,7 +82,7 @@ def test_an_upload_of_more_than_33_mb_is_refused_unread_with_both_numbers(untouc
 
 
 def test_a_chunked_body_without_end_is_refused(untouched: Api) -> None:
-    body, content_type = multipart(padded(40 * 1024 * 1024))
+    body, content_type = multipart(padded_jpeg(40 * 1024 * 1024))
     pieces = (body[start : start + 65536] for start in range(0, len(body), 65536))
     with untouched.connection() as connection:
         connection.sendall(
@@ -269,7 +263,7 @@ def test_an_address_that_uploads_too_often_is_told_when_to_come_back(tmp_path: P
     with serving(tmp_path / "served", {"HEROIMG_UPLOAD_RATE": "2 per hour"}, workers=1) as server:
         api = Api(server)
         assert [api.upload(pictures.jpeg()).status_code for _ in range(2)] == [200, 200]
-        answer = api.upload(padded(7 * 1024 * 1024), headers={"Origin": "http://localhost:3000"})
+        answer = api.upload(padded_jpeg(7 * 1024 * 1024), headers={"Origin": "http://localhost:3000"})
         assert answer.status_code == 429
         assert answer.headers["Access-Control-Allow-Origin"] == "http://localhost:3000"
         assert answer.json()["code"] == "too_many_requests"
@@ -295,10 +289,21 @@ def test_addresses_are_told_apart_behind_as_many_proxies_as_are_trusted(tmp_path
         assert [upload_from("192.0.2.1"), upload_from("192.0.2.2")] == [200, 200]
         assert upload_from("192.0.2.3, 192.0.2.1") == 429  # what the client itself wrote is not believed
         assert [upload_from("2001:db8::1"), upload_from("2001:db8::ffff")] == [200, 429]  # one household
-        assert [upload_from("::ffff:192.0.2.8"), upload_from("::ffff:192.0.2.9")] == [
-            200,
-            200,
-        ]  # IPv4 in IPv6's clothes
+        assert [upload_from("::ffff:192.0.2.8"), upload_from("::ffff:192.0.2.9")] == [200, 200]  # IPv4 in IPv6
+        assert [upload_from("203.0.113.3:50003"), upload_from("203.0.113.4:50003")] == [200, 200]
+        assert [upload_from("203.0.113.3:50004"), upload_from("203.0.113.3")] == [429, 429]
+        assert [upload_from("[2001:db8:1::1]:443"), upload_from("[2001:db8:2::1]:443")] == [200, 200]
+        assert [upload_from("[2001:db8:1::2]:444"), upload_from("[2001:db8:1::3]")] == [429, 429]
+        assert "without an address" not in server.log()
+
+
+def test_customers_whose_addresses_cannot_be_read_share_one_rate_and_the_log_says_so_once(tmp_path: Path) -> None:
+    settings = {"HEROIMG_UPLOAD_RATE": "3 per hour", "HEROIMG_TRUSTED_PROXIES": "1"}
+    with serving(tmp_path / "served", settings, workers=1) as server:
+        texts = ["unknown", "_hidden", "[2001:db8::1", "203.0.113.3:x"]
+        answers = [Api(server).upload(pictures.jpeg(), headers={"X-Forwarded-For": text}) for text in texts]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        assert server.log().count("requests come without an address ('unknown')") == 1
 
 
 def test_forged_addresses_are_not_believed_without_trusted_proxies(tmp_path: Path) -> None:

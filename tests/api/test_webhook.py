@@ -9,9 +9,9 @@ import pytest
 import requests
 from stripe import WebhookSignature
 
-from tests.conftest import Shop
 from tests.helpers import pictures
 from tests.helpers.api import WEBHOOK, Api
+from tests.helpers.shop import Shop
 
 HOUR = 3600
 

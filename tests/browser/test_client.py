@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import requests
 from playwright.sync_api import Page, Route
+from pytest_httpserver import HTTPServer
 
-from tests.conftest import Site
 from tests.helpers import pictures
 from tests.helpers.browser import Visitor
-from tests.helpers.front_end import FrontEnd
+from tests.helpers.node_tools import run_node_tool
 from tests.helpers.proxy import Stop
-from tests.helpers.requirements import run_node_tool
 from tests.helpers.serving import ROOT, wait_for
+from tests.helpers.shop import Site
 
 CLIENT = ROOT / "heroimg" / "static" / "heroimg.js"
 
@@ -306,11 +306,11 @@ def test_the_next_attempt_is_made_when_the_wait_is_over_and_not_before(page: Pag
 
 def test_a_gateway_that_compresses_does_no_harm(site: Site, page: Page) -> None:
     body = gzip.compress(json.dumps({"status": "open", "filler": "a" * 500}).encode())
-    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json", "Content-Length": str(len(body))}
-    with FrontEnd() as gateway:
-        gateway.answers["/api/checkout/session-status"] = (headers, body)
+    with HTTPServer("127.0.0.1") as gateway:
+        answer = gateway.expect_request("/api/checkout/session-status")
+        answer.respond_with_data(body, headers={"Content-Encoding": "gzip"}, content_type="application/json")
         page.evaluate("import('/static/heroimg.js').then(() => 1)")
-        target, site.proxy.target = site.proxy.target, gateway.url
+        target, site.proxy.target = site.proxy.target, gateway.url_for("/")
         site.proxy.clear()
         try:
             assert call(page, "({ sessionStatus }) => sessionStatus('x')")["status"] == "open"

@@ -10,15 +10,16 @@ import requests
 from playwright.sync_api import Page, Route, expect
 
 from demo.stripe_stand_in import StandIn
-from tests.conftest import Shop
 from tests.helpers import pictures
 from tests.helpers.api import Api
 from tests.helpers.browser import Visitor
-from tests.helpers.front_end import FrontEnd, snippets
-from tests.helpers.requirements import run_node_tool
+from tests.helpers.fenced_files import fenced_files
+from tests.helpers.front_end import FrontEnd
+from tests.helpers.node_tools import run_node_tool
 from tests.helpers.serving import LONG, ROOT, DrivenClock, serving_at, wait_for
+from tests.helpers.shop import Shop, stripe_settings
 
-SNIPPETS = snippets(ROOT / "docs" / "front-end.md")
+SNIPPETS = fenced_files(ROOT / "docs" / "front-end.md")
 CLIENT = (ROOT / "heroimg" / "static" / "heroimg.js").read_text()
 
 
@@ -41,12 +42,7 @@ def open_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShopEls
     folder = tmp_path_factory.mktemp("elsewhere")
     clock = DrivenClock(folder / "clock")
     with StandIn(clock=clock) as stand_in, FrontEnd() as front_end:
-        settings = {
-            "FRONTEND_URL": front_end.url,
-            "STRIPE_SECRET_KEY": "sk_test_standin",
-            "STRIPE_WEBHOOK_SECRET": "whsec_standin",
-            "STRIPE_API_BASE": stand_in.url,
-        }
+        settings = {"FRONTEND_URL": front_end.url, **stripe_settings(stand_in)}
         with serving_at(clock, folder / "served", settings) as server:
             yield ShopElsewhere(Api(server), stand_in, clock, front_end)
 
@@ -94,7 +90,7 @@ def picture_saved(page: Page) -> bytes:
 
 
 def test_the_plain_page_of_the_documentation_pays_and_comes_back(shop: ShopElsewhere, page: Page) -> None:
-    shop.front_end.files = {"/hero-me": shop.fill_in(SNIPPETS["hero-me.html"])}
+    shop.front_end.serve({"/hero-me": shop.fill_in(SNIPPETS["hero-me.html"])})
     page.goto(f"{shop.front_end.url}/hero-me")
     choose_and_pay(page, pictures.jpeg())
     assert picture_saved(page) == pictures.jpeg()
@@ -102,7 +98,7 @@ def test_the_plain_page_of_the_documentation_pays_and_comes_back(shop: ShopElsew
 
 
 def test_the_plain_page_of_the_documentation_tells_failures(shop: ShopElsewhere, page: Page) -> None:
-    shop.front_end.files = {"/hero-me": shop.fill_in(SNIPPETS["hero-me.html"])}
+    shop.front_end.serve({"/hero-me": shop.fill_in(SNIPPETS["hero-me.html"])})
     page.goto(f"{shop.front_end.url}/hero-me")
     choose(page, bytes(7 * 1024 * 1024))
     expect(page.get_by_role("alert")).to_have_text("The picture is 7.0 MB; the limit is 5 MB.")
@@ -127,7 +123,7 @@ def react_page(open_elsewhere: ShopElsewhere, tmp_path_factory: pytest.TempPathF
 @pytest.fixture
 def react_shop(shop: ShopElsewhere, react_page: str) -> ShopElsewhere:
     html = '<!doctype html><link rel="icon" href="data:,"><div id="root"></div><script src="/bundle.js"></script>'
-    shop.front_end.files = {"/hero-me": html, "/bundle.js": react_page}
+    shop.front_end.serve({"/hero-me": html, "/bundle.js": react_page})
     return shop
 
 
@@ -167,7 +163,7 @@ def test_the_react_components_of_the_documentation_tell_failures(
 
 
 def test_a_page_written_for_pictures_in_memory_works_as_it_is(shop: ShopElsewhere, page: Page) -> None:
-    shop.front_end.files = {"/hero-me": "<!doctype html>", "/old-page.js": SNIPPETS["old-page.js"]}
+    shop.front_end.serve({"/hero-me": "<!doctype html>", "/old-page.js": SNIPPETS["old-page.js"]})
     page.goto(f"{shop.front_end.url}/hero-me")
     # Such a page has its server on its own origin, by a proxy of the development server's.
     page.route("**/api/**", lambda route: route.fulfill(response=route.fetch(url=shop.api.server.url + _path(route))))
@@ -207,7 +203,7 @@ TRY_ALL = """async ([url, numbers]) => {
 
 
 def test_the_front_end_is_admitted_from_its_own_origin(shop: ShopElsewhere, page: Page) -> None:
-    shop.front_end.files = {"/hero-me": "<!doctype html>", "/heroimg.js": CLIENT}
+    shop.front_end.serve({"/hero-me": "<!doctype html>", "/heroimg.js": CLIENT})
     page.goto(f"{shop.front_end.url}/hero-me")
     tried = page.evaluate(TRY_ALL, [shop.api.server.url, list(pictures.jpeg())])
     assert tried == ["done", "image_too_large", "image_not_found"]
@@ -237,7 +233,7 @@ def test_the_front_end_is_admitted_from_its_own_origin(shop: ShopElsewhere, page
 def test_strangers_are_refused_and_nothing_of_a_customers_is_touched(shop: ShopElsewhere, visitor: Visitor) -> None:
     image_id = shop.api.keep(pictures.jpeg())
     with FrontEnd() as stranger:
-        stranger.files = {"/page": "<!doctype html>", "/heroimg.js": CLIENT}
+        stranger.serve({"/page": "<!doctype html>", "/heroimg.js": CLIENT})
         visitor.page.goto(f"{stranger.url}/page")
         tried = visitor.page.evaluate(TRY_ALL, [shop.api.server.url, list(pictures.jpeg())])
         assert tried == ["connection_lost"] * 3

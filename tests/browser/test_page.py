@@ -10,11 +10,11 @@ import pytest
 import requests
 from playwright.sync_api import Dialog, FrameLocator, Page, expect
 
-from tests.conftest import Site
 from tests.helpers import pictures
 from tests.helpers.browser import Visitor, barriers, picture
 from tests.helpers.proxy import Stop
 from tests.helpers.serving import wait_for
+from tests.helpers.shop import Site
 
 UPLOAD = b"POST /api/temp-image-upload"
 RETRIEVE = b"GET /api/temp-image-retrieve"

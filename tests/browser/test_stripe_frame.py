@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from tests.conftest import Site
 from tests.helpers import pictures
 from tests.helpers.browser import Visitor
 from tests.helpers.front_end import FrontEnd
+from tests.helpers.shop import Site
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def page(site: Site, visitor: Visitor) -> Iterator[Page]:
     """Open a page that has the script and a place for the checkout."""
     script = f'<script src="{site.stand_in.url}/stand-in/stripe.js"></script>'
     with FrontEnd() as shop:
-        shop.files["/shop"] = f'<!doctype html><link rel="icon" href="data:,">{script}<div id="checkout"></div>'
+        shop.serve({"/shop": f'<!doctype html><link rel="icon" href="data:,">{script}<div id="checkout"></div>'})
         visitor.page.goto(f"{shop.url}/shop")
         yield visitor.page
 

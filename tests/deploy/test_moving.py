@@ -1,4 +1,4 @@
-"""Moving from files to Redis as docs/scale.md says: nginx asks the new workers, and then the old."""
+"""Moving from files to Redis as docs/redis.md says: nginx asks the new workers, and then the old."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 from demo.stripe_stand_in import StandIn
 from tests.helpers import pictures
 from tests.helpers.api import Api
-from tests.helpers.front_end import snippets
-from tests.helpers.redis_servers import RedisServer, free_port
+from tests.helpers.fenced_files import fenced_files
+from tests.helpers.redis_servers import RedisServer
 from tests.helpers.requirements import require
-from tests.helpers.serving import LONG, ROOT, Server, serving, wait_for
+from tests.helpers.serving import LONG, ROOT, Server, free_port, serving, wait_for
 
 CLAIM, OTHER = "the-token-of-one", "the-token-of-two"
 
@@ -64,7 +64,7 @@ def move(tmp_path: Path) -> Iterator[Move]:
         front = Server(tmp_path / "nginx", {})
         front.folder.mkdir()
         port = free_port()
-        lines = snippets(ROOT / "docs" / "scale.md")["moving.conf"]
+        lines = fenced_files(ROOT / "docs" / "redis.md")["moving.conf"]
         addresses = {"old": old.url.removeprefix("http://"), "new": new.url.removeprefix("http://")}
         configuration = front.folder / "nginx.conf"
         configuration.write_text(NGINX.format(folder=front.folder, port=port, lines=lines, **addresses))

@@ -1,4 +1,4 @@
-"""docs/operations.md, as far as it can be tested without a server; `make rehearse` follows it on one."""
+"""Check docs/operations.md as far as that is possible without a server; `make rehearse` follows it on one."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 from dotenv import dotenv_values
 
 from heroimg.config import Config
-from heroimg.operations.counters import COUNTERS
-from tests.helpers.front_end import snippets
+from heroimg.operations.counters import Counters
+from tests.helpers.fenced_files import fenced_files
 from tests.helpers.requirements import needs
 from tests.helpers.serving import ROOT
 
 PAGE = (ROOT / "docs" / "operations.md").read_text()
-COMMANDS = snippets(ROOT / "docs" / "operations.md")
+COMMANDS = fenced_files(ROOT / "docs" / "operations.md")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -48,8 +48,8 @@ def test_settings_of_the_install_work(tmp_path: Path) -> None:
 
 
 def log_lines() -> Iterator[str]:
-    """Find what heroimg logs, by its own modules' calls."""
-    for module in (ROOT / "heroimg").glob("*.py"):
+    """Find the lines that heroimg logs, in the source of all its modules."""
+    for module in (ROOT / "heroimg").rglob("*.py"):
         for node in ast.walk(ast.parse(module.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 text = next(
@@ -60,14 +60,15 @@ def log_lines() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("line", sorted(set(log_lines())))
-def test_every_line_of_the_log_is_in_the_table(line: str) -> None:
-    told = " ".join(PAGE.split())
-    assert max(re.split(r"%[sd]", line.partition(": ")[0]), key=len).strip() in told
+def test_every_line_of_the_log_is_on_the_page(line: str) -> None:
+    assert max(re.split(r"%[sd]", line.partition(": ")[0]), key=len).strip() in " ".join(PAGE.split())
 
 
-def test_every_figure_is_in_the_table() -> None:
+def test_every_metric_is_on_the_page() -> None:
     gauges = ("held_images", "held_bytes", "oldest_age_seconds", "last_sweep_timestamp_seconds")
-    assert [name for name in [*(f"{name}_total" for name in COUNTERS), *gauges] if f"`heroimg_{name}" not in PAGE] == []
+    assert [
+        name for name in [*(f"{name}_total" for name in vars(Counters())), *gauges] if f"`heroimg_{name}" not in PAGE
+    ] == []
 
 
 @needs("systemd-analyze")

@@ -17,11 +17,11 @@ import requests
 
 from heroimg import gunicorn_conf
 from heroimg.config import MAX_REQUEST_BYTES
-from heroimg.payments import stripe_client as payments
-from tests.api.test_upload import FIVE_MB, padded
+from heroimg.payments.stripe_http import DEADLINE_SECONDS
 from tests.helpers import pictures
 from tests.helpers.api import RETRIEVE, UPLOAD, multipart, new_token
-from tests.helpers.production import Production, addresses, production, shipped
+from tests.helpers.pictures import FIVE_MB, padded_jpeg
+from tests.helpers.production import Production, addresses, make_journey, production, shipped
 from tests.helpers.serving import LONG, wait_for
 
 
@@ -43,17 +43,6 @@ def own_house(tmp_path: Path) -> Iterator[Production]:
     """Serve as in production, for one test, which may stop it."""
     with production(tmp_path / "whole") as whole:
         yield whole
-
-
-def journey(house: Production, picture: bytes) -> None:
-    """Make the whole journey from an address of one's own; every answer must be as it should."""
-    api, token = house.customer(), new_token()
-    image_id = api.keep(picture)
-    session_id = api.session_of(image_id)
-    house.stand_in.pay(session_id)
-    assert api.status(session_id).json()["metadata"] == {"imageId": image_id}
-    assert api.retrieve(image_id, token).content == picture
-    assert api.confirm(image_id, token).status_code == 204
 
 
 class Phone:
@@ -83,13 +72,13 @@ class Phone:
 
 
 def test_the_whole_journey(house: Production) -> None:
-    journey(house, pictures.portrait())
+    make_journey(house, pictures.portrait())
     assert house.server.names() == []
 
 
 def test_5_mb_pass_and_a_byte_more_is_refused_by_the_application(house: Production) -> None:
-    assert house.customer().upload(padded(FIVE_MB)).status_code == 200
-    answer = house.customer().upload(padded(FIVE_MB + 1))
+    assert house.customer().upload(padded_jpeg(FIVE_MB)).status_code == 200
+    answer = house.customer().upload(padded_jpeg(FIVE_MB + 1))
     assert (answer.status_code, answer.json()["code"]) == (413, "image_too_large")
     assert answer.json()["error"] == "The picture is 5.1 MB; the limit is 5 MB."
 
@@ -120,7 +109,7 @@ def test_what_nginx_answers_by_itself_is_json_that_the_front_end_may_read(own_ho
     for path in ("/", "/nowhere", "/.env"):
         assert own_house.ask(own_house.customer(), path).json()["code"] == "not_found"
     upload = own_house.customer().send(
-        "POST", own_house.url + UPLOAD, files={"image": ("photo.jpg", padded(FIVE_MB))}, timeout=LONG
+        "POST", own_house.url + UPLOAD, files={"image": ("photo.jpg", padded_jpeg(FIVE_MB))}, timeout=LONG
     )
     assert (upload.status_code, upload.json()["code"]) == (502, "server_unreachable")
     malformed = own_house.ask(own_house.customer(), "/?" + "x" * 9_000)
@@ -164,7 +153,7 @@ def test_50_phones_that_are_still_uploading_keep_nobody_waiting(house: Productio
         for phone in phones:
             phone.asks("POST", UPLOAD, headers, body[: len(body) // 2])
         for _ in range(5):
-            journey(house, pictures.portrait())
+            make_journey(house, pictures.portrait())
         assert house.server.names() == []  # not one of the phones has got through to the application
         for phone in phones:
             phone.connection.sendall(body[len(body) // 2 :])
@@ -173,7 +162,7 @@ def test_50_phones_that_are_still_uploading_keep_nobody_waiting(house: Productio
 
 @pytest.mark.parametrize("claim", ["", "&claim=a-token-for-many-readers"], ids=["plain", "with claims"])
 def test_50_readers_that_do_not_read_on_keep_nobody_waiting(house: Production, claim: str) -> None:
-    picture = padded(2**20)
+    picture = padded_jpeg(2**20)
     with ExitStack() as stack:
         readers = [Phone(house, stack, window=4096) for _ in range(50)]
         for reader in readers:
@@ -181,19 +170,19 @@ def test_50_readers_that_do_not_read_on_keep_nobody_waiting(house: Production, c
             reader.asks("GET", f"{RETRIEVE}?imageId={image_id}{claim}")
         wait_for(lambda: house.server.log().count("claimed ") == 50, "all of them to be served")
         for _ in range(5):
-            journey(house, pictures.portrait())
+            make_journey(house, pictures.portrait())
         assert [reader.answer().endswith(picture) for reader in readers] == [True] * 50
 
 
 def test_a_reader_without_a_claim_that_hangs_up_early_has_not_used_the_picture_up(house: Production) -> None:
-    picture = padded(FIVE_MB)
+    picture = padded_jpeg(FIVE_MB)
     image_id = house.customer().keep(picture)
     with ExitStack() as stack:
         reader = Phone(house, stack, window=4096)
         reader.asks("GET", f"{RETRIEVE}?imageId={image_id}")
         wait_for(lambda: "claimed " in house.server.log(), "the picture to be on its way")
         for _ in range(3):  # in this time nginx takes all that it takes
-            journey(house, picture)
+            make_journey(house, picture)
     wait_for(lambda: "gave back" in house.server.log(), "the claim to be given back")
     answer = house.customer().retrieve(image_id)
     assert answer.content == picture
@@ -207,7 +196,7 @@ def under_load(house: Production, change: Callable[[], None]) -> int:
 
     def customers() -> None:
         while not is_over.is_set():
-            journey(house, pictures.portrait())
+            make_journey(house, pictures.portrait())
             done.append(1)
 
     with ThreadPoolExecutor(6) as pool:
@@ -249,14 +238,14 @@ def test_a_restart_under_load_drops_nothing(own_house: Production) -> None:
 
 def test_a_reload_reads_the_settings_anew(own_house: Production) -> None:
     server = own_house.server
-    assert own_house.customer().upload(padded(2**20)).status_code == 200
+    assert own_house.customer().upload(padded_jpeg(2**20)).status_code == 200
     (server.folder / ".env").write_text("HEROIMG_MAX_IMAGE_BYTES=4096\n")
     ready = server.log().count("ready: ")
     old = set(server.workers())
     server.signal(signal.SIGHUP)
     wait_for(lambda: server.log().count("ready: ") == ready + 2, "new workers")
     wait_for(lambda: not old & set(server.workers()), "the old ones to end")
-    assert own_house.customer().upload(padded(2**20)).status_code == 413
+    assert own_house.customer().upload(padded_jpeg(2**20)).status_code == 413
 
 
 def test_no_log_has_an_id_a_token_or_a_session(house: Production) -> None:
@@ -301,14 +290,13 @@ def test_behind_a_unix_socket_without_trusted_proxies_the_log_says_what_to_set(t
 
 
 def test_no_file_is_left_in_the_working_folder(own_house: Production) -> None:
-    journey(own_house, pictures.jpeg())
+    make_journey(own_house, pictures.jpeg())
     own_house.server.stop()
     assert sorted(path.name for path in own_house.server.folder.iterdir()) == ["instance", "log", "uploads"]
 
 
 def test_timeouts_and_limits_that_exist_twice_are_in_the_right_order() -> None:
-    connect, answer = payments._TIMEOUT
-    stripe = 2 * (connect + answer)
+    stripe = DEADLINE_SECONDS
     stops = shipped("deploy/heroimg.service", r"^TimeoutStopSec=(\d+)$")
     nginx = shipped("deploy/nginx.conf", r"proxy_read_timeout (\d+)s;")
     assert stripe < gunicorn_conf.graceful_timeout < stops < nginx

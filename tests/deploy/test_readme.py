@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,16 +11,9 @@ import pytest
 import requests
 
 from tests.helpers.requirements import needs
-from tests.helpers.serving import LONG, ROOT, Server, wait_for
+from tests.helpers.serving import LONG, ROOT, Server, free_port, wait_for
 
 README = (ROOT / "README.md").read_text()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

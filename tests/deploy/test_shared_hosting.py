@@ -23,15 +23,15 @@ from heroimg.config import MAX_REQUEST_BYTES
 from tests.helpers import pictures
 from tests.helpers.apache import MODULES, Apache, has_the_tests_python, make_environment
 from tests.helpers.api import RETRIEVE, SESSION, UPLOAD, Api, multipart, new_token
-from tests.helpers.front_end import snippets
+from tests.helpers.fenced_files import fenced_files
 from tests.helpers.production import make_certificate
 from tests.helpers.requirements import needs_root, require, require_file
 from tests.helpers.serving import LONG, ROOT, Server, wait_for
-from tests.stores.test_contract import UNKNOWN
+from tests.helpers.store_shelf import UNKNOWN
 
 LIMIT = 5 * 1024 * 1024
 _BEGINNING = 600_000  # bytes; more than is read at once (_BLOCK in uploads.py)
-SHARED_HOSTING = snippets(ROOT / "docs" / "shared-hosting.md")
+SHARED_HOSTING = fenced_files(ROOT / "docs" / "shared-hosting.md")
 
 
 class Hosted(NamedTuple):

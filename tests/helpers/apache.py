@@ -12,8 +12,7 @@ from contextlib import suppress
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-from tests.helpers.redis_servers import free_port
-from tests.helpers.serving import ROOT, Server, copy_repository
+from tests.helpers.serving import ROOT, Server, copy_repository, free_port
 
 MODULES = Path("/usr/lib/apache2/modules")
 

@@ -10,20 +10,15 @@ from demo.stripe_stand_in import StandIn
 from tests.helpers.api import Api
 from tests.helpers.process_usage import MOST_BYTES, costs_little, peak_bytes
 from tests.helpers.serving import serving, wait_for
+from tests.helpers.shop import stripe_settings
 
 
 @contextmanager
 def target_in(folder: Path) -> Iterator[Api]:
     """Serve while in the block, and fail where the worker took too much memory by the end of it."""
-    with StandIn() as stand_in:
-        settings = {
-            "STRIPE_SECRET_KEY": "sk_test_standin",
-            "STRIPE_WEBHOOK_SECRET": "whsec_standin",
-            "STRIPE_API_BASE": stand_in.url,
-        }
-        with serving(folder, settings, workers=1) as server:
-            yield Api(server)
-            assert peak_bytes(server.workers()[0]) < MOST_BYTES
+    with StandIn() as stand_in, serving(folder, stripe_settings(stand_in), workers=1) as server:
+        yield Api(server)
+        assert peak_bytes(server.workers()[0]) < MOST_BYTES
 
 
 @contextmanager

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from demo.hero_me import add_page
 from heroimg import create_app
+from heroimg.api.services import services
 from heroimg.config import Config
 from heroimg.logs import configure_logging
-from heroimg.operations.sweep import start_sweeping
 
 _offset = Path(os.environ["TEST_CLOCK"])
 
@@ -21,5 +21,5 @@ def _now() -> float:
 configure_logging()
 app = create_app(Config.from_env(os.environ), _now)
 add_page(app)
-start_sweeping(app)
+services(app).start_jobs()
 logging.getLogger(__name__).info("ready: by a driven clock")

@@ -10,6 +10,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+FIVE_MB = 5 * 1024 * 1024
+
 
 @cache
 def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
@@ -70,10 +72,15 @@ def progressive_jpeg(width: int, height: int, subsampling: int = 2) -> bytes:
     )
 
 
+def padded_jpeg(size: int) -> bytes:
+    """Make a JPEG of exactly this many bytes: zeros follow its end."""
+    return jpeg(3).ljust(size, b"\0")
+
+
 @cache
 def long_jpeg() -> bytes:
-    """Make a JPEG of 16 MB, more than a connection's buffers take before anybody reads."""
-    return jpeg(3).ljust(16 * 1024 * 1024, b"\0")
+    """Make a JPEG of 16 MB: more than the buffers of a connection hold before its reader reads."""
+    return padded_jpeg(16 * 1024 * 1024)
 
 
 def jpeg_of_many_scans(scans: int, width: int = 64, height: int = 64) -> bytes:

@@ -16,10 +16,10 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from demo.stripe_stand_in import StandIn
-from tests.helpers.api import Api
-from tests.helpers.redis_servers import free_port
+from tests.helpers.api import Api, new_token
 from tests.helpers.requirements import require
-from tests.helpers.serving import LONG, ROOT, Server, wait_for
+from tests.helpers.serving import LONG, ROOT, Server, free_port, wait_for
+from tests.helpers.shop import stripe_settings
 
 # The nginx.conf around the site, as short as it can be.
 AROUND = """
@@ -68,9 +68,7 @@ class Production:
             {
                 "FRONTEND_URL": "https://www.example.com",
                 "HEROIMG_TRUSTED_PROXIES": "1",
-                "STRIPE_SECRET_KEY": "sk_test_standin",
-                "STRIPE_WEBHOOK_SECRET": "whsec_standin",
-                "STRIPE_API_BASE": stand_in.url,
+                **stripe_settings(stand_in),
                 **settings,
             },
         )
@@ -147,6 +145,17 @@ def production(
         stack.callback(whole.server.stop)
         whole.start()
         yield whole
+
+
+def make_journey(house: Production, picture: bytes) -> None:
+    """Upload, pay, fetch and confirm a picture as a customer with an address of their own; fail on any wrong answer."""
+    api, token = house.customer(), new_token()
+    image_id = api.keep(picture)
+    session_id = api.session_of(image_id)
+    house.stand_in.pay(session_id)
+    assert api.status(session_id).json()["metadata"] == {"imageId": image_id}
+    assert api.retrieve(image_id, token).content == picture
+    assert api.confirm(image_id, token).status_code == 204
 
 
 def make_certificate(folder: Path) -> None:

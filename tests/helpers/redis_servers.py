@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Self
 from redis import Redis
 from redis.exceptions import RedisError
 
-from tests.helpers.serving import LONG, wait_for
+from tests.helpers.serving import LONG, free_port, wait_for
 
 SLOTS = 16384
 
@@ -120,10 +119,3 @@ class RedisCluster:
 
     def names(self) -> list[str]:
         return sorted(key for node in self.nodes[:3] for key in node.names())
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        # A cluster's nodes talk to each other on a port 10000 above, which must exist.
-        return port if port < 55000 else free_port()

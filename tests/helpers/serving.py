@@ -26,6 +26,13 @@ def wait_for(fact: Callable[[], object], what: str, seconds: float = LONG) -> No
         time.sleep(0.01)
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        # The nodes of a Redis cluster also use the port 10000 above theirs, which must exist.
+        return port if port < 55000 else free_port()
+
+
 def copy_repository(folder: Path) -> list[str]:
     """Copy what git has of this repository, as it is in the working tree; return the names."""
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout

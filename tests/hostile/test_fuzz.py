@@ -1,10 +1,10 @@
-"""What nobody has thought of: every kind of input, grown from tests/corpus/ and changed in any way that comes to mind.
+"""Fuzzing: every kind of input, grown from the files in tests/hostile/corpus/ and changed at random.
 
-The suite tries a few dozen of each, the same every time. To try many, and others each time:
+The suite tries a few dozen inputs of each kind, the same ones every time. To try many, and different ones each time:
 
-    HEROIMG_FUZZ=20000 .venv/bin/pytest tests/test_fuzz.py --timeout 0 --hypothesis-seed=1
+    HEROIMG_FUZZ=20000 .venv/bin/pytest tests/hostile/test_fuzz.py --timeout 0 --hypothesis-seed=1
 
-What makes it fail goes into tests/corpus/ as a file, where it is sent every time before anything is invented.
+An input that makes it fail becomes a file in tests/hostile/corpus/. Each run sends these files before it invents any.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.helpers.serving import ROOT
 
 pytestmark = pytest.mark.proof
 
-_CORPUS = ROOT / "tests" / "corpus"
+_CORPUS = ROOT / "tests" / "hostile" / "corpus"
 _EXAMPLES = int(os.environ.get("HEROIMG_FUZZ", "20"))
 
 fuzz = hypothesis.settings(

@@ -15,13 +15,13 @@ import pytest
 import requests
 from stripe import WebhookSignature
 
-from tests.conftest import Shop
-from tests.helpers import hostile_pictures as hostile
+from tests.helpers import hostile_inputs as hostile
 from tests.helpers import pictures
 from tests.helpers.api import RETRIEVE, SESSION, STATUS, UPLOAD, WEBHOOK, Api, new_token
 from tests.helpers.attacked_server import target_in, unharmed
 from tests.helpers.process_usage import MOST_BYTES, peak_bytes
 from tests.helpers.serving import serving, wait_for
+from tests.helpers.shop import Shop
 
 pytestmark = pytest.mark.proof
 

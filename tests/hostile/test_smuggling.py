@@ -12,10 +12,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.deploy.test_production import journey
 from tests.helpers import pictures
 from tests.helpers.api import RETRIEVE, SESSION, UPLOAD, Api
-from tests.helpers.production import Production, production, shipped
+from tests.helpers.production import Production, make_journey, production, shipped
 from tests.helpers.raw_http import Answer, say, say_by_http2, to_nginx
 from tests.helpers.serving import wait_for
 
@@ -272,7 +271,7 @@ def test_100_connections_that_never_say_what_they_want_keep_nobody_waiting_and_a
         for connection in silent[50:]:
             connection.sendall(b"G")
         for _ in range(3):
-            journey(house, pictures.jpeg())
+            make_journey(house, pictures.jpeg())
         for connection in silent:
             assert say_nothing(connection) == b""
     assert shipped("deploy/nginx.conf", r"client_header_timeout (\d+)s;") <= 15
@@ -297,7 +296,7 @@ def test_a_picture_that_comes_byte_by_byte_reaches_the_application_when_it_is_wh
         connection.sendall(head.encode() + HOST + CLOSE + b"\r\n")
         for byte in body[:300]:
             connection.sendall(bytes([byte]))
-        journey(house, pictures.jpeg())
+        make_journey(house, pictures.jpeg())
         assert house.server.names() == []
         answers = say(connection, body[300:])
     assert [answer.status for answer in answers] == [200]

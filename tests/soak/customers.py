@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from demo.stripe_answers import Refusal
+from demo.stripe_stand_in import Refusal
 from heroimg.stores.base import ImageStore
 from tests.helpers import pictures
 from tests.helpers.api import RETRIEVE, SESSION, STATUS, UPLOAD, new_token

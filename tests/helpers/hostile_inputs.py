@@ -1,4 +1,4 @@
-"""What nobody sends who means well: pictures, forms, ids."""
+"""Hostile inputs: pictures, forms and ids that no honest client sends, with the codes of their answers."""
 
 from __future__ import annotations
 

@@ -1,0 +1,65 @@
+"""Answers in general: the one shape of every error, CORS, and headers that keep answers private."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+from flask import Flask, Response, jsonify
+from flask_cors import CORS
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+from heroimg.config import Config
+from heroimg.errors import HeroimgError
+
+log = logging.getLogger(__name__)
+
+
+def shape_answers(app: Flask, config: Config) -> None:
+    """Answer every error in one shape, set the headers of every answer, and admit the front end's origins."""
+    app.register_error_handler(HeroimgError, _answer_ours)
+    app.register_error_handler(HTTPException, _answer_werkzeugs)
+    app.after_request(_keep_private)
+    CORS(
+        app,
+        resources=[r"/api/*", r"/static/*"],
+        # Flask-CORS takes an origin that looks like a regular expression for one, as an IPv6 address does.
+        origins=[re.compile(re.escape(origin) + r"\Z") for origin in config.frontend_origins],
+        methods=["GET", "HEAD", "POST", "DELETE"],
+        allow_headers=["Content-Type"],
+        expose_headers=["Image-Size", "Retry-After"],
+        max_age=86400,
+    )
+
+
+def _answer_ours(error: HeroimgError) -> Response:
+    level = logging.WARNING if error.status >= 500 else logging.INFO
+    log.log(level, "answered %d %s: %s", error.status, error.code, error.__cause__ or error.sentence)
+    response = jsonify(error=error.sentence, code=error.code)
+    response.status_code = error.status
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
+
+
+def _answer_werkzeugs(error: HTTPException) -> Response:
+    """Keep the status and the headers (`Allow`, `Retry-After`); replace the HTML page.
+
+    An unexpected exception arrives here as an InternalServerError. Flask has logged it already.
+    """
+    sentence = HeroimgError.sentence if isinstance(error, InternalServerError) else error.description or error.name
+    response = jsonify(error=sentence, code=error.name.lower().replace(" ", "_"))
+    response.status_code = error.code or 500
+    response.headers.extend((name, value) for name, value in error.get_headers() if name != "Content-Type")
+    return response
+
+
+def _keep_private(response: Response) -> Response:
+    """Set no-store and nosniff on every response.
+
+    Every response depends on the Origin header; Flask-CORS sets `Vary` only if the request has one.
+    """
+    response.headers.setdefault("Vary", "Origin")
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    return response

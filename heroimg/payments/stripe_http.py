@@ -1,0 +1,94 @@
+"""HTTP to Stripe: how many calls wait at once, how long each may take, and how far this machine's clock is off."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import stripe
+
+from heroimg.stores.base import Clock
+
+log = logging.getLogger(__name__)
+
+# A silent Stripe must not take all threads of a process: gunicorn_conf.py has 16, and readers may take
+# as many as pictures/hand_over.py says. Further calls are refused at once.
+MAX_CALLS_AT_ONCE = 6
+
+# One call with its retry: name resolution, connecting, and an answer that arrives byte by byte, which the timeouts
+# below do not bound. Less than gunicorn's graceful_timeout.
+DEADLINE_SECONDS = 20
+
+# Seconds to connect, and between two bytes of an answer, of each attempt.
+_TIMEOUT = (3.05, 8)
+
+# Synchronised clocks differ by less; Stripe's `Date` has whole seconds.
+_MAX_SKEW_SECONDS = 60
+
+
+class StripeHttp(stripe.RequestsClient):
+    """The HTTP client that Stripe's library uses. It waits in threads of its own, so that a call can be given up.
+
+    :attr:`seconds_ahead`: by how much this machine's clock is ahead of Stripe's, as of the last answer.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(timeout=_TIMEOUT)
+        self.seconds_ahead = 0.0
+        self._clock = clock
+        self._slots = threading.BoundedSemaphore(MAX_CALLS_AT_ONCE)
+        self._threads = ThreadPoolExecutor(MAX_CALLS_AT_ONCE, thread_name_prefix="stripe")
+
+    def request_with_retries(self, *args: Any, **options: Any) -> tuple[str, int, Mapping[str, str]]:
+        """Return the body, the status and the headers of Stripe's answer.
+
+        :raises stripe.APIConnectionError: Stripe did not answer in time, or enough calls wait for it already.
+        """
+        if not self._slots.acquire(blocking=False):
+            raise _unreachable(f"{MAX_CALLS_AT_ONCE} calls of this process wait for Stripe already")
+        asked = self._clock()
+        try:
+            call = self._threads.submit(super().request_with_retries, *args, **options)
+        except RuntimeError:  # this host allows no more threads, so wait in this one
+            self._slots.release()
+            answer = super().request_with_retries(*args, **options)
+        else:
+            call.add_done_callback(lambda _: self._slots.release())
+            try:
+                answer = call.result(DEADLINE_SECONDS)
+            except TimeoutError as error:
+                raise _unreachable(f"no answer within {DEADLINE_SECONDS} seconds") from error
+        self._compare_clocks(answer[2].get("Date"), asked)
+        return answer
+
+    def clock_warning(self) -> str | None:
+        """Return a sentence for the operator if this machine's clock is off by more than a minute."""
+        if abs(self.seconds_ahead) <= _MAX_SKEW_SECONDS:
+            return None
+        direction = "ahead of" if self.seconds_ahead > 0 else "behind"
+        return (
+            f"This machine's clock is {abs(self.seconds_ahead):.0f} seconds {direction} Stripe's: synchronise it, for "
+            "example by `timedatectl set-ntp true`."
+        )
+
+    def _compare_clocks(self, date: str | None, asked: float) -> None:
+        """Compare Stripe's `Date`, a whole second between the question and the answer, with this machine's clock."""
+        try:
+            stripes = parsedate_to_datetime(date or "").timestamp()
+        except ValueError:
+            return
+        warned = self.clock_warning()
+        if asked > stripes + 1:
+            self.seconds_ahead = asked - stripes - 1
+        else:
+            self.seconds_ahead = min(0.0, self._clock() - stripes)
+        if not warned and (warning := self.clock_warning()):
+            log.error("%s", warning)
+
+
+def _unreachable(reason: str) -> stripe.APIConnectionError:
+    return stripe.APIConnectionError(reason)  # type: ignore[no-untyped-call]

@@ -1,0 +1,166 @@
+"""Stripe's Checkout Sessions. This is the only module that calls Stripe's library and translates its errors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import stripe
+
+# Imported by name: the library imports them lazily, which every worker would repeat after gunicorn forked it.
+from stripe import StripeClient, Webhook
+from stripe.checkout import Session, SessionService
+
+from heroimg.config import Config
+from heroimg.errors import (
+    CheckoutNotConfigured,
+    SessionIdMalformed,
+    SessionNotFound,
+    SignatureInvalid,
+    StripeFailed,
+    StripeUnreachable,
+)
+from heroimg.payments.stripe_http import StripeHttp
+from heroimg.stores.base import Clock, is_image_id
+
+log = logging.getLogger(__name__)
+
+# Otherwise the library writes a file into the user's home.
+stripe.enable_telemetry = False
+
+
+class StripeSessions:
+    """The Checkout Sessions of one Stripe account.
+
+    Every method but `read_event` raises CheckoutNotConfigured without a key, StripeUnreachable if asking again may
+    help, and StripeFailed if it does not.
+    """
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self._config = config
+        self._http = StripeHttp(clock)
+        self._client = _client(config, self._http) if config.stripe_secret_key else None
+
+    @property
+    def seconds_ahead(self) -> float:
+        """By how many seconds this machine's clock is ahead of Stripe's; negative if it is behind."""
+        return self._http.seconds_ahead
+
+    def clock_warning(self) -> str | None:
+        """Return a sentence for the operator if this machine's clock is off by more than a minute."""
+        return self._http.clock_warning()
+
+    def create(self, image_id: str, expires_at: int) -> Session:
+        """Create a session that cannot be paid after `expires_at`.
+
+        Concurrent and repeated calls for one picture and instant return one session: the idempotency key is derived
+        from the parameters.
+        """
+        params = self._params(image_id, expires_at)
+        key = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()
+        with self._stripe_errors():
+            return self._sessions.create(params=cast(Any, params), options={"idempotency_key": f"heroimg-{key}"})
+
+    def retrieve(self, session_id: str) -> Session:
+        """Retrieve a session.
+
+        :raises SessionIdMalformed: with an id such as `..` Stripe's library would reach another part of its API.
+        :raises SessionNotFound: this account and mode have no such session.
+        """
+        if not re.fullmatch(r"cs_(test|live)_[A-Za-z0-9]{1,200}", session_id):
+            raise SessionIdMalformed
+        with self._stripe_errors():
+            return self._sessions.retrieve(session_id)
+
+    def expire(self, session: Session) -> Session:
+        """Make a session unpayable, unless it has ended already; the `status` of the returned session shows how.
+
+        :raises StripeFailed: or StripeUnreachable; the session may still be open.
+        """
+        if session.status != "open":
+            return session
+        try:
+            with self._stripe_errors():
+                return self._sessions.expire(session.id)
+        except StripeFailed:
+            current = self.retrieve(session.id)
+            if current.status == "open":
+                raise
+            return current  # it was paid, or expired, since it was retrieved
+
+    def read_event(self, payload: bytes, signature: str | None) -> tuple[str, str]:
+        """Read a webhook's event: its type, and the id of its object, or an empty string if that has no id.
+
+        :raises SignatureInvalid: not signed with STRIPE_WEBHOOK_SECRET, signed over 300 seconds ago, or not an event.
+        """
+        if not signature or not signature.isascii():  # the library's comparison raises TypeError for non-ASCII text
+            raise SignatureInvalid
+        try:
+            secret = self._config.stripe_webhook_secret or ""
+            event = Webhook.construct_event(payload, signature, secret)
+            return str(event.type), str(getattr(event.data.object, "id", ""))
+        except (stripe.SignatureVerificationError, ValueError, AttributeError, TypeError, RecursionError) as error:
+            raise SignatureInvalid from error
+
+    @contextmanager
+    def _stripe_errors(self) -> Iterator[None]:
+        """Raise Stripe's errors as ours. Stripe's own message goes to the log, never to the customer."""
+        try:
+            yield
+        except (stripe.APIConnectionError, stripe.RateLimitError) as error:
+            raise StripeUnreachable(retry_after=2) from error
+        except stripe.StripeError as error:
+            code = error.error.code if error.error else None
+            if code == "resource_missing":
+                raise SessionNotFound from error
+            if code == "idempotency_key_in_use":  # a concurrent request of a double click is still being answered
+                raise StripeUnreachable(retry_after=1) from error
+            self._log_refusal(error)
+            raise StripeFailed from error
+
+    def _log_refusal(self, error: stripe.StripeError) -> None:
+        answer = f"Stripe's answer: {error.user_message} (request {error.request_id})"
+        if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
+            log.error("Stripe refused STRIPE_SECRET_KEY: set it to one that may write Checkout Sessions. %s", answer)
+        elif isinstance(error, stripe.InvalidRequestError | stripe.IdempotencyError):
+            advice = self.clock_warning() or "Check the HEROIMG_ settings of the product."
+            log.error("Stripe refused the parameters. %s %s", advice, answer)
+
+    @property
+    def _sessions(self) -> SessionService:
+        if self._client is None:
+            raise CheckoutNotConfigured
+        return self._client.v1.checkout.sessions
+
+    def _params(self, image_id: str, expires_at: int) -> dict[str, Any]:
+        config = self._config
+        product = {"name": config.product_name, "description": config.product_description}
+        price = {"currency": config.currency, "unit_amount": config.unit_amount, "product_data": product}
+        return {
+            "mode": "payment",
+            "ui_mode": "embedded_page",
+            "line_items": [{"price_data": price, "quantity": 1}],
+            "return_url": config.return_url,
+            "expires_at": expires_at,
+            "metadata": {"imageId": image_id},
+        }
+
+
+def _client(config: Config, http: StripeHttp) -> StripeClient:
+    return StripeClient(
+        config.stripe_secret_key or "",
+        base_addresses={"api": config.stripe_api_base} if config.stripe_api_base else {},
+        max_network_retries=1,
+        http_client=http,
+    )
+
+
+def image_id_of(session: Session) -> str | None:
+    """Return the picture's id in a session's metadata; None for a session of another product of the account."""
+    image_id = session.metadata.to_dict().get("imageId") if session.metadata else None
+    return image_id if isinstance(image_id, str) and is_image_id(image_id) else None

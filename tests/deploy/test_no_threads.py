@@ -1,0 +1,61 @@
+"""A host that allows no threads: one process for each request at a time, and nothing beside it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import pictures
+from tests.helpers.api import Api
+from tests.helpers.requirements import needs_root
+from tests.helpers.serving import ROOT, DrivenClock, Server, wait_for
+
+pytestmark = needs_root
+
+
+@pytest.fixture
+def server(tmp_path: Path, clock: DrivenClock) -> Iterator[Server]:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    settings = {"HEROIMG_SWEEP_SECONDS": "0", "HEROIMG_UPLOAD_RATE": "2 per hour", "TEST_CLOCK": str(clock.path)}
+    server = Server(folder, settings)
+    os.chown(folder, _uid(), _uid())
+    yield server
+    server.stop()
+
+
+def _uid() -> int:
+    """Return a user id that no other process has, because the limit counts the processes of a user."""
+    return 100_000 + os.getpid()
+
+
+def _limited(processes: int, *command: str) -> tuple[str, ...]:
+    """Run a command as a user who may have so many processes and threads. It may read files in other users' folders."""
+    capabilities = [f"--{kind}=-all,+dac_read_search" for kind in ("bounding-set", "inh-caps", "ambient-caps")]
+    user = (f"--reuid={_uid()}", f"--regid={_uid()}", "--clear-groups")
+    return ("setpriv", *user, *capabilities, "prlimit", f"--nproc={processes}", sys.executable, "-m", *command)
+
+
+def test_without_threads_heroimg_serves_counts_rates_and_sweeps(server: Server, clock: DrivenClock) -> None:
+    gunicorn = ("gunicorn", "--config", str(ROOT / "gunicorn.conf.py"), "--bind", "127.0.0.1:0", "--workers", "1")
+    server.start(*_limited(2, *gunicorn, "--worker-class", "sync", "--threads", "1", "tests.helpers.clocked_wsgi:app"))
+    api = Api(server)
+    image_id = api.keep(pictures.jpeg())
+    assert api.retrieve(image_id).content == pictures.jpeg()
+    api.keep(pictures.jpeg())
+    assert api.upload(pictures.jpeg()).status_code == 429
+    clock.forward(3700)
+    api.request("GET", "/healthz")
+    wait_for(lambda: server.names() == [], "the sweep between requests")
+    assert "Traceback" not in server.log()
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"), [("sweep", "Swept 0 expired pictures"), ("held", "No pictures are held")]
+)
+def test_without_threads_the_commands_work(server: Server, command: str, shown: str) -> None:
+    server.start(*_limited(1, "flask", "--app", "wsgi", command), listening=f"({shown})")

@@ -1,0 +1,28 @@
+"""A bad value for every setting, for the tests of the check at start. The two folders have tests of their own."""
+
+BAD = {
+    "FRONTEND_URL": "*",
+    "STRIPE_SECRET_KEY": "pk_test_thatisnotsecret",
+    "STRIPE_PUBLISHABLE_KEY": "sk_test_thatissecret",
+    "STRIPE_WEBHOOK_SECRET": "secret",
+    "STRIPE_API_BASE": "localhost",
+    "REDIS_URL": "localhost:6379",
+    "HEROIMG_REDIS_REPLICAS": "many",
+    "HEROIMG_IMAGE_SECONDS": "an hour",
+    "HEROIMG_MAX_IMAGE_BYTES": "5MB",
+    "HEROIMG_CLAIM_SECONDS": "0",
+    "HEROIMG_RETURN_SECONDS": "-1",
+    "HEROIMG_PAID_SECONDS": "1e5",
+    "HEROIMG_SWEEP_SECONDS": "٣",
+    "HEROIMG_MIN_FREE_BYTES": "lots",
+    "HEROIMG_IMAGE_CHECK": "none",
+    "HEROIMG_TRUSTED_PROXIES": "11",
+    "HEROIMG_METRICS": "yes",
+    "HEROIMG_UPLOAD_RATE": "often",
+    "HEROIMG_CHECKOUT_RATE": "60 per fortnight",
+    "HEROIMG_PRODUCT_NAME": "x" * 251,
+    "HEROIMG_PRODUCT_DESCRIPTION": "x" * 1001,
+    "HEROIMG_UNIT_AMOUNT": "2.00",
+    "HEROIMG_CURRENCY": "dollars",
+    "HEROIMG_RETURN_PATH": "hero-me",
+}

@@ -1,0 +1,26 @@
+"""The programs of node_modules, run by the Node.js of the virtual environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.helpers.serving import ROOT
+
+
+def run_node_tool(*command: str, cwd: Path) -> str:
+    """Run a program of node_modules and return its output; fail if the program does."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [ROOT / "node_modules" / ".bin" / command[0], *command[1:]],
+        cwd=cwd,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
