@@ -83,5 +83,5 @@ def test_a_checkout_that_is_over_says_so(site: Site, page: Page) -> None:
     frame.get_by_role("button", name="Pay $2.00").wait_for()
     site.stand_in.expire(session_id)
     frame.get_by_role("button", name="Pay $2.00").click()
-    frame.get_by_text("This checkout is expired; nothing can be paid with it any more.").wait_for()
+    frame.get_by_text("This checkout is expired and can no longer be paid.").wait_for()
     assert not frame.get_by_role("button", name="Pay $2.00").is_visible()
