@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
+import click
 from dotenv import load_dotenv
 
 from heroimg import create_app
@@ -17,4 +18,8 @@ load_dotenv(".env")
 _config = Config.from_env(os.environ)
 app = create_app(_config)
 start_sweeping(app)
-logging.getLogger(__name__).info("ready: pictures wait in %s; checkout with %s", _config.place, _config.stripe_mode)
+
+# `flask held` and other commands import this module too, and have nothing to serve.
+_command = click.get_current_context(silent=True)
+if _command is None or _command.info_name == "run":
+    logging.getLogger(__name__).info("ready: pictures wait in %s; checkout with %s", _config.place, _config.stripe_mode)
