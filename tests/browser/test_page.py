@@ -412,7 +412,7 @@ def test_a_customer_whose_time_to_pay_ran_out_is_told_that_nothing_was_charged(s
 
 def test_a_bank_debit_is_waited_for(site: Site, visitor: Visitor) -> None:
     checkout = go_to_checkout(site, visitor.page, pictures.jpeg())
-    checkout.get_by_role("button", name="Pay by bank debit (takes days)").click()
+    checkout.get_by_role("button", name="Pay by bank debit").click()
     assert problem(visitor.page).startswith("Your bank has not confirmed the payment yet.")
     (session_id,) = site.stand_in.sessions
     site.stand_in.settle(session_id)
