@@ -1,4 +1,4 @@
-"""The page at /hero-me, in a real browser: the whole journey, and every way in which it can go wrong."""
+"""The page at /hero-me in a real browser: the whole journey, and everything that can go wrong."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def checkout_of(page: Page) -> FrameLocator:
 
 
 def go_to_checkout(site: Site, page: Page, data: bytes) -> FrameLocator:
-    """Choose a picture, and go on until the checkout is there."""
+    """Choose a picture and open the checkout."""
     page.goto(site.url)
     choose(page, data)
     page.get_by_role("button", name="Pay $2.00").click()
@@ -70,7 +70,7 @@ def expect_nothing_held(site: Site) -> None:
 
 
 def problem(page: Page) -> str:
-    """Wait for the page to say what is wrong; then nothing else on it says something different."""
+    """Wait for the page to explain a problem, and return the sentence. It shows no other message."""
     text = page.get_by_role("alert").locator("p")
     text.wait_for()
     expect(page.locator("#fetching")).to_be_hidden()
@@ -79,7 +79,7 @@ def problem(page: Page) -> str:
 
 
 @pytest.mark.parametrize("window", ["phone", "desktop"])
-def test_a_customer_pays_and_gets_the_very_bytes_back(site: Site, visit: Callable[[str], Visitor], window: str) -> None:
+def test_a_customer_pays_and_gets_the_same_bytes_back(site: Site, visit: Callable[[str], Visitor], window: str) -> None:
     data = pictures.portrait()
     visitor = visit(window)
     page = visitor.page
@@ -133,7 +133,7 @@ def test_a_customer_pays_and_gets_the_very_bytes_back(site: Site, visit: Callabl
 
 # In the middle of the headers, at the first bytes of the picture, within it, and just before its end.
 @pytest.mark.parametrize("after", [0, 150, 700, 100_000, -1])
-def test_a_connection_that_breaks_on_the_way_back_is_made_anew(site: Site, visitor: Visitor, after: int) -> None:
+def test_a_connection_that_breaks_on_return_is_opened_again(site: Site, visitor: Visitor, after: int) -> None:
     data = pictures.jpeg(0.3)
     cut = site.proxy.stop_at(Stop(RETRIEVE, after=after if after >= 0 else len(data)))
     visitor.page.goto(returning(site, data))
@@ -142,9 +142,7 @@ def test_a_connection_that_breaks_on_the_way_back_is_made_anew(site: Site, visit
     expect_nothing_held(site)
 
 
-def test_a_long_loss_of_the_connection_is_explained_and_another_try_brings_the_picture(
-    site: Site, visitor: Visitor
-) -> None:
+def test_a_long_loss_of_the_connection_is_explained_and_can_be_retried(site: Site, visitor: Visitor) -> None:
     page, data = visitor.page, pictures.jpeg()
     address = returning(site, data)
     page.goto(site.url)
@@ -175,9 +173,7 @@ def test_a_page_reloaded_in_the_middle_of_the_retrieval_gets_the_picture(site: S
     expect_nothing_held(site)
 
 
-def test_of_two_windows_that_return_at_once_one_gets_the_picture_and_the_other_says_so(
-    site: Site, visitor: Visitor
-) -> None:
+def test_one_of_two_windows_gets_the_picture_and_the_other_says_so(site: Site, visitor: Visitor) -> None:
     data = pictures.jpeg(0.3)
     address = returning(site, data)
     middle = site.proxy.stop_at(Stop(RETRIEVE, after=len(data) // 2, breaks=False))
@@ -197,7 +193,7 @@ def test_of_two_windows_that_return_at_once_one_gets_the_picture_and_the_other_s
     assert barriers(second) == []
 
 
-def test_a_window_that_was_closed_in_the_middle_leaves_the_picture_to_the_next(site: Site, visitor: Visitor) -> None:
+def test_a_window_closed_during_the_retrieval_leaves_the_picture_to_the_next(site: Site, visitor: Visitor) -> None:
     data = pictures.jpeg(0.3)
     address = returning(site, data)
     middle = site.proxy.stop_at(Stop(RETRIEVE, after=len(data) // 2, breaks=False))
@@ -213,7 +209,7 @@ def test_a_window_that_was_closed_in_the_middle_leaves_the_picture_to_the_next(s
     expect_picture(page, data)
 
 
-def test_a_picture_that_was_handed_over_already_is_said_to_be(site: Site, visitor: Visitor) -> None:
+def test_a_picture_that_was_handed_over_already_is_explained(site: Site, visitor: Visitor) -> None:
     address = returning(site, pictures.jpeg())
     visitor.page.goto(address)
     expect_picture(visitor.page, pictures.jpeg())
@@ -231,7 +227,7 @@ def test_a_picture_that_was_handed_over_already_is_said_to_be(site: Site, visito
 
 
 @pytest.mark.parametrize("window", ["phone", "desktop"])
-def test_a_picture_of_7_mb_is_refused_before_it_goes_up(
+def test_a_picture_of_7_mb_is_refused_before_the_upload(
     site: Site, visit: Callable[[str], Visitor], window: str
 ) -> None:
     page = visit(window).page
@@ -288,7 +284,7 @@ def test_an_upload_can_be_stopped_for_another_picture(site: Site, visitor: Visit
     expect_picture(page, pictures.jpeg())
 
 
-def test_a_picture_whose_hour_ran_out_goes_up_again_by_itself(site: Site, visitor: Visitor) -> None:
+def test_an_expired_picture_is_uploaded_again(site: Site, visitor: Visitor) -> None:
     page, data = visitor.page, pictures.jpeg()
     page.goto(site.url)
     choose(page, data)
@@ -301,7 +297,7 @@ def test_a_picture_whose_hour_ran_out_goes_up_again_by_itself(site: Site, visito
     expect_picture(page, data)
 
 
-def test_an_hour_that_ran_out_after_the_payment_is_explained(site: Site, visitor: Visitor) -> None:
+def test_a_picture_that_expired_after_the_payment_is_explained(site: Site, visitor: Visitor) -> None:
     site.stand_in.webhook_url = None
     address = returning(site, pictures.jpeg())
     site.clock.forward(3601)
@@ -309,7 +305,7 @@ def test_an_hour_that_ran_out_after_the_payment_is_explained(site: Site, visitor
     assert "it has expired" in problem(visitor.page)
 
 
-def test_stripe_out_of_reach_is_explained_and_another_try_works(site: Site, visitor: Visitor) -> None:
+def test_an_unreachable_stripe_is_explained_and_can_be_retried(site: Site, visitor: Visitor) -> None:
     page = visitor.page
     page.goto(site.url)
     choose(page, pictures.jpeg())
@@ -324,7 +320,7 @@ def test_stripe_out_of_reach_is_explained_and_another_try_works(site: Site, visi
     expect_picture(page, pictures.jpeg())
 
 
-def test_stripe_out_of_reach_on_the_way_back_is_waited_for(site: Site, visitor: Visitor) -> None:
+def test_an_unreachable_stripe_is_retried_on_return(site: Site, visitor: Visitor) -> None:
     address = returning(site, pictures.jpeg())
     site.stand_in.fail_next("disconnect", 2)
     visitor.page.clock.install()
@@ -335,7 +331,7 @@ def test_stripe_out_of_reach_on_the_way_back_is_waited_for(site: Site, visitor: 
     expect_picture(visitor.page, pictures.jpeg())
 
 
-def test_a_checkout_that_cannot_be_loaded_is_explained_and_another_try_works(site: Site, visitor: Visitor) -> None:
+def test_a_checkout_that_cannot_be_loaded_is_explained_and_can_be_retried(site: Site, visitor: Visitor) -> None:
     page = visitor.page
     page.route("**/stripe.js", lambda route: route.abort())
     page.goto(site.url)
@@ -348,7 +344,7 @@ def test_a_checkout_that_cannot_be_loaded_is_explained_and_another_try_works(sit
     expect_picture(page, pictures.jpeg())
 
 
-def test_a_declined_card_is_told_and_another_pays(site: Site, visitor: Visitor) -> None:
+def test_a_declined_card_is_explained_and_another_card_pays(site: Site, visitor: Visitor) -> None:
     checkout = go_to_checkout(site, visitor.page, pictures.jpeg())
     checkout.get_by_role("button", name="Pay with a declined card").click()
     expect(checkout.get_by_role("alert")).to_have_text(
@@ -391,7 +387,7 @@ def test_a_customer_who_comes_back_without_having_paid_can_still_pay(site: Site,
     expect_picture(visitor.page, pictures.jpeg())
 
 
-def test_a_picture_that_is_gone_when_its_customer_goes_on_to_pay_is_explained(site: Site, visitor: Visitor) -> None:
+def test_a_picture_that_expired_before_the_payment_is_explained(site: Site, visitor: Visitor) -> None:
     session_id = site.api.session_of(site.api.keep(pictures.jpeg()))
     visitor.page.goto(f"{site.url}?session_id={session_id}")
     assert problem(visitor.page) == "You have not paid yet."
@@ -403,14 +399,14 @@ def test_a_picture_that_is_gone_when_its_customer_goes_on_to_pay_is_explained(si
     expect(visitor.page.locator("#problem p")).to_have_count(0)
 
 
-def test_a_customer_whose_time_to_pay_ran_out_is_told_that_nothing_was_charged(site: Site, visitor: Visitor) -> None:
+def test_an_expired_checkout_says_that_nothing_was_charged(site: Site, visitor: Visitor) -> None:
     session_id = site.api.session_of(site.api.keep(pictures.jpeg()))
     site.stand_in.expire(session_id)
     visitor.page.goto(f"{site.url}?session_id={session_id}")
     assert problem(visitor.page) == "The time to pay ran out. Nothing was charged."
 
 
-def test_a_bank_debit_is_waited_for(site: Site, visitor: Visitor) -> None:
+def test_a_picture_paid_by_bank_debit_comes_once_the_money_arrived(site: Site, visitor: Visitor) -> None:
     checkout = go_to_checkout(site, visitor.page, pictures.jpeg())
     checkout.get_by_role("button", name="Pay by bank debit").click()
     assert problem(visitor.page).startswith("Your bank has not confirmed the payment yet.")
@@ -440,7 +436,7 @@ def test_a_session_that_stripe_does_not_know_is_explained(site: Site, visitor: V
     assert problem(visitor.page) == INCOMPLETE
 
 
-def test_what_stands_in_the_address_is_shown_as_text(site: Site, visitor: Visitor) -> None:
+def test_a_session_id_in_the_address_is_shown_as_text(site: Site, visitor: Visitor) -> None:
     page = visitor.page
     page.goto(f"{site.url}?session_id=%3Cimg%20src=x%20onerror=alert(1)%3E")
     assert problem(page) == INCOMPLETE
@@ -497,7 +493,7 @@ def test_a_picture_paid_for_and_fetched_in_another_window_is_not_sold_again(site
     assert len(site.stand_in.sessions) == 1
 
 
-def test_leaving_the_page_with_the_only_copy_is_asked_about_until_it_is_saved(site: Site, visitor: Visitor) -> None:
+def test_leaving_the_page_needs_confirmation_until_the_picture_is_saved(site: Site, visitor: Visitor) -> None:
     page, asked = visitor.page, list[str]()
 
     def leave(dialog: Dialog) -> None:
@@ -516,7 +512,7 @@ def test_leaving_the_page_with_the_only_copy_is_asked_about_until_it_is_saved(si
     assert asked == ["beforeunload"]
 
 
-def test_a_problem_is_in_view_and_has_the_focus_on_its_way_on(site: Site, visit: Callable[[str], Visitor]) -> None:
+def test_a_problem_is_in_view_and_its_button_has_the_focus(site: Site, visit: Callable[[str], Visitor]) -> None:
     page = visit("phone").page
     page.set_viewport_size({"width": 375, "height": 500})
     page.goto(site.url)
@@ -574,13 +570,13 @@ def test_the_journey_works_by_keyboard_alone(site: Site, visitor: Visitor, tmp_p
     expect(page.get_by_role("heading", name="Start with a picture")).to_be_focused()
 
 
-def test_the_root_leads_to_the_page(site: Site) -> None:
+def test_the_root_redirects_to_the_page(site: Site) -> None:
     answer = requests.get(f"{site.api.server.url}/", timeout=20)
     assert urlsplit(answer.url).path == "/hero-me"
     assert answer.status_code == 200
 
 
-def test_the_page_allows_nothing_inline_and_no_strangers(site: Site) -> None:
+def test_the_page_allows_no_inline_code_and_no_other_origins(site: Site) -> None:
     headers = requests.get(f"{site.api.server.url}/hero-me", timeout=20).headers
     policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
     assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
