@@ -101,7 +101,8 @@ def test_two_applications_may_share_an_instance_folder(tmp_path: Path) -> None:
 
 def test_the_commands_sweep_and_tell_what_is_held(tmp_path: Path) -> None:
     with serving(tmp_path / "served", {"HEROIMG_SWEEP_SECONDS": "0"}) as server:
-        assert server.flask("held").stdout == "No pictures are held.\n"
+        held = server.flask("held")
+        assert (held.stdout, held.stderr) == ("No pictures are held.\n", "")
         Api(server).keep(pictures.jpeg())
         assert server.flask("held").stdout.startswith(f"Pictures held: 1, {len(pictures.jpeg())} bytes; the oldest is ")
         (server.uploads / f"{UNKNOWN}.json").touch()

@@ -141,7 +141,7 @@ def test_what_is_no_answer_of_the_api_is_a_failure_too(page: Page) -> None:
     expected = {
         "name": "HeroimgError",
         "code": "answer_unreadable",
-        "message": "The server gave an answer that makes no sense here (413). Please try again in a moment.",
+        "message": "The server sent an unexpected answer (413). Please try again in a moment.",
         "status": 413,
         "retryAfter": None,
     }
