@@ -21,8 +21,8 @@ from heroimg.operations.counters import open_counters
 from heroimg.operations.sweep import Sweeper
 from heroimg.payments.checkout import Checkout
 from heroimg.payments.stripe_sessions import StripeSessions
+from heroimg.stores import open_store
 from heroimg.stores.base import Clock
-from heroimg.stores.opening import open_store
 
 __all__ = ["create_app"]
 

@@ -16,7 +16,7 @@ from dotenv import dotenv_values
 from heroimg.config import Config, ConfigError
 from heroimg.operations.counters import Counters, begin_at_zero
 from heroimg.operations.sweep import Sweeper
-from heroimg.stores.opening import open_store
+from heroimg.stores import open_store
 
 # What one worker may need at once, when it decodes the costliest picture that is taken: docs/promises.md.
 _WORKER_BYTES = 300_000_000

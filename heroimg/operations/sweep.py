@@ -21,8 +21,9 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from werkzeug.wsgi import ClosingIterator
 
 from heroimg.config import Config
+from heroimg.errors import StoreUnavailable
 from heroimg.operations.counters import Counters
-from heroimg.operations.instance import instance_path, make_instance_file
+from heroimg.operations.instance import instance_path, make_instance_file, open_instance_file
 from heroimg.stores.base import Clock, ImageStore, Swept
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Sweeper:
         self._clock = clock
         self._started = int(clock())
         self._lock_path = instance_path(config, "sweep.lock")
-        if not store.expires_by_itself:
+        if not store.is_shared:
             make_instance_file(self._lock_path)
 
     def sweep(self, seconds: float | None = None) -> Swept | None:
@@ -62,9 +63,9 @@ class Sweeper:
 
         :param seconds: stop after this time.
         """
-        if self._store.expires_by_itself:
-            return self._store.sweep()
-        with open(self._lock_path, "a") as lock:
+        if self._store.is_shared:  # other machines sweep it too, so a lock on this one would not help
+            return self._report(self._store.sweep(seconds))
+        with open_instance_file(self._lock_path) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -76,8 +77,7 @@ class Sweeper:
             finally:
                 # Unlocked explicitly: a process forked meanwhile would keep the lock of a file that is only closed.
                 fcntl.flock(lock, fcntl.LOCK_UN)
-        self._report(swept)
-        return swept
+        return self._report(swept)
 
     def last_swept(self) -> float:
         """Return when the last sweep ended, in Unix seconds."""
@@ -88,7 +88,7 @@ class Sweeper:
 
     def seconds_overdue(self) -> int:
         """Return for how long no sweep has run; 0 while sweeps are on time, or if none are expected."""
-        if self._store.expires_by_itself:
+        if self._store.is_shared:
             return 0
         since = int(self._clock()) - max(self._started, int(self.last_swept()))
         return since if 0 < self._config.sweep_seconds * _OVERDUE_INTERVALS < since else 0
@@ -98,13 +98,13 @@ class Sweeper:
 
         A server that loads the application before it forks (gunicorn --preload, Passenger) leaves threads behind.
         """
-        if self._config.sweep_seconds and not self._store.expires_by_itself:
+        if self._config.sweep_seconds:
             self._schedule()
             os.register_at_fork(after_in_child=self._schedule)
 
     def sweep_between_requests(self, wsgi_app: WSGIApplication) -> WSGIApplication:
         """Wrap the application, so that an overdue sweep runs after a response."""
-        if self._store.expires_by_itself:
+        if self._store.is_shared:
             return wsgi_app
 
         def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -115,16 +115,20 @@ class Sweeper:
     def sweep_if_due(self) -> None:
         """Sweep unless another process swept lately."""
         # Half an interval: the workers' ticks are spread over it, so a whole one would leave gaps of nearly two.
-        if self._seconds_since_last() >= self._config.sweep_seconds / 2:
-            self.sweep()
+        if self._store.is_shared or self._seconds_since_last() >= self._config.sweep_seconds / 2:
+            self._try_to_sweep()
 
     def _sweep_if_overdue(self) -> None:
         interval = self._config.sweep_seconds or _USUAL_SECONDS
         if self._seconds_since_last() > interval * _OVERDUE_INTERVALS:
-            try:
-                self.sweep(_BETWEEN_REQUESTS_SECONDS)
-            except OSError:  # the request was answered; its connection must not break
-                log.exception("cannot sweep")
+            self._try_to_sweep(_BETWEEN_REQUESTS_SECONDS)
+
+    def _try_to_sweep(self, seconds: float | None = None) -> None:
+        """Log an error instead of raising it: it must not break the connection of a request that was answered."""
+        try:
+            self.sweep(seconds)
+        except (OSError, StoreUnavailable) as error:
+            log.error("cannot sweep: %s", error.__cause__ or error)
 
     def _seconds_since_last(self) -> float:
         return abs(self._clock() - self.last_swept())  # abs: the clock may have been ahead at the last sweep
@@ -141,9 +145,18 @@ class Sweeper:
         )
         scheduler.start()
 
-    def _report(self, swept: Swept) -> None:
+    def _report(self, swept: Swept) -> Swept:
         if swept.expired or swept.leftovers:
-            log.info("swept %d expired pictures and %d leftovers", swept.expired, swept.leftovers)
-        self._counters.expired_unclaimed.inc(swept.unclaimed)
-        self._counters.paid_never_fetched.inc(swept.unfetched)
-        self._counters.claims_lapsed.inc(swept.lapsed)
+            log.info("swept %d expired pictures and %d leftovers", len(swept.expired), swept.leftovers)
+        for image in swept.expired:
+            if image.is_paid:
+                log.warning(
+                    "%s was paid for (checkout %s) and never %s, and its time is over: its owner may ask, or want a "
+                    "refund; if that happens more than once, set HEROIMG_PAID_SECONDS higher",
+                    image.short_id, image.checkout or "unknown", "confirmed" if image.is_claimed else "fetched",
+                )  # fmt: skip
+        unclaimed = [image for image in swept.expired if not image.is_claimed]
+        self._counters.expired_unclaimed.inc(len(unclaimed))
+        self._counters.paid_never_fetched.inc(sum(image.is_paid for image in unclaimed))
+        self._counters.claims_lapsed.inc(sum(image.has_lapsed_claim for image in swept.expired))
+        return swept

@@ -20,7 +20,7 @@ from heroimg.stores.base import Swept
 from tests.helpers import pictures
 from tests.helpers.api import Api
 from tests.helpers.serving import DrivenClock, Server, serving, serving_at, wait_for
-from tests.stores.test_contract import UNKNOWN, Clock
+from tests.helpers.store_shelf import UNKNOWN, Clock
 
 
 @pytest.mark.parametrize("arguments", [(), ("--preload",)], ids=["workers that load by themselves", "preload"])

@@ -27,7 +27,7 @@ from tests.helpers.fenced_files import fenced_files
 from tests.helpers.production import make_certificate
 from tests.helpers.requirements import needs_root, require, require_file
 from tests.helpers.serving import LONG, ROOT, Server, wait_for
-from tests.stores.test_contract import UNKNOWN
+from tests.helpers.store_shelf import UNKNOWN
 
 LIMIT = 5 * 1024 * 1024
 _BEGINNING = 600_000  # bytes; more than is read at once (_BLOCK in uploads.py)

@@ -21,7 +21,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from heroimg.config import Config
-from heroimg.stores.opening import open_store
+from heroimg.stores import open_store
 from tests.helpers.production import Production, addresses, production
 from tests.helpers.proxy import Proxy, Stop
 from tests.helpers.redis_servers import RedisServer

@@ -1,6 +1,6 @@
 """FileStore ended by SIGKILL after every step of every operation, and the power cut at every step around a pin.
 
-pytest tests/test_crash_points.py -s     # shows how many steps and states that were, as docs/proof.md has them
+pytest tests/stores/test_crash_points.py -s     # shows how many steps and states that were, as docs/proof.md has them
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull
 from heroimg.stores.base import StoredImage, Swept
 from heroimg.stores.files.store import FileStore
 from tests.helpers.power_cuts import Disk, State
+from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, START, Clock
 from tests.helpers.system_calls import Step, needs_ptrace, trace
-from tests.stores.test_contract import CLAIM, HOUR, OTHER, START, Clock
 
 pytestmark = [needs_ptrace, pytest.mark.proof]
 
@@ -98,7 +98,7 @@ def is_refused(act: Act) -> Callable[[FileStore, str], None]:
 
 def empty(suffix: str) -> Act:
     """Leave a file of a picture empty, as a power cut or an end in the middle may."""
-    return lambda store, image_id: Path(store._path(image_id, suffix)).write_bytes(b"")
+    return lambda store, image_id: Path(store._folder.path_of(image_id, suffix)).write_bytes(b"")
 
 
 def sweep(store: FileStore, _: str) -> Swept:
@@ -120,7 +120,7 @@ class Operation:
 
 
 OPERATIONS = [
-    Operation("open", lambda store, _: FileStore(store._config, Clock())),
+    Operation("open", lambda store, _: FileStore(Config(upload_dir=store._folder._path, min_free_bytes=0), Clock())),
     Operation("stage, write, keep", lambda store, _: keep(store, b"another picture")),
     Operation("stage, write, close", give_up),
     Operation("keep without room", fail(lambda store, _: keep(store, b"another")), later=1),
@@ -142,7 +142,6 @@ OPERATIONS = [
     Operation("remove", lambda store, image_id: store.remove(image_id)),
     Operation("remove by its holder", lambda store, image_id: store.remove(image_id, CLAIM), before=claim),
     Operation("remove refused", is_refused(lambda store, image_id: store.remove(image_id, OTHER)), before=claim),
-    Operation("remove, expired", lambda store, image_id: store.remove(image_id), later=HOUR),
     Operation("claim over a leftover", claim, before=empty(".new")),
     Operation("remove over a leftover", lambda store, image_id: store.remove(image_id), before=empty(".new")),
     Operation("sweep of a leftover", sweep, before=empty(".new")),
@@ -262,7 +261,7 @@ class Bench:
         if anonymous(found) not in map(anonymous, outcomes):
             is_lost = len(found) < min(map(len, outcomes))
             self.tally.note(f"{when}: {found}", lost=is_lost, half=not is_lost)
-        if store.sweep()[:1] != (0,) and shelf.clock.now < START + HOUR:
+        if store.sweep().expired and shelf.clock.now < START + HOUR:
             self.tally.note(f"{when}: swept what has not expired", lost=1)
         if shelf.names() != names_of(found) or shelf.pictures(store) != found:
             self.tally.note(f"{when}: a sweep leaves {shelf.names()} for {found}", leftovers=1)

@@ -15,8 +15,8 @@ import pytest
 from heroimg.errors import ImageClaimed, ImageNotFound
 from heroimg.stores.base import Swept
 from heroimg.stores.files.store import FileStore
+from tests.helpers.store_shelf import OTHER
 from tests.helpers.system_calls import needs_ptrace, trace
-from tests.stores.test_contract import OTHER
 from tests.stores.test_crash_points import (
     OPERATIONS,
     Act,
