@@ -13,9 +13,9 @@ log = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 256 * 1024
 
-# How many unbuffered readers each process serves at a time. Each takes a thread for as long as it reads, so this is
-# half of gunicorn's threads (gunicorn_conf.py).
-_MAX_UNBUFFERED = 8
+# How many unbuffered readers each process serves at a time. Each takes a thread for as long as it reads. Together with
+# the calls that wait for Stripe (payments/stripe_http.py) they must not take all of gunicorn's (gunicorn_conf.py).
+_MAX_UNBUFFERED = 6
 _unbuffered_slots = threading.BoundedSemaphore(_MAX_UNBUFFERED)
 
 

@@ -15,7 +15,7 @@ from heroimg.payments.stripe_http import DEADLINE_SECONDS
 from heroimg.payments.stripe_sessions import StripeSessions
 from tests.helpers import pictures
 from tests.helpers.api import RETRIEVE, SESSION, STATUS, WEBHOOK, Api
-from tests.helpers.serving import serving, wait_for
+from tests.helpers.serving import serving, serving_at, wait_for
 from tests.helpers.shop import Shop
 
 MINUTE = 60
@@ -263,17 +263,6 @@ def test_a_strangers_confirmation_leaves_the_checkout_open(shop: Shop) -> None:
     assert shop.stand_in.sessions[session_id]["status"] == "open"
 
 
-def test_a_checkout_opened_while_its_picture_is_handed_over_is_ended(shop: Shop) -> None:
-    image_id = shop.api.keep(pictures.long_jpeg())
-    with shop.api.connection(window=32768) as connection:
-        request = f"GET {RETRIEVE}?imageId={image_id} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
-        connection.sendall(request.encode())
-        connection.recv(1000)
-        session_id = shop.api.session_of(image_id)
-        connection.makefile("rb").read()
-    wait_for(lambda: shop.stand_in.sessions[session_id]["status"] == "expired", "the session to be ended")
-
-
 def test_a_reader_who_is_slow_when_the_hour_ends_gets_the_rest(shop: Shop) -> None:
     image_id = shop.api.keep(pictures.long_jpeg())
     with shop.api.connection(window=32768) as connection:
@@ -403,7 +392,7 @@ def test_parameters_that_stripe_refuses_are_told_to_the_operator_and_not_to_the_
         "STRIPE_API_BASE": shop.stand_in.url,
         "HEROIMG_CURRENCY": "xyz",
     }
-    with serving(tmp_path / "served", settings) as server:
+    with serving_at(shop.clock, tmp_path / "served", settings) as server:
         api = Api(server)
         answer = api.open_checkout(api.keep(pictures.jpeg()))
         assert (answer.status_code, answer.json()["code"]) == (502, "payment_failed")
