@@ -21,6 +21,7 @@ from heroimg.operations.counters import open_counters
 from heroimg.operations.sweep import Sweeper
 from heroimg.payments.checkout import Checkout
 from heroimg.payments.stripe_sessions import StripeSessions
+from heroimg.pictures.hand_over import HandOvers
 from heroimg.stores import open_store
 from heroimg.stores.base import Clock
 
@@ -37,10 +38,11 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     counters = open_counters(config)
     sweeper = Sweeper(config, store, counters, clock)
     rule = Checkout(config, store, StripeSessions(config, clock), clock, on_complete=counters.checkouts_complete.inc)
+    hand_overs = HandOvers(store, clock, config.claim_seconds)
 
     app = Flask(__name__)
     app.url_map.merge_slashes = False  # otherwise Werkzeug redirects /api//x, using the client's Host header
-    app.extensions["heroimg"] = Services(config, store, rule, sweeper, counters, clock)
+    app.extensions["heroimg"] = Services(config, store, rule, hand_overs, sweeper, counters, clock)
     accept_uploads(app)
     for blueprint in (temp_images.bp, checkout.bp, health.bp):
         app.register_blueprint(blueprint)

@@ -50,11 +50,13 @@ bind = "127.0.0.1:3000"
 worker_class = "gthread"
 workers = _workers()
 
-# A thread waits for Stripe, or for a reader without a claim (_MAX_UNBUFFERED in pictures/hand_over.py), at little cost.
+# Some threads wait for Stripe (MAX_CALLS_AT_ONCE in payments/stripe_http.py), or for readers without a claim
+# (MAX_UNBUFFERED in pictures/hand_over.py).
 threads = 16
 
-# A stopping worker finishes what it has begun: above the 28 seconds that a call to Stripe may take (payments.py; what
-# needs several, all so slow, is broken off, and can be asked again), below TimeoutStopSec= in deploy/heroimg.service.
+# A stopping worker completes its requests. This is more than one call to Stripe takes (DEADLINE_SECONDS in
+# payments/stripe_http.py; a request with several slow calls is broken off and can be repeated), and less than
+# TimeoutStopSec= in deploy/heroimg.service.
 graceful_timeout = 30
 
 # A worker that gives no sign of life for so long is replaced. Below proxy_read_timeout in deploy/nginx.conf.

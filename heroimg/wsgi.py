@@ -16,7 +16,7 @@ configure_logging()
 load_dotenv(".env")
 _config = Config.from_env(os.environ)
 app = create_app(_config)
-services(app).sweeper.start()
+services(app).start_jobs()
 logging.getLogger(__name__).info(
     "ready: pictures wait in %s; checkout with %s", _config.storage_location, _config.stripe_mode
 )

@@ -77,16 +77,18 @@ def _hand_over(shared: Services, image_id: str, claim: str | None) -> HandOver:
     token = claim or secrets.token_urlsafe(24)
     claimed = shared.store.claim(image_id, token)
     log.info("claimed %s" if claim else "handing over %s for one use", short(image_id))
-    if not claim:
-        shared.checkout.try_to_end(claimed.image)
-    return HandOver(
-        shared.store,
-        claimed,
-        token,
-        clock=shared.clock,
-        claim_seconds=shared.config.claim_seconds,
-        confirm=None if claim else lambda: _remove(shared, claimed.image, token, "handed over %s"),
+    if claim:
+        return HandOver(shared.hand_overs, claimed, token, confirm=None)
+    hand_over = HandOver(
+        shared.hand_overs, claimed, token, confirm=lambda: _remove(shared, claimed.image, token, "handed over %s")
     )
+    try:
+        shared.checkout.try_to_end(claimed.image)
+        hand_over.keep_claim()  # Stripe may have taken longer than a claim lasts
+    except BaseException:
+        hand_over.close()
+        raise
+    return hand_over
 
 
 def _remove(shared: Services, image: StoredImage, token: str | None, message: str) -> None:

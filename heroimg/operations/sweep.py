@@ -14,10 +14,8 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from apscheduler.schedulers.background import BackgroundScheduler
 from werkzeug.wsgi import ClosingIterator
 
 from heroimg.config import Config
@@ -32,9 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _OVERDUE_INTERVALS = 3
-
-# A process leaves the first sweep after its start to others: it may be the sweep command itself.
-_START_SECONDS = 2
 
 # For a process without a thread to sweep with (HEROIMG_SWEEP_SECONDS=0): the interval that counts instead, and how long
 # a sweep may keep a request's thread or process from the next request.
@@ -93,15 +88,6 @@ class Sweeper:
         since = int(self._clock()) - max(self._started, int(self.last_swept()))
         return since if 0 < self._config.sweep_seconds * _OVERDUE_INTERVALS < since else 0
 
-    def start(self) -> None:
-        """Sweep soon and then every HEROIMG_SWEEP_SECONDS, in a thread of this process and of those forked from it.
-
-        A server that loads the application before it forks (gunicorn --preload, Passenger) leaves threads behind.
-        """
-        if self._config.sweep_seconds:
-            self._schedule()
-            os.register_at_fork(after_in_child=self._schedule)
-
     def sweep_between_requests(self, wsgi_app: WSGIApplication) -> WSGIApplication:
         """Wrap the application, so that an overdue sweep runs after a response."""
         if self._store.is_shared:
@@ -132,18 +118,6 @@ class Sweeper:
 
     def _seconds_since_last(self) -> float:
         return abs(self._clock() - self.last_swept())  # abs: the clock may have been ahead at the last sweep
-
-    def _schedule(self) -> None:
-        scheduler = BackgroundScheduler(daemon=True, timezone=UTC)
-        scheduler.add_job(
-            self.sweep_if_due,
-            "interval",
-            seconds=self._config.sweep_seconds,
-            next_run_time=datetime.now(UTC) + timedelta(seconds=_START_SECONDS),
-            coalesce=True,
-            misfire_grace_time=None,
-        )
-        scheduler.start()
 
     def _report(self, swept: Swept) -> Swept:
         if swept.expired or swept.leftovers:

@@ -397,7 +397,7 @@ def test_parameters_that_stripe_refuses_are_told_to_the_operator_and_not_to_the_
         answer = api.open_checkout(api.keep(pictures.jpeg()))
         assert (answer.status_code, answer.json()["code"]) == (502, "payment_failed")
         assert "xyz" not in answer.text
-        assert "check the HEROIMG_ settings of the product" in server.log()
+        assert "Check the HEROIMG_ settings of the product" in server.log()
         assert "xyz" in server.log()
 
 

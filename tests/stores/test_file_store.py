@@ -23,7 +23,7 @@ from heroimg.stores.files.store import FileStore
 from tests.helpers import pictures
 from tests.helpers.api import Api
 from tests.helpers.requirements import needs, needs_root
-from tests.helpers.serving import Server, serving
+from tests.helpers.serving import Server, serving, wait_for
 from tests.helpers.store_shelf import CLAIM, START, UNKNOWN, Clock, Shelf
 
 LIVING = "f" * 32
@@ -291,6 +291,7 @@ def test_a_full_disk_refuses_uploads_with_507_and_leaves_nothing(tmp_path: Path)
                 assert (answer.status_code, answer.json()["code"]) == (507, "no_room")
                 assert server.names() == before
             assert api.retrieve(image_id).content == pictures.jpeg(3)
+            wait_for(lambda: server.names() == [], "the picture to be gone")  # its reader has it a moment before
             assert api.upload(pictures.jpeg(3)).status_code == 200
     finally:
         subprocess.run(["umount", str(disk)], check=True)
