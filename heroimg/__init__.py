@@ -36,8 +36,8 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     """
     store = open_store(config, clock)
     counters = open_counters(config)
-    sweeper = Sweeper(config, store, counters, clock)
     rule = Checkout(config, store, StripeSessions(config, clock), clock, on_complete=counters.checkouts_complete.inc)
+    sweeper = Sweeper(config, store, counters, clock, rule.end_others)
     hand_overs = HandOvers(store, clock, config.claim_seconds)
 
     app = Flask(__name__)

@@ -31,7 +31,7 @@ def shape_answers(app: Flask, config: Config) -> None:
         # Flask-CORS takes an origin that looks like a regular expression for one, as an IPv6 address does.
         origins=[re.compile(re.escape(origin) + r"\Z") for origin in config.frontend_origins],
         methods=["GET", "HEAD", "POST", "DELETE"],
-        allow_headers=["Content-Type"],
+        allow_headers="*",  # upload libraries and tracing add headers of their own; the application reads none of them
         expose_headers=["Image-Size", "Retry-After"],
         max_age=86400,
     )
@@ -82,7 +82,7 @@ def _log_late(error: Exception) -> None:
 def _answer_ours(error: HeroimgError) -> Response:
     level = logging.WARNING if error.status >= 500 else logging.INFO
     log.log(level, "answered %d %s: %s", error.status, error.code, error.__cause__ or error.sentence)
-    response = jsonify(error=error.sentence, code=error.code)
+    response = jsonify(error=error.sentence, code=error.code, **error.fields)
     response.status_code = error.status
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)

@@ -176,7 +176,7 @@ def test_flask_run_serves_on_port_3000_and_its_request_lines_show_no_id(tmp_path
         too_large = api.upload(pictures.jpeg(3).ljust(7 * 1024 * 1024, b"\0"))
         assert (too_large.status_code, too_large.json()["code"]) == (413, "image_too_large")
         assert api.retrieve(image_id).content == pictures.jpeg(3)
-        assert api.retrieve(image_id).status_code == 404
+        wait_for(lambda: api.is_gone(image_id), "the picture to be gone")
         wait_for(lambda: f"GET {RETRIEVE}?imageId=... HTTP/1.1" in server.log(), "the request to be logged")
         assert image_id not in server.log()
         assert server.names() == []
