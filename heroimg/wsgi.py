@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import os
 
-from dotenv import load_dotenv
-
 from heroimg import create_app
 from heroimg.config import Config
+from heroimg.env_file import read_env_file
 from heroimg.logs import configure_logging
 from heroimg.operations.sweep import start_sweeping
 
 configure_logging()
-load_dotenv(".env")
+for _name, _value in read_env_file().items():
+    os.environ.setdefault(_name, _value)
 _config = Config.from_env(os.environ)
 app = create_app(_config)
 start_sweeping(app)
