@@ -49,10 +49,8 @@ class ConfigError(ClickException):
     def __init__(self, faults: list[str]) -> None:
         self.faults = faults
         lines = ["heroimg cannot start with these settings:", *(f"  - {fault}" for fault in faults)]
-        if os.path.abspath(".") == "/" and not os.path.exists("/.env"):
-            lines.append(
-                "The working folder is /, which has no .env. For mod_wsgi, set it by home= of WSGIDaemonProcess."
-            )
+        if not os.path.exists(".env"):
+            lines.append(f"No .env was read: there is none in the working folder, {os.path.abspath('.')}.")
         super().__init__("\n".join(lines))
 
     def __str__(self) -> str:
