@@ -11,7 +11,7 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from heroimg.api import checkout, health, temp_images
-from heroimg.api.answers import shape_answers
+from heroimg.api.answers import hide_late_errors, shape_answers
 from heroimg.api.form import accept_uploads
 from heroimg.api.rates import limit_rates
 from heroimg.api.services import Services
@@ -36,8 +36,8 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     """
     store = open_store(config, clock)
     counters = open_counters(config)
-    sweeper = Sweeper(config, store, counters, clock)
     rule = Checkout(config, store, StripeSessions(config, clock), clock, on_complete=counters.checkouts_complete.inc)
+    sweeper = Sweeper(config, store, counters, clock, rule.end_others)
     hand_overs = HandOvers(store, clock, config.claim_seconds)
 
     app = Flask(__name__)
@@ -54,7 +54,7 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
         add_metrics(app)
     for command in operator_commands(store, sweeper, clock):
         app.cli.add_command(command)
-    app.wsgi_app = sweeper.sweep_between_requests(app.wsgi_app)  # type: ignore[assignment, method-assign]
+    app.wsgi_app = hide_late_errors(sweeper.sweep_between_requests(app.wsgi_app))  # type: ignore[assignment, method-assign]
     if config.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=config.trusted_proxies, x_proto=0)  # type: ignore[method-assign]
     return app

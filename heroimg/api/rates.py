@@ -125,7 +125,7 @@ def _client_network() -> str:
 @cache
 def _log_no_address() -> None:
     log.error(
-        "requests come without an address (%.60r), so all customers share one rate: if a proxy connects by a unix "
+        "requests come without an address (%s), so all customers share one rate: if a proxy connects by a unix "
         "socket, set HEROIMG_TRUSTED_PROXIES to 1, and let the proxy send the address in X-Forwarded-For",
         request.remote_addr,
     )

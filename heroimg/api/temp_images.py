@@ -83,7 +83,7 @@ def _hand_over(shared: Services, image_id: str, claim: str | None) -> HandOver:
         shared.hand_overs, claimed, token, confirm=lambda: _remove(shared, claimed.image, token, "handed over %s")
     )
     try:
-        shared.checkout.try_to_end(claimed.image)
+        shared.checkout.end_before_hand_over(claimed.image)
         hand_over.keep_claim()  # Stripe may have taken longer than a claim lasts
     except BaseException:
         hand_over.close()
@@ -97,7 +97,7 @@ def _remove(shared: Services, image: StoredImage, token: str | None, message: st
     if removed is None:
         return
     shared.counters.confirmations.inc(paid=str(removed.checkout_complete).lower())
-    if removed.checkout_session != image.checkout_session:  # opened since the picture was looked up
+    if removed.checkout_session != image.checkout_session or removed.sessions_to_end:  # noted since
         shared.checkout.try_to_end(removed)
     log.info(message, short(image.id))
 
