@@ -13,7 +13,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from heroimg.api import checkout, health, temp_images
 from heroimg.api.answers import hide_late_errors, shape_answers
 from heroimg.api.form import accept_uploads
-from heroimg.api.rates import limit_rates
+from heroimg.api.rates import Rates
 from heroimg.api.services import Services
 from heroimg.config import Config
 from heroimg.operations.commands import operator_commands
@@ -39,14 +39,15 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     rule = Checkout(config, store, StripeSessions(config, clock), clock, on_complete=counters.checkouts_complete.inc)
     sweeper = Sweeper(config, store, counters, clock, rule.end_others)
     hand_overs = HandOvers(store, clock, config.claim_seconds)
+    rates = Rates(config)
 
     app = Flask(__name__)
     app.url_map.merge_slashes = False  # otherwise Werkzeug redirects /api//x, using the client's Host header
-    app.extensions["heroimg"] = Services(config, store, rule, hand_overs, sweeper, counters, clock)
+    app.extensions["heroimg"] = Services(config, store, rule, hand_overs, rates, sweeper, counters, clock)
     accept_uploads(app)
     for blueprint in (temp_images.bp, checkout.bp, health.bp):
         app.register_blueprint(blueprint)
-    limit_rates(app, config)
+    rates.limit_endpoints(app)
     shape_answers(app, config)
     if config.metrics:
         from heroimg.api.metrics import add_metrics  # noqa: PLC0415 (imports prometheus_client, after open_counters)

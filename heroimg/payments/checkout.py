@@ -184,19 +184,18 @@ class Checkout:
         """Return the picture's session if it is open and leaves the customer enough time to pay; otherwise end it."""
         if image.checkout_ended:
             return None
-        try:
+        with suppress(SessionNotFound):  # another Stripe account, or another mode, was configured since
             session = self._sessions.retrieve(session_id)
-        except SessionNotFound:  # another Stripe account, or another mode, was configured since
-            return None
-        if session.expires_at < self._now() + _MIN_REUSE_SECONDS:
-            session = self._sessions.expire(session)
-        if session.status == "complete":
-            self._note(image.id, _completed(session))
-            raise CheckoutComplete
-        if session.status != "open":
-            return None
-        self._refuse_to_outlive(image, session)
-        return session
+            if session.expires_at < self._now() + _MIN_REUSE_SECONDS:
+                session = self._sessions.expire(session)
+            if session.status == "complete":
+                self._note(image.id, _completed(session))
+                raise CheckoutComplete
+            if session.status == "open":
+                self._refuse_to_outlive(image, session)
+                return session
+        self._note(image.id, partial(notes.ended, session_id=session_id))
+        return None
 
     def _create(self, image: StoredImage) -> Session:
         try:

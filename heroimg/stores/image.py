@@ -71,6 +71,12 @@ class StoredImage:
         is_current = last is not None and last.until > now
         return cls(image_id, **values, claim=last if is_current else None, claim_lapsed=bool(last and not is_current))
 
+    @property
+    def has_payable_session(self) -> bool:
+        """Whether a session for it can perhaps still be paid."""
+        is_own_payable = self.checkout_session and not self.checkout_complete and not self.checkout_ended
+        return bool(is_own_payable or self.sessions_to_end)
+
     def checkout_fields(self) -> dict[str, str | int]:
         """Return the fields about the checkout as they are stored; an empty text stands for a field that is not."""
         return {
