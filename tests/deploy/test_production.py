@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import ssl
@@ -168,7 +169,9 @@ def test_50_readers_that_do_not_read_on_keep_nobody_waiting(house: Production, c
         for reader in readers:
             image_id = house.customer().keep(picture)
             reader.asks("GET", f"{RETRIEVE}?imageId={image_id}{claim}")
-        wait_for(lambda: house.server.log().count("claimed ") == 50, "all of them to be served")
+        wait_for(
+            lambda: len(re.findall("claimed |handing over ", house.server.log())) == 50, "all of them to be served"
+        )
         for _ in range(5):
             make_journey(house, pictures.portrait())
         assert [reader.answer().endswith(picture) for reader in readers] == [True] * 50
@@ -180,7 +183,7 @@ def test_a_reader_without_a_claim_that_hangs_up_early_has_not_used_the_picture_u
     with ExitStack() as stack:
         reader = Phone(house, stack, window=4096)
         reader.asks("GET", f"{RETRIEVE}?imageId={image_id}")
-        wait_for(lambda: "claimed " in house.server.log(), "the picture to be on its way")
+        wait_for(lambda: "handing over " in house.server.log(), "the picture to be on its way")
         for _ in range(3):  # in this time nginx takes all that it takes
             make_journey(house, picture)
     wait_for(lambda: "gave back" in house.server.log(), "the claim to be given back")
