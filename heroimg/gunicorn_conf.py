@@ -9,14 +9,12 @@ import ctypes
 import gc
 import os
 import sys
-import time
 
 from dotenv import dotenv_values
 
+from heroimg import create_app
 from heroimg.config import Config, ConfigError
-from heroimg.operations.counters import Counters, begin_at_zero
-from heroimg.operations.sweep import Sweeper
-from heroimg.stores import open_store
+from heroimg.operations.counters import begin_at_zero
 
 # What one worker may need at once, when it decodes the costliest picture that is taken: docs/promises.md.
 _WORKER_BYTES = 300_000_000
@@ -78,14 +76,14 @@ control_socket_disable = True
 
 
 def on_starting(_server: object) -> None:
-    """Prepare what all workers share, before there are any: so a wrong setting is told once."""
+    """Make the application once before there are workers, so that a wrong setting is reported once."""
     settle_allocator()
-    # Not load_dotenv: a worker that starts later would find them set, and not read the file that was changed meanwhile.
+    # Not load_dotenv: workers that start later would inherit the variables, and not read a file that has changed.
     settings = {name: value for name, value in dotenv_values(".env").items() if value is not None}
     try:
         config = Config.from_env(settings | os.environ)
-        Sweeper(config, open_store(config, time.time), Counters(), time.time)
         begin_at_zero(config)
+        create_app(config)
     except ConfigError as error:
         sys.exit(str(error))
-    gc.freeze()  # what is imported by now stays in the memory that all workers share: collecting would write to it
+    gc.freeze()  # otherwise the garbage collector would write to the memory that all workers share
