@@ -7,7 +7,7 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ class _From(HTTPAdapter):
 class Production:
     """The whole server: its way in by TLS, what stands behind, what both write into logs."""
 
-    def __init__(self, folder: Path, settings: dict[str, str], stand_in: StandIn, changes: dict[str, str]) -> None:
+    def __init__(self, folder: Path, settings: dict[str, str], stand_in: StandIn, changes: Mapping[str, str]) -> None:
         self.folder = folder
         self.changes = changes
         self.workers = 2
@@ -124,7 +124,7 @@ class Production:
 
 @contextmanager
 def production(
-    folder: Path, workers: int = 2, changes: dict[str, str] | None = None, **settings: str
+    folder: Path, workers: int = 2, changes: Mapping[str, str] | None = None, /, **settings: str
 ) -> Iterator[Production]:
     """Serve as in production while in the block.
 
