@@ -55,14 +55,16 @@ class StripeSessions:
         """Return a sentence for the operator if this machine's clock is off by more than a minute."""
         return self._http.clock_warning()
 
-    def create(self, image_id: str, expires_at: int) -> Session:
+    def create(self, image_id: str, expires_at: int, after: str | None = None) -> Session:
         """Create a session that cannot be paid after `expires_at`.
 
-        Concurrent and repeated calls for one picture and instant return one session: the idempotency key is derived
-        from the parameters.
+        Concurrent and repeated calls with the same arguments return one session: the idempotency key is derived from
+        them.
+
+        :param after: the picture's last session, which has ended. Without it Stripe might replay that session.
         """
         params = self._params(image_id, expires_at)
-        key = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps([params, after], sort_keys=True).encode()).hexdigest()
         with self._stripe_errors():
             return self._sessions.create(params=cast(Any, params), options={"idempotency_key": f"heroimg-{key}"})
 
