@@ -156,7 +156,13 @@ class Checkout:
         if kind not in (*_PAID_EVENTS, _FAILED_EVENT):
             return
         # The event's copy of the session may be old, and in another API version, so retrieve the session.
-        session = self._sessions.retrieve(session_id)
+        try:
+            session = self._sessions.retrieve(session_id)
+        except SessionNotFound:  # Stripe would repeat a refused event for days
+            log.warning(
+                "ignored an event about checkout %s, which is not of this Stripe account and mode", short(session_id)
+            )
+            return
         if image_id := image_id_of(session):
             try:
                 if kind == _FAILED_EVENT:
