@@ -27,6 +27,10 @@ def _stored_as(name: str, read: Callable[[Any], Any]) -> dict[str, Any]:
     return {"name": name, "read": read}
 
 
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 @dataclass(frozen=True)
 class StoredImage:
     """Everything that a store knows about a picture except its bytes.
@@ -36,7 +40,9 @@ class StoredImage:
 
     :param size: bytes.
     :param checkout_session: the id of the Checkout Session opened for it last, if any.
+    :param checkout_ended: whether that session is known to have ended, so that nobody can pay it.
     :param checkout_complete: whether a checkout for it is known to be complete.
+    :param sessions_to_end: the ids of earlier sessions that are not known to have ended.
     :param claim: its current claim; None if there is none, or if it has lapsed.
     :param claim_lapsed: whether the last claim has ended without being confirmed or given back.
     """
@@ -47,7 +53,9 @@ class StoredImage:
     stored: int = field(metadata=_stored_as("timestamp", int))
     expires: int = field(metadata=_stored_as("expires", int))
     checkout_session: str | None = field(default=None, metadata=_stored_as("checkout_session", str))
+    checkout_ended: bool = field(default=False, metadata=_stored_as("checkout_ended", bool))
     checkout_complete: bool = field(default=False, metadata=_stored_as("checkout_complete", bool))
+    sessions_to_end: tuple[str, ...] = field(default=(), metadata=_stored_as("sessions_to_end", _split))
     claim: Claim | None = None  # stored as claim_token and claim_until
     claim_lapsed: bool = False
 
@@ -62,6 +70,12 @@ class StoredImage:
         last = Claim(str(token), int(stored["claim_until"])) if token is not None else None
         is_current = last is not None and last.until > now
         return cls(image_id, **values, claim=last if is_current else None, claim_lapsed=bool(last and not is_current))
+
+    @property
+    def open_sessions(self) -> tuple[str, ...]:
+        """The sessions that somebody may still be able to pay, by their ids."""
+        is_open = self.checkout_session is not None and not self.checkout_ended
+        return (*self.sessions_to_end, *([self.checkout_session] if is_open and self.checkout_session else []))
 
     def refuse_others(self, token: str | None, now: int) -> None:
         """Raise an error unless this token holds the claim, or there is no claim.

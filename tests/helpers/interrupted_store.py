@@ -132,6 +132,16 @@ OPERATIONS = [
     Operation("pin without room", fail(lambda store, image_id: store.pin(image_id, START + 2 * HOUR))),
     Operation("note_checkout", lambda store, image_id: store.note_checkout(image_id, "cs_test_1")),
     Operation("note_checkout, complete", lambda store, image_id: store.note_checkout(image_id, complete=True)),
+    Operation(
+        "note_checkout that replaces another",
+        lambda store, image_id: store.note_checkout(image_id, "cs_test_2"),
+        before=lambda store, image_id: store.note_checkout(image_id, "cs_test_1"),
+    ),
+    Operation(
+        "note_ended",
+        lambda store, image_id: store.note_ended(image_id, "cs_test_1"),
+        before=lambda store, image_id: store.note_checkout(image_id, "cs_test_1"),
+    ),
     Operation("remove", lambda store, image_id: store.remove(image_id)),
     Operation("remove by its holder", lambda store, image_id: store.remove(image_id, CLAIM), before=claim),
     Operation("remove refused", is_refused(lambda store, image_id: store.remove(image_id, OTHER)), before=claim),

@@ -328,6 +328,53 @@ def test_the_checkouts_notes_are_kept_with_the_picture_and_survive_claims(shelf:
     assert found.expires == image.expires
 
 
+def test_a_session_that_was_replaced_is_to_be_ended_until_it_is_known_to_have_ended(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.store.note_checkout(image.id, "cs_test_0")
+    assert shelf.store.get(image.id).open_sessions == ("cs_test_0",)
+    assert shelf.store.note_checkout(image.id, "cs_test_1").open_sessions == ("cs_test_0",)
+    assert shelf.store.note_checkout(image.id, "cs_test_2").open_sessions == ("cs_test_0", "cs_test_1")
+    assert shelf.store.get(image.id).sessions_to_end == ("cs_test_0", "cs_test_1")
+    shelf.store.note_ended(image.id, "cs_test_0")
+    shelf.store.note_ended(image.id, "cs_test_unknown")
+    assert shelf.store.get(image.id).open_sessions == ("cs_test_1", "cs_test_2")
+    shelf.store.note_ended(image.id, "cs_test_1")
+    shelf.store.note_ended(image.id, "cs_test_2")
+    assert shelf.store.get(image.id).open_sessions == ()
+    assert shelf.store.get(image.id).checkout_session == "cs_test_2"
+    assert shelf.store.get(image.id).checkout_ended
+    shelf.store.note_checkout(image.id, "cs_test_3")
+    assert shelf.store.get(image.id).open_sessions == ("cs_test_3",)
+    shelf.store.note_ended(UNKNOWN, "cs_test_3")
+
+
+def test_a_session_that_is_noted_again_is_open_and_not_to_be_ended(shelf: Shelf) -> None:
+    image = shelf.keep()
+    for session in ("cs_test_0", "cs_test_1", "cs_test_0", "cs_test_0"):
+        shelf.store.note_checkout(image.id, session)
+    noted = shelf.store.get(image.id)
+    assert (noted.checkout_session, noted.sessions_to_end) == ("cs_test_0", ("cs_test_1",))
+
+
+def test_sweeps_return_the_pictures_with_sessions_to_end_until_these_have_ended(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.store.note_checkout(image.id, "cs_test_0")
+    shelf.clock.now += 60
+    assert shelf.store.sweep() == Swept()
+    shelf.store.note_checkout(image.id, "cs_test_1")
+    shelf.store.note_checkout(image.id, complete=True)
+    for _ in range(2):
+        shelf.clock.now += 60
+        assert shelf.store.sweep() == Swept(to_end=(shelf.store.get(image.id),))
+    assert shelf.store.held().images == 1
+    shelf.store.note_ended(image.id, "cs_test_0")
+    shelf.clock.now += 60
+    assert shelf.store.sweep() == Swept()
+    shelf.clock.now += HOUR
+    (expired,) = shelf.store.sweep().expired
+    assert expired.is_paid
+
+
 @pytest.mark.parametrize(
     ("claimed_at", "is_claimed", "has_lapsed_claim"),
     [(None, False, False), (HOUR - 300, True, True), (HOUR - 1, True, False)],

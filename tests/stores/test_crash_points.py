@@ -92,6 +92,17 @@ STORIES = [
     Story("power cut about release", lambda store, image_id: store.release(image_id, CLAIM), before=claim),
     Story("power cut about note_checkout", lambda store, image_id: store.note_checkout(image_id, "cs_1"), is_safe=True),
     Story(
+        "power cut about note_checkout that replaces another",
+        lambda store, image_id: store.note_checkout(image_id, "cs_2"),
+        before=lambda store, image_id: store.note_checkout(image_id, "cs_1"),
+        is_safe=True,
+    ),
+    Story(
+        "power cut about note_ended",
+        lambda store, image_id: store.note_ended(image_id, "cs_1"),
+        before=lambda store, image_id: store.note_checkout(image_id, "cs_1"),
+    ),
+    Story(
         "power cut about note_checkout, complete",
         lambda store, image_id: store.note_checkout(image_id, complete=True),
         before=lambda store, image_id: store.note_checkout(image_id, "cs_1"),

@@ -22,7 +22,7 @@ from heroimg.stores.base import Expired, Swept
 from heroimg.stores.files.disk import unlink_if_there
 from heroimg.stores.files.folder import Folder
 from heroimg.stores.files.sidecar import Sidecars
-from heroimg.stores.image import is_image_id
+from heroimg.stores.image import StoredImage, is_image_id
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ class FolderSweep:
         self._ids: dict[str, set[str]] = {"": set(), ".part": set(), ".json": set(), ".new": set()}
         self._expired = list[Expired]()
         self._leftovers = 0
+        self._to_end = list[StoredImage]()
 
     def run(self, seconds: float | None = None) -> Swept:
         """Read all names, and remove what is due; stop after this time."""
@@ -53,7 +54,7 @@ class FolderSweep:
             self._sweep_id(ids.pop())
             if time.monotonic() >= deadline:
                 break
-        return Swept(tuple(self._expired), self._leftovers, unseen=len(ids))
+        return Swept(tuple(self._expired), self._leftovers, unseen=len(ids), to_end=tuple(self._to_end))
 
     def _read_names(self) -> set[str]:
         """Note which ids there are under each suffix, and return those whose sidecar is due."""
@@ -95,6 +96,8 @@ class FolderSweep:
                 return
             if image.expires > now:
                 unlink_if_there(self._folder.path_of(image_id, ".new"))
+                if image.sessions_to_end:
+                    self._to_end.append(image)
             else:
                 self._folder.unlink(image_id)
                 self._expired.append(Expired.from_image(image))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from heroimg.stores.image import FIELD_NAMES
 
-# The last two are fields of the Redis hash alone: how many blocks it has, and the session noted before the last one.
-STORED_NAMES = (*FIELD_NAMES, "blocks", "checkout_replaced")
+# The last is a field of the Redis hash alone.
+STORED_NAMES = (*FIELD_NAMES, "blocks")
 
 # A picture that was paid for stays this long after its time, so that a sweep can report it.
 _GRACE_SECONDS = 86400
@@ -68,16 +68,34 @@ set_expiry(look())
 return cjson.encode(look())
 """
 
-# A caller whose first answer was lost asks again, and gets the first answer again.
-NOTE_CHECKOUT = f"""{_LOOK_CURRENT}
+_WITHOUT = """
+local function without(sessions, session)
+  local others = {}
+  for other in string.gmatch(sessions or '', '%S+') do
+    if other ~= session then table.insert(others, other) end
+  end
+  return others
+end
+"""
+
+NOTE_CHECKOUT = f"""{_LOOK_CURRENT}{_WITHOUT}
 local session, is_complete = ARGV[2], ARGV[3] == '1'
 if session ~= '' and session ~= image.checkout_session then
-  redis.call('HSET', KEYS[1], 'checkout_session', session, 'checkout_replaced', image.checkout_session or '')
-elseif session ~= '' then
-  image.checkout_session = image.checkout_replaced ~= '' and image.checkout_replaced or nil
+  local to_end = without(image.sessions_to_end, session)
+  if image.checkout_session and not image.checkout_ended then table.insert(to_end, image.checkout_session) end
+  redis.call('HSET', KEYS[1], 'checkout_session', session, 'sessions_to_end', table.concat(to_end, ' '))
+  redis.call('HDEL', KEYS[1], 'checkout_ended')
 end
 if is_complete then redis.call('HSET', KEYS[1], 'checkout_complete', 1) end
 set_expiry(look())
+return cjson.encode(image)
+"""
+
+NOTE_ENDED = f"""{_LOOK_CURRENT}{_WITHOUT}
+local session = ARGV[2]
+local to_end = without(image.sessions_to_end, session)
+redis.call('HSET', KEYS[1], 'sessions_to_end', table.concat(to_end, ' '))
+if session == image.checkout_session then redis.call('HSET', KEYS[1], 'checkout_ended', 1) end
 return cjson.encode(image)
 """
 
