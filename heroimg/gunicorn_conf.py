@@ -9,14 +9,12 @@ import ctypes
 import gc
 import os
 import sys
-import time
 
 from dotenv import dotenv_values
 
+from heroimg import create_app
 from heroimg.config import Config, ConfigError
-from heroimg.operations.counters import Counters, begin_at_zero
-from heroimg.operations.sweep import Sweeper
-from heroimg.stores import open_store
+from heroimg.operations.counters import begin_at_zero
 
 # What one worker may need at once, when it decodes the costliest picture that is taken: docs/promises.md.
 _WORKER_BYTES = 300_000_000
@@ -50,11 +48,13 @@ bind = "127.0.0.1:3000"
 worker_class = "gthread"
 workers = _workers()
 
-# A thread waits for Stripe, or for a reader without a claim (_MAX_UNBUFFERED in pictures/hand_over.py), at little cost.
+# Some threads wait for Stripe (MAX_CALLS_AT_ONCE in payments/stripe_http.py), or for readers without a claim
+# (MAX_UNBUFFERED in pictures/hand_over.py).
 threads = 16
 
-# A stopping worker finishes what it has begun: above the 28 seconds that a call to Stripe may take (payments.py; what
-# needs several, all so slow, is broken off, and can be asked again), below TimeoutStopSec= in deploy/heroimg.service.
+# A stopping worker completes its requests. This is more than one call to Stripe takes (DEADLINE_SECONDS in
+# payments/stripe_http.py; a request with several slow calls is broken off and can be repeated), and less than
+# TimeoutStopSec= in deploy/heroimg.service.
 graceful_timeout = 30
 
 # A worker that gives no sign of life for so long is replaced. Below proxy_read_timeout in deploy/nginx.conf.
@@ -76,14 +76,14 @@ control_socket_disable = True
 
 
 def on_starting(_server: object) -> None:
-    """Prepare what all workers share, before there are any: so a wrong setting is told once."""
+    """Make the application once before there are workers, so that a wrong setting is reported once."""
     settle_allocator()
-    # Not load_dotenv: a worker that starts later would find them set, and not read the file that was changed meanwhile.
+    # Not load_dotenv: workers that start later would inherit the variables, and not read a file that has changed.
     settings = {name: value for name, value in dotenv_values(".env").items() if value is not None}
     try:
         config = Config.from_env(settings | os.environ)
-        Sweeper(config, open_store(config, time.time), Counters(), time.time)
         begin_at_zero(config)
+        create_app(config)
     except ConfigError as error:
         sys.exit(str(error))
-    gc.freeze()  # what is imported by now stays in the memory that all workers share: collecting would write to it
+    gc.freeze()  # otherwise the garbage collector would write to the memory that all workers share

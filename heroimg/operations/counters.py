@@ -106,7 +106,7 @@ def begin_at_zero(config: Config) -> None:
 
 def open_process_counters(folder: Path) -> None:
     """Show zeros for this process, before it counts anything."""
-    with _counting, suppress(OSError):  # without its file, the figures of the other processes are right all the same
+    with _counting, suppress(OSError):  # without it, the figures of the other processes are still right
         _process_counters(folder)
 
 
@@ -119,7 +119,7 @@ def _process_counters(folder: Path) -> dict[str, Counter]:
     """Open this process's file when it first counts, so that a command that counts nothing leaves no file."""
     file = folder / f"counter_{os.getpid()}.db"
     if not file.exists():
-        _open.cache_clear()  # somebody may have removed the folder since
+        _open.cache_clear()  # the folder may have been removed since
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_zeros(file)
     return _open(file)

@@ -13,11 +13,9 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from apscheduler.schedulers.background import BackgroundScheduler
 from werkzeug.wsgi import ClosingIterator
 
 from heroimg.config import Config
@@ -33,9 +31,6 @@ log = logging.getLogger(__name__)
 
 _OVERDUE_INTERVALS = 3
 
-# A process leaves the first sweep after its start to others: it may be the sweep command itself.
-_START_SECONDS = 2
-
 # For a process without a thread to sweep with (HEROIMG_SWEEP_SECONDS=0): the interval that counts instead, and how long
 # a sweep may keep a request's thread or process from the next request.
 _USUAL_SECONDS = Config.sweep_seconds
@@ -45,14 +40,23 @@ _BETWEEN_REQUESTS_SECONDS = 0.1
 class Sweeper:
     """Sweeps the store, and logs and counts what a sweep removed.
 
+    :param end_sessions: gets the ids of pictures that have sessions to end.
     :raises ConfigError: the lock file cannot be written.
     """
 
-    def __init__(self, config: Config, store: ImageStore, counters: Counters, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: ImageStore,
+        counters: Counters,
+        clock: Clock,
+        end_sessions: Callable[[Iterable[str]], None],
+    ) -> None:
         self._config = config
         self._store = store
         self._counters = counters
         self._clock = clock
+        self._end_sessions = end_sessions
         self._started = int(clock())
         self._lock_path = instance_path(config, "sweep.lock")
         if not store.is_shared:
@@ -61,10 +65,18 @@ class Sweeper:
     def sweep(self, seconds: float | None = None) -> Swept | None:
         """Remove what is due, or return None if another process is sweeping.
 
-        :param seconds: stop after this time.
+        :param seconds: stop after this time, and leave the sessions that must be ended to a sweep that has more.
         """
+        swept = self._sweep_alone(seconds)
+        if swept:
+            self._report(swept)
+            if seconds is None:
+                self._end_sessions(swept.unended)
+        return swept
+
+    def _sweep_alone(self, seconds: float | None) -> Swept | None:
         if self._store.is_shared:  # other machines sweep it too, so a lock on this one would not help
-            return self._report(self._store.sweep(seconds))
+            return self._store.sweep(seconds)
         with open_instance_file(self._lock_path) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -77,7 +89,7 @@ class Sweeper:
             finally:
                 # Unlocked explicitly: a process forked meanwhile would keep the lock of a file that is only closed.
                 fcntl.flock(lock, fcntl.LOCK_UN)
-        return self._report(swept)
+        return swept
 
     def last_swept(self) -> float:
         """Return when the last sweep ended, in Unix seconds."""
@@ -92,15 +104,6 @@ class Sweeper:
             return 0
         since = int(self._clock()) - max(self._started, int(self.last_swept()))
         return since if 0 < self._config.sweep_seconds * _OVERDUE_INTERVALS < since else 0
-
-    def start(self) -> None:
-        """Sweep soon and then every HEROIMG_SWEEP_SECONDS, in a thread of this process and of those forked from it.
-
-        A server that loads the application before it forks (gunicorn --preload, Passenger) leaves threads behind.
-        """
-        if self._config.sweep_seconds:
-            self._schedule()
-            os.register_at_fork(after_in_child=self._schedule)
 
     def sweep_between_requests(self, wsgi_app: WSGIApplication) -> WSGIApplication:
         """Wrap the application, so that an overdue sweep runs after a response."""
@@ -133,19 +136,7 @@ class Sweeper:
     def _seconds_since_last(self) -> float:
         return abs(self._clock() - self.last_swept())  # abs: the clock may have been ahead at the last sweep
 
-    def _schedule(self) -> None:
-        scheduler = BackgroundScheduler(daemon=True, timezone=UTC)
-        scheduler.add_job(
-            self.sweep_if_due,
-            "interval",
-            seconds=self._config.sweep_seconds,
-            next_run_time=datetime.now(UTC) + timedelta(seconds=_START_SECONDS),
-            coalesce=True,
-            misfire_grace_time=None,
-        )
-        scheduler.start()
-
-    def _report(self, swept: Swept) -> Swept:
+    def _report(self, swept: Swept) -> None:
         if swept.expired or swept.leftovers:
             log.info("swept %d expired pictures and %d leftovers", len(swept.expired), swept.leftovers)
         for image in swept.expired:
@@ -159,4 +150,3 @@ class Sweeper:
         self._counters.expired_unclaimed.inc(len(unclaimed))
         self._counters.paid_never_fetched.inc(sum(image.is_paid for image in unclaimed))
         self._counters.claims_lapsed.inc(sum(image.has_lapsed_claim for image in swept.expired))
-        return swept

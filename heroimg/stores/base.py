@@ -83,13 +83,13 @@ class Swept(NamedTuple):
     :param expired: the pictures that it removed because their time was over.
     :param leftovers: how many ids it removed that a crash had left without a whole picture.
     :param unseen: how many ids that may be due it did not look at, because its time was over.
-    :param to_end: the pictures with `sessions_to_end`: try again to end these sessions.
+    :param unended: the ids of the pictures that have sessions to end.
     """
 
     expired: tuple[Expired, ...] = ()
     leftovers: int = 0
     unseen: int = 0
-    to_end: tuple[StoredImage, ...] = ()
+    unended: tuple[str, ...] = ()
 
 
 class Staged(Protocol):
@@ -139,21 +139,17 @@ class ImageStore(ABC):
         """
 
     @abstractmethod
-    def note_checkout(self, image_id: str, session_id: str | None = None, *, complete: bool = False) -> StoredImage:
-        """Note with a picture the session that was opened for it, or that its checkout is complete.
+    def note(self, image_id: str, change: Callable[[StoredImage], StoredImage]) -> tuple[StoredImage, StoredImage]:
+        """Change what is noted about a picture's checkout, and put it on stable storage.
 
-        A session that this replaces moves to `sessions_to_end`, unless it is known to have ended. The note of a session
-        survives a power cut, and a failover to a replica, as a pin does: a payment rests on it.
+        No other change comes between the reading and the writing.
 
-        :returns: the picture as it was before. Its `open_sessions` other than `session_id` must be ended; each of
-            several concurrent callers learns of the sessions that were noted before its own.
-        :raises ImageNotFound: there is no picture to note it with.
-        :raises StoreUnavailable: the note may be lost, so nobody may pay this session.
+        :param change: returns the picture with other values in the fields of `StoredImage.checkout_fields`. It may be
+            called more than once, and changes nothing if its change was made already.
+        :returns: the picture before and after.
+        :raises ImageNotFound: there is no such picture.
+        :raises StoreUnavailable: the note may get lost, so nothing may rest on it.
         """
-
-    @abstractmethod
-    def note_ended(self, image_id: str, session_id: str) -> None:
-        """Note that nobody can pay this session any more. No error if there is no such picture or session."""
 
     @abstractmethod
     def claim(self, image_id: str, token: str) -> Claimed:

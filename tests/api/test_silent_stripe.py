@@ -17,7 +17,7 @@ from demo.stripe_stand_in import StandIn
 from heroimg import gunicorn_conf
 from heroimg.payments import stripe_http
 from heroimg.payments.stripe_http import MAX_CALLS_AT_ONCE, StripeHttp
-from heroimg.pictures import hand_over
+from heroimg.pictures.hand_over import MAX_UNBUFFERED
 from tests.helpers import pictures
 from tests.helpers.api import Api, new_token
 from tests.helpers.serving import serving, wait_for
@@ -48,7 +48,7 @@ def test_customers_waiting_for_stripe_leave_threads_to_others_and_the_rest_is_re
 
 def test_stripe_and_slow_readers_together_leave_threads_to_others() -> None:
     assert gunicorn_conf.threads // 2 >= MAX_CALLS_AT_ONCE
-    assert gunicorn_conf.threads > MAX_CALLS_AT_ONCE + hand_over._MAX_UNBUFFERED
+    assert gunicorn_conf.threads > MAX_CALLS_AT_ONCE + MAX_UNBUFFERED
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from stripe import WebhookSignature
 
 from tests.helpers import pictures
 from tests.helpers.api import WEBHOOK, Api
+from tests.helpers.serving import wait_for
 from tests.helpers.shop import Shop
 
 HOUR = 3600
@@ -44,7 +45,7 @@ def test_events_may_come_twice_late_and_after_the_picture_was_fetched(shop: Shop
     assert shop.api.retrieve(image_id).status_code == 200
     shop.stand_in.send_webhook("checkout.session.completed", session_id)
     assert [delivery.status for delivery in shop.stand_in.deliveries] == [200, 200, 200]
-    assert shop.api.server.names() == []
+    wait_for(lambda: shop.api.server.names() == [], "the picture to be gone")
 
 
 def test_an_event_that_says_paid_is_not_believed_before_stripe_says_so_too(

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
@@ -80,31 +81,15 @@ class FileStore(ImageStore):
             self._folder.sync()
             return StoredImage.from_fields(image_id, sidecar, self._now())
 
-    def note_checkout(self, image_id: str, session_id: str | None = None, *, complete: bool = False) -> StoredImage:
+    def note(self, image_id: str, change: Callable[[StoredImage], StoredImage]) -> tuple[StoredImage, StoredImage]:
         with self._folder.locked(image_id):
-            image, sidecar = self._read_current(image_id)
-            if session_id and session_id != image.checkout_session:
-                others = [other for other in image.open_sessions if other != session_id]
-                sidecar |= {
-                    "checkout_session": session_id,
-                    "checkout_ended": False,
-                    "sessions_to_end": " ".join(others),
-                }
-            if complete:
-                sidecar["checkout_complete"] = True
-            self._sidecars.replace(image_id, sidecar)
-            # If the note were lost, the picture could get a second checkout while the first can still be paid.
-            self._folder.sync()
-            return image
-
-    def note_ended(self, image_id: str, session_id: str) -> None:
-        with suppress(ImageNotFound), self._folder.locked(image_id):
-            image, sidecar = self._read_current(image_id)
-            if session_id in image.open_sessions:
-                others = [other for other in image.sessions_to_end if other != session_id]
-                sidecar["sessions_to_end"] = " ".join(others)
-                sidecar["checkout_ended"] = image.checkout_ended or image.checkout_session == session_id
-                self._sidecars.replace(image_id, sidecar)
+            before, sidecar = self._read_current(image_id)
+            after = change(before)
+            if after != before:
+                noted = sidecar | after.checkout_fields()
+                self._sidecars.replace(image_id, {name: value for name, value in noted.items() if value != ""})
+                self._folder.sync()
+            return before, after
 
     def claim(self, image_id: str, token: str) -> Claimed:
         with self._folder.locked(image_id) as picture:

@@ -22,7 +22,7 @@ from heroimg.stores.base import Expired, Swept
 from heroimg.stores.files.disk import unlink_if_there
 from heroimg.stores.files.folder import Folder
 from heroimg.stores.files.sidecar import Sidecars
-from heroimg.stores.image import StoredImage, is_image_id
+from heroimg.stores.image import is_image_id
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ class FolderSweep:
         self._now = now
         self._ids: dict[str, set[str]] = {"": set(), ".part": set(), ".json": set(), ".new": set()}
         self._expired = list[Expired]()
+        self._unended = list[str]()
         self._leftovers = 0
-        self._to_end = list[StoredImage]()
 
     def run(self, seconds: float | None = None) -> Swept:
         """Read all names, and remove what is due; stop after this time."""
@@ -54,7 +54,7 @@ class FolderSweep:
             self._sweep_id(ids.pop())
             if time.monotonic() >= deadline:
                 break
-        return Swept(tuple(self._expired), self._leftovers, unseen=len(ids), to_end=tuple(self._to_end))
+        return Swept(tuple(self._expired), self._leftovers, unseen=len(ids), unended=tuple(self._unended))
 
     def _read_names(self) -> set[str]:
         """Note which ids there are under each suffix, and return those whose sidecar is due."""
@@ -94,13 +94,13 @@ class FolderSweep:
                 self._folder.unlink(image_id)
                 self._leftovers += 1
                 return
-            if image.expires > now:
-                unlink_if_there(self._folder.path_of(image_id, ".new"))
-                if image.sessions_to_end:
-                    self._to_end.append(image)
-            else:
+            if image.expires <= now:
                 self._folder.unlink(image_id)
                 self._expired.append(Expired.from_image(image))
+                return
+            unlink_if_there(self._folder.path_of(image_id, ".new"))
+            if image.sessions_to_end:
+                self._unended.append(image_id)
 
     def _sweep_part(self, image_id: str) -> None:
         path = self._folder.path_of(image_id, ".part")

@@ -51,16 +51,18 @@ class PictureHashes:
         fields: Fields = json.loads(self._redis.run(script, key_of(image_id), now, *arguments) or "{}")
         return _image(image_id, fields, now), fields
 
-    def change_durably(self, image_id: str, script: str, *arguments: str | int) -> StoredImage:
+    def change_safely(self, image_id: str, script: str, *arguments: str | int) -> StoredImage:
         """Run a script twice: once to change the picture, and again to wait until its change cannot be lost.
 
         :raises ImageNotFound: as :meth:`change` does.
         :raises StoreUnavailable: the change may be lost, so nothing may rest on it.
         """
         image, _ = self.change(image_id, script, *arguments)
-        if self._durability.is_wanted and not self._durability.run(script, key_of(image_id), self._now(), *arguments):
-            raise ImageNotFound
-        return image
+        if not self._durability.is_wanted:
+            return image
+        now = self._now()
+        reply = self._durability.run(script, key_of(image_id), now, *arguments)
+        return _image(image_id, json.loads(reply or "{}"), now)
 
     def read_blocks(self, image_id: str, count: int) -> list[bytes]:
         """Read a picture's bytes.

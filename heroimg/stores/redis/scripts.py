@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from heroimg.stores.image import FIELD_NAMES
 
-# The last is a field of the Redis hash alone.
+# The last is a field of the Redis hash alone: how many blocks it has.
 STORED_NAMES = (*FIELD_NAMES, "blocks")
 
 # A picture that was paid for stays this long after its time, so that a sweep can report it.
@@ -68,35 +68,25 @@ set_expiry(look())
 return cjson.encode(look())
 """
 
-_WITHOUT = """
-local function without(sessions, session)
-  local others = {}
-  for other in string.gmatch(sessions or '', '%S+') do
-    if other ~= session then table.insert(others, other) end
+# Compare and set: the arguments are the fields' names, their old values and their new ones, as many of each. A caller
+# whose first answer was lost asks again, and finds the new values.
+NOTE = f"""{_LOOK_CURRENT}
+local count = (#ARGV - 1) / 3
+local function has_values(first)
+  for number = 1, count do
+    if (image[ARGV[1 + number]] or '') ~= ARGV[first + number] then return false end
   end
-  return others
+  return true
 end
-"""
-
-NOTE_CHECKOUT = f"""{_LOOK_CURRENT}{_WITHOUT}
-local session, is_complete = ARGV[2], ARGV[3] == '1'
-if session ~= '' and session ~= image.checkout_session then
-  local to_end = without(image.sessions_to_end, session)
-  if image.checkout_session and not image.checkout_ended then table.insert(to_end, image.checkout_session) end
-  redis.call('HSET', KEYS[1], 'checkout_session', session, 'sessions_to_end', table.concat(to_end, ' '))
-  redis.call('HDEL', KEYS[1], 'checkout_ended')
+local old, new = 1 + count, 1 + 2 * count
+if has_values(old) or has_values(new) then
+  for number = 1, count do
+    local name, value = ARGV[1 + number], ARGV[new + number]
+    if value == '' then redis.call('HDEL', KEYS[1], name) else redis.call('HSET', KEYS[1], name, value) end
+  end
+  set_expiry(look())
 end
-if is_complete then redis.call('HSET', KEYS[1], 'checkout_complete', 1) end
-set_expiry(look())
-return cjson.encode(image)
-"""
-
-NOTE_ENDED = f"""{_LOOK_CURRENT}{_WITHOUT}
-local session = ARGV[2]
-local to_end = without(image.sessions_to_end, session)
-redis.call('HSET', KEYS[1], 'sessions_to_end', table.concat(to_end, ' '))
-if session == image.checkout_session then redis.call('HSET', KEYS[1], 'checkout_ended', 1) end
-return cjson.encode(image)
+return cjson.encode(look())
 """
 
 # The one caller whose answer shows an `expires` that has come has removed the picture.

@@ -17,6 +17,7 @@ find it in a set of due ids (due.py, sweeping.py).
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from typing import BinaryIO, cast
 
@@ -33,11 +34,11 @@ from heroimg.stores.redis.sweeping import DueSweep
 
 _PICTURE_KEY = re.compile(rb"heroimg:\{[0-9a-f]{32}\}")
 
-# How long a sweep leaves a picture alone whose session is being noted just now.
-_NOTING_SECONDS = 5
-
 # A plain command: unlike the scripts it must not write into a full server, because it checks for that.
 _PROBE = ("SET", "heroimg:probe", "", "EX", 60)
+
+# A picture that gets sessions to end is due this long after it is noted: before the note it is not due yet.
+_NOTING_SECONDS = 5
 
 
 class RedisStore(ImageStore):
@@ -80,19 +81,19 @@ class RedisStore(ImageStore):
         return image
 
     def pin(self, image_id: str, until: int, renewed: int = 0) -> StoredImage:
-        return self._hashes.change_durably(image_id, scripts.PIN, until, renewed)
+        return self._hashes.change_safely(image_id, scripts.PIN, until, renewed)
 
-    def note_checkout(self, image_id: str, session_id: str | None = None, *, complete: bool = False) -> StoredImage:
-        if complete:
-            self._due.add(image_id, self.get(image_id).expires)
-        if not session_id:
-            return self._hashes.change(image_id, scripts.NOTE_CHECKOUT, "", int(complete))[0]
-        self._due.add(image_id, self._now() + _NOTING_SECONDS)  # in case the session replaces one that must be ended
-        return self._hashes.change_durably(image_id, scripts.NOTE_CHECKOUT, session_id, int(complete))
-
-    def note_ended(self, image_id: str, session_id: str) -> None:
-        with suppress(ImageNotFound):
-            self._hashes.change(image_id, scripts.NOTE_ENDED, session_id)
+    def note(self, image_id: str, change: Callable[[StoredImage], StoredImage]) -> tuple[StoredImage, StoredImage]:
+        while True:
+            before = self.get(image_id)
+            after = change(before)
+            if after.checkout_complete or after.sessions_to_end:
+                due = self._now() + _NOTING_SECONDS if after.sessions_to_end else before.expires
+                self._due.add(image_id, min(due, before.expires))
+            old, new = before.checkout_fields(), after.checkout_fields()
+            noted = self._hashes.change_safely(image_id, scripts.NOTE, *new, *old.values(), *new.values())
+            if noted.checkout_fields() == new:
+                return before, after
 
     def claim(self, image_id: str, token: str) -> Claimed:
         now = self._now()
@@ -118,7 +119,7 @@ class RedisStore(ImageStore):
         except ImageNotFound:
             return None
         image.refuse_others(token, now)
-        if image.checkout_session or image.checkout_complete:
+        if image.checkout_complete:
             self._due.remove(image_id)
         return image
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from heroimg.errors import ImageNotFound, StoreUnavailable
 from heroimg.stores.base import Expired, Swept
-from heroimg.stores.image import StoredImage
 from heroimg.stores.redis.due import DueIds
 from heroimg.stores.redis.hashes import PictureHashes
 from heroimg.stores.redis.scripts import REMOVE_EXPIRED
@@ -31,7 +30,7 @@ class DueSweep:
         self._due = due
         self._now = now
         self._expired = list[Expired]()
-        self._to_end = list[StoredImage]()
+        self._unended = list[str]()
 
     def run(self, seconds: float | None = None) -> Swept:
         """Look at every id that is due; stop after this time.
@@ -44,7 +43,7 @@ class DueSweep:
             if not self._expired:
                 raise
             unseen = 0
-        return Swept(tuple(self._expired), unseen=unseen, to_end=tuple(self._to_end))
+        return Swept(tuple(self._expired), unseen=unseen, unended=tuple(self._unended))
 
     def _look_at_due(self, deadline: float) -> int:
         while ids := self._due.first(self._now()):
@@ -65,7 +64,7 @@ class DueSweep:
             self._expired.append(Expired.from_image(image))
             self._due.remove(image_id)
         elif image.sessions_to_end:
-            self._to_end.append(image)
+            self._unended.append(image_id)
             self._due.postpone(image_id, min(now + _RETRY_SECONDS, image.expires), now)
         else:
             self._due.postpone(image_id, image.expires, now)
