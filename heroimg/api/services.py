@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from flask import Flask, current_app
 
+from heroimg.api.rates import Rates
 from heroimg.config import Config
 from heroimg.operations.counters import Counters
 from heroimg.operations.schedule import run_in_background
@@ -24,6 +25,7 @@ class Services:
     store: ImageStore
     checkout: Checkout
     hand_overs: HandOvers
+    rates: Rates
     sweeper: Sweeper
     counters: Counters
     clock: Clock

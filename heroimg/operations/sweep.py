@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from werkzeug.wsgi import ClosingIterator
@@ -40,15 +40,25 @@ _BETWEEN_REQUESTS_SECONDS = 0.1
 class Sweeper:
     """Sweeps the store, and logs and counts what a sweep removed.
 
+    :param end_sessions: gets the ids of pictures that have sessions to end.
     :raises ConfigError: the lock file cannot be written.
     """
 
-    def __init__(self, config: Config, store: ImageStore, counters: Counters, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: ImageStore,
+        counters: Counters,
+        clock: Clock,
+        end_sessions: Callable[[Iterable[str]], None],
+    ) -> None:
         self._config = config
         self._store = store
         self._counters = counters
         self._clock = clock
+        self._end_sessions = end_sessions
         self._started = int(clock())
+        self._untraced = 0.0  # when this process last tried to sweep and could not note it in the lock file
         self._lock_path = instance_path(config, "sweep.lock")
         if not store.is_shared:
             make_instance_file(self._lock_path)
@@ -56,11 +66,25 @@ class Sweeper:
     def sweep(self, seconds: float | None = None) -> Swept | None:
         """Remove what is due, or return None if another process is sweeping.
 
-        :param seconds: stop after this time.
+        :param seconds: stop after this time, and leave the sessions that must be ended to a sweep that has more.
         """
+        swept = self._sweep_alone(seconds)
+        if swept:
+            self._report(swept)
+            if seconds is None:
+                self._end_sessions(swept.unended)
+        return swept
+
+    def _sweep_alone(self, seconds: float | None) -> Swept | None:
         if self._store.is_shared:  # other machines sweep it too, so a lock on this one would not help
-            return self._report(self._store.sweep(seconds))
-        with open_instance_file(self._lock_path) as lock:
+            return self._store.sweep(seconds)
+        try:
+            lock = open_instance_file(self._lock_path)
+        except OSError as error:  # pictures must be forgotten on time, and concurrent sweeps do no harm
+            self._untraced = self._clock()
+            log.error("cannot lock the sweep: %s", error)
+            return self._store.sweep(seconds)
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -72,13 +96,13 @@ class Sweeper:
             finally:
                 # Unlocked explicitly: a process forked meanwhile would keep the lock of a file that is only closed.
                 fcntl.flock(lock, fcntl.LOCK_UN)
-        return self._report(swept)
+        return swept
 
     def last_swept(self) -> float:
         """Return when the last sweep ended, in Unix seconds."""
         try:
             return self._lock_path.stat().st_mtime
-        except FileNotFoundError:  # removed by hand; the next sweep makes it again
+        except OSError:  # the folder was removed, for example; the next sweep makes it again
             return 0
 
     def seconds_overdue(self) -> int:
@@ -114,12 +138,14 @@ class Sweeper:
         try:
             self.sweep(seconds)
         except (OSError, StoreUnavailable) as error:
+            self._untraced = self._clock()
             log.error("cannot sweep: %s", error.__cause__ or error)
 
     def _seconds_since_last(self) -> float:
-        return abs(self._clock() - self.last_swept())  # abs: the clock may have been ahead at the last sweep
+        # abs: the clock may have been ahead at the last sweep
+        return min(abs(self._clock() - last) for last in (self.last_swept(), self._untraced))
 
-    def _report(self, swept: Swept) -> Swept:
+    def _report(self, swept: Swept) -> None:
         if swept.expired or swept.leftovers:
             log.info("swept %d expired pictures and %d leftovers", len(swept.expired), swept.leftovers)
         for image in swept.expired:
@@ -133,4 +159,3 @@ class Sweeper:
         self._counters.expired_unclaimed.inc(len(unclaimed))
         self._counters.paid_never_fetched.inc(sum(image.is_paid for image in unclaimed))
         self._counters.claims_lapsed.inc(sum(image.has_lapsed_claim for image in swept.expired))
-        return swept

@@ -1,14 +1,14 @@
 /**
- * The browser's side of heroimg. It talks to the API, keeps the claim that makes a broken connection harmless, and never
- * touches the page.
+ * heroimg's client for browsers. It calls the API, and repeats a retrieval safely if the connection breaks. It does not
+ * touch the page.
  *
  *     const imageId = await uploadImage(file);
  *     const clientSecret = await createCheckoutSession(imageId);
- *     // ... Stripe's checkout; the customer pays, and comes back with ?session_id= ...
+ *     // ... the customer pays in Stripe's checkout and returns with ?session_id= ...
  *     const { status, metadata } = await sessionStatus(sessionId);
  *     const blob = await retrieveImage(metadata.imageId);
  *
- * Every function rejects with a {@link HeroimgError}; only an upload stopped by its signal does so with that's reason.
+ * Every function rejects with a {@link HeroimgError}, except an upload that its signal stops.
  *
  * @module heroimg
  */
@@ -16,7 +16,7 @@ export type SessionStatus = {
     status: "open" | "complete" | "expired";
     payment_status: "paid" | "unpaid" | "no_payment_required";
     /**
-     * empty for a session that is not heroimg's
+     * empty if heroimg did not make the session
      */
     metadata: {
         imageId: string;
@@ -26,13 +26,13 @@ export type OnWait = (error: HeroimgError, seconds: number) => void;
 /** A failure. Its `message` is a sentence for the customer. */
 export declare class HeroimgError extends Error {
     code: string;
-    /** The HTTP status; 0 where no answer arrived whole. */
+    /** The HTTP status; 0 if no complete answer arrived. */
     status: number;
-    /** Seconds after which asking again makes sense, where the server said so. */
+    /** The seconds to wait before another try, if the server sent them. */
     retryAfter: number | undefined;
     /**
-     * @param {string} code the API's stable word; or `connection_lost`, where no answer arrived whole, or
-     *   `answer_unreadable`, where what answered was not heroimg
+     * @param {string} code the API's code; or `connection_lost` if no complete answer arrived, or `answer_unreadable` if
+     *   the answer is not heroimg's
      * @param {string} message
      * @param {{ status?: number, retryAfter?: number, cause?: unknown }} [details]
      */
@@ -43,27 +43,27 @@ export declare class HeroimgError extends Error {
     });
 }
 /**
- * Say where heroimg is, where that is not the page's own origin: `setBaseUrl("https://pictures.example.com")`.
- * The page's origin must be that server's FRONTEND_URL.
+ * Set heroimg's address if it is not the page's own origin: `setBaseUrl("https://pictures.example.com")`.
+ * FRONTEND_URL of that server must be the page's origin.
  *
  * @param {string} url
  */
 export declare function setBaseUrl(url: string): void;
 /**
- * Upload a picture, to be kept for an hour.
+ * Upload a picture, which heroimg keeps for an hour.
  *
- * @param {Blob} file a PNG or a JPEG, as a file input gives it
+ * @param {Blob} file a PNG or JPEG, as a file input returns it
  * @param {object} [options]
- * @param {(sent: number) => void} [options.onProgress] is told how much has gone up, from 0 to 1
- * @param {AbortSignal} [options.signal] stops it; the promise then rejects with the signal's reason, as `fetch` does
- * @returns {Promise<string>} the picture's id, which opens it: keep it out of addresses and logs
+ * @param {(sent: number) => void} [options.onProgress] called with the share that was sent, from 0 to 1
+ * @param {AbortSignal} [options.signal] stops the upload; the promise rejects with the signal's reason, as `fetch` does
+ * @returns {Promise<string>} the picture's id. Anyone with the id can retrieve it: keep the id out of addresses and logs
  */
 export declare function uploadImage(file: Blob, { onProgress, signal }?: {
     onProgress?: (sent: number) => void;
     signal?: AbortSignal;
 }): Promise<string>;
 /**
- * Open a checkout for a picture, or find the one that is open. Stripe takes this as its `fetchClientSecret`:
+ * Open a checkout for a picture, or return the one that is open. Pass it to Stripe as `fetchClientSecret`:
  * `stripe.createEmbeddedCheckoutPage({ fetchClientSecret: () => createCheckoutSession(imageId) })`.
  *
  * @param {string} imageId
@@ -71,9 +71,9 @@ export declare function uploadImage(file: Blob, { onProgress, signal }?: {
  */
 export declare function createCheckoutSession(imageId: string): Promise<string>;
 /**
- * Ask how a checkout stands; again, where the connection breaks or the server is out of breath.
+ * Request the state of a checkout. Retries if the connection breaks or the server is overloaded.
  *
- * @param {string} sessionId as Stripe adds it to the address to which customers return
+ * @param {string} sessionId the `session_id` in the address to which the customer returns
  * @param {object} [options]
  * @param {OnWait} [options.onWait]
  * @returns {Promise<SessionStatus>}
@@ -82,16 +82,16 @@ export declare function sessionStatus(sessionId: string, { onWait }?: {
     onWait?: OnWait;
 }): Promise<SessionStatus>;
 /**
- * Fetch a picture under a claim of this page's own, and confirm once all of it is here.
+ * Retrieve a picture, and confirm it once it has arrived completely. Then heroimg deletes it, and the page has the only
+ * copy.
  *
- * A broken connection, a reload and another page that holds the picture are waited for, up to five and a half minutes.
- * All calls for one picture share one result, also after it has arrived: React's StrictMode makes two at once. Then
- * this page has the only copy, and a reload finds nothing any more.
+ * Retries for up to five and a half minutes if the connection breaks or another page is retrieving the picture. A reload
+ * before the end starts again. All calls for one picture share one result, because React's StrictMode makes two.
  *
  * @param {string} imageId
  * @param {object} [options]
  * @param {OnWait} [options.onWait]
- * @returns {Promise<Blob>} the very bytes that were uploaded
+ * @returns {Promise<Blob>} the uploaded bytes
  */
 export declare function retrieveImage(imageId: string, { onWait }?: {
     onWait?: OnWait;

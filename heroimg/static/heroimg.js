@@ -1,31 +1,31 @@
 /**
- * The browser's side of heroimg. It talks to the API, keeps the claim that makes a broken connection harmless, and never
- * touches the page.
+ * heroimg's client for browsers. It calls the API, and repeats a retrieval safely if the connection breaks. It does not
+ * touch the page.
  *
  *     const imageId = await uploadImage(file);
  *     const clientSecret = await createCheckoutSession(imageId);
- *     // ... Stripe's checkout; the customer pays, and comes back with ?session_id= ...
+ *     // ... the customer pays in Stripe's checkout and returns with ?session_id= ...
  *     const { status, metadata } = await sessionStatus(sessionId);
  *     const blob = await retrieveImage(metadata.imageId);
  *
- * Every function rejects with a {@link HeroimgError}; only an upload stopped by its signal does so with that's reason.
+ * Every function rejects with a {@link HeroimgError}, except an upload that its signal stops.
  *
  * @module heroimg
  */
 
 /**
- * How a Checkout Session stands, in Stripe's words.
+ * The state of a Checkout Session, as Stripe names it.
  *
- * `complete` and `unpaid` is a delayed payment, such as a bank debit: the money comes days later, or not.
+ * `complete` and `unpaid` means a delayed payment, such as a bank debit: the money arrives days later, or never.
  *
  * @typedef {object} SessionStatus
  * @property {"open" | "complete" | "expired"} status
  * @property {"paid" | "unpaid" | "no_payment_required"} payment_status
- * @property {{ imageId: string }} metadata empty for a session that is not heroimg's
+ * @property {{ imageId: string }} metadata empty if heroimg did not make the session
  */
 
 /**
- * Is told before each wait: why there is one, and how many seconds it takes until the next attempt.
+ * Called before each wait, with its reason and the seconds until the next attempt.
  *
  * @callback OnWait
  * @param {HeroimgError} error
@@ -33,10 +33,10 @@
  * @returns {void}
  */
 
-// In seconds. A claim of another page lapses after HEROIMG_CLAIM_SECONDS, 300 unless set otherwise: wait a little longer.
+// All in seconds. Another page's claim lapses after HEROIMG_CLAIM_SECONDS, by default 300: wait a little longer.
 const PATIENCE = 330;
 const LONGEST_PAUSE = 16;
-// A phone that has changed its network is not told that its connection is dead. Stripe may take 28 seconds (payments.py).
+// A phone that changed its network does not notice that its connection is dead. A request to Stripe may take 28.
 const LONGEST_SILENCE = 60;
 
 const UPLOAD = "/api/temp-image-upload";
@@ -47,8 +47,8 @@ const STATUS = "/api/checkout/session-status";
 /** A failure. Its `message` is a sentence for the customer. */
 export class HeroimgError extends Error {
   /**
-   * @param {string} code the API's stable word; or `connection_lost`, where no answer arrived whole, or
-   *   `answer_unreadable`, where what answered was not heroimg
+   * @param {string} code the API's code; or `connection_lost` if no complete answer arrived, or `answer_unreadable` if
+   *   the answer is not heroimg's
    * @param {string} message
    * @param {{ status?: number, retryAfter?: number, cause?: unknown }} [details]
    */
@@ -56,9 +56,9 @@ export class HeroimgError extends Error {
     super(message, { cause });
     this.name = "HeroimgError";
     this.code = code;
-    /** The HTTP status; 0 where no answer arrived whole. */
+    /** The HTTP status; 0 if no complete answer arrived. */
     this.status = status;
-    /** Seconds after which asking again makes sense, where the server said so. */
+    /** The seconds to wait before another try, if the server sent them. */
     this.retryAfter = retryAfter;
   }
 }
@@ -66,8 +66,8 @@ export class HeroimgError extends Error {
 let base = "";
 
 /**
- * Say where heroimg is, where that is not the page's own origin: `setBaseUrl("https://pictures.example.com")`.
- * The page's origin must be that server's FRONTEND_URL.
+ * Set heroimg's address if it is not the page's own origin: `setBaseUrl("https://pictures.example.com")`.
+ * FRONTEND_URL of that server must be the page's origin.
  *
  * @param {string} url
  */
@@ -76,18 +76,18 @@ export function setBaseUrl(url) {
 }
 
 /**
- * Upload a picture, to be kept for an hour.
+ * Upload a picture, which heroimg keeps for an hour.
  *
- * @param {Blob} file a PNG or a JPEG, as a file input gives it
+ * @param {Blob} file a PNG or JPEG, as a file input returns it
  * @param {object} [options]
- * @param {(sent: number) => void} [options.onProgress] is told how much has gone up, from 0 to 1
- * @param {AbortSignal} [options.signal] stops it; the promise then rejects with the signal's reason, as `fetch` does
- * @returns {Promise<string>} the picture's id, which opens it: keep it out of addresses and logs
+ * @param {(sent: number) => void} [options.onProgress] called with the share that was sent, from 0 to 1
+ * @param {AbortSignal} [options.signal] stops the upload; the promise rejects with the signal's reason, as `fetch` does
+ * @returns {Promise<string>} the picture's id. Anyone with the id can retrieve it: keep the id out of addresses and logs
  */
 export function uploadImage(file, { onProgress, signal } = {}) {
   return new Promise((resolve, reject) => {
     signal?.throwIfAborted();
-    const request = new XMLHttpRequest(); // fetch does not tell how much has gone up
+    const request = new XMLHttpRequest(); // fetch does not report progress
     const stop = () => request.abort();
     request.open("POST", base + UPLOAD);
     request.onload = () => {
@@ -113,7 +113,7 @@ export function uploadImage(file, { onProgress, signal } = {}) {
 }
 
 /**
- * Open a checkout for a picture, or find the one that is open. Stripe takes this as its `fetchClientSecret`:
+ * Open a checkout for a picture, or return the one that is open. Pass it to Stripe as `fetchClientSecret`:
  * `stripe.createEmbeddedCheckoutPage({ fetchClientSecret: () => createCheckoutSession(imageId) })`.
  *
  * @param {string} imageId
@@ -127,9 +127,9 @@ export async function createCheckoutSession(imageId) {
 }
 
 /**
- * Ask how a checkout stands; again, where the connection breaks or the server is out of breath.
+ * Request the state of a checkout. Retries if the connection breaks or the server is overloaded.
  *
- * @param {string} sessionId as Stripe adds it to the address to which customers return
+ * @param {string} sessionId the `session_id` in the address to which the customer returns
  * @param {object} [options]
  * @param {OnWait} [options.onWait]
  * @returns {Promise<SessionStatus>}
@@ -144,16 +144,16 @@ export async function sessionStatus(sessionId, { onWait } = {}) {
 const retrievals = new Map();
 
 /**
- * Fetch a picture under a claim of this page's own, and confirm once all of it is here.
+ * Retrieve a picture, and confirm it once it has arrived completely. Then heroimg deletes it, and the page has the only
+ * copy.
  *
- * A broken connection, a reload and another page that holds the picture are waited for, up to five and a half minutes.
- * All calls for one picture share one result, also after it has arrived: React's StrictMode makes two at once. Then
- * this page has the only copy, and a reload finds nothing any more.
+ * Retries for up to five and a half minutes if the connection breaks or another page is retrieving the picture. A reload
+ * before the end starts again. All calls for one picture share one result, because React's StrictMode makes two.
  *
  * @param {string} imageId
  * @param {object} [options]
  * @param {OnWait} [options.onWait]
- * @returns {Promise<Blob>} the very bytes that were uploaded
+ * @returns {Promise<Blob>} the uploaded bytes
  */
 export function retrieveImage(imageId, { onWait } = {}) {
   let retrieval = retrievals.get(imageId);
@@ -178,7 +178,7 @@ export function retrieveImage(imageId, { onWait } = {}) {
 async function fetchAndConfirm(imageId, onWait) {
   const path = `${RETRIEVE}?imageId=${encodeURIComponent(imageId)}&claim=${claimFor(imageId)}`;
   const blob = await patiently(() => askForPicture(path), onWait);
-  // Nobody waits for this: the picture is here. Unconfirmed, it is forgotten when its time is over.
+  // The caller does not wait for this. A picture that is not confirmed expires.
   patiently(() => ask(path, { method: "DELETE", keepalive: true })).then(
     () => forgetClaim(imageId),
     () => {},
@@ -186,12 +186,11 @@ async function fetchAndConfirm(imageId, onWait) {
   return blob;
 }
 
-/** @type {Map<string, string>} for browsers without a sessionStorage */
+/** @type {Map<string, string>} for browsers without sessionStorage */
 const claims = new Map();
 
 /**
- * Find the page's token for a picture, or make one: 128 random bits, which survive a reload where there is a
- * sessionStorage.
+ * Return the page's token for a picture, or make one of 128 random bits. It survives a reload if there is sessionStorage.
  *
  * @param {string} imageId
  */
@@ -214,7 +213,7 @@ function forgetClaim(imageId) {
 const claimKey = (imageId) => `heroimg.claim.${imageId}`;
 
 /**
- * Work with the sessionStorage. Where there is none, or the browser forbids it, nothing is stored.
+ * Use sessionStorage. Does nothing if the browser has none or forbids it.
  *
  * @template T
  * @param {(storage: Storage) => T} work
@@ -228,7 +227,7 @@ function stored(work) {
 }
 
 /**
- * Attempt until it works or fails for good, waiting as long as the server says, or twice as long each time.
+ * Attempt until it succeeds or fails for good. Waits as long as the server asks, or twice as long each time.
  *
  * @template T
  * @param {() => Promise<T>} attempt
@@ -252,23 +251,23 @@ async function patiently(attempt, onWait) {
 
 /** @param {HeroimgError} error */
 function mayPass({ code, status }) {
-  // A proxy's, while heroimg restarts; deploy/nginx.conf has a code of its own for it.
-  const isGateways = ["answer_unreadable", "server_unreachable"].includes(code) && (status === 502 || status === 504);
-  const isOutOfBreath = [409, 429, 503].includes(status) && code !== "checkout_not_configured";
-  return code === "connection_lost" || isOutOfBreath || isGateways;
+  // A proxy answers while heroimg restarts; deploy/nginx.conf has its own code for that.
+  const isFromProxy = ["answer_unreadable", "server_unreachable"].includes(code) && (status === 502 || status === 504);
+  const isOverloaded = [409, 429, 503].includes(status) && code !== "checkout_not_configured";
+  return code === "connection_lost" || isOverloaded || isFromProxy;
 }
 
 /**
  * @param {string} path
- * @returns {Promise<Blob>} the picture, all of it
+ * @returns {Promise<Blob>} the complete picture
  */
 async function askForPicture(path) {
   const answer = await ask(path);
   const blob = await answer.blob();
-  // Not Content-Length: proxies drop it, or change it when they compress.
+  // Not Content-Length, which proxies drop, or change when they compress.
   const size = answer.headers.get("Image-Size");
   if (size === null) {
-    throw failure(200); // a page of some gateway or development server, not to be confirmed
+    throw failure(200); // the answer of a gateway or development server, which must not be confirmed
   }
   if (blob.size !== Number(size)) {
     throw connectionLost(`${blob.size} bytes arrived of ${size}`);
@@ -277,11 +276,11 @@ async function askForPicture(path) {
 }
 
 /**
- * Ask the API once.
+ * Send one request to the API.
  *
  * @param {string} path
  * @param {RequestInit} [init]
- * @returns {Promise<Response>} a good answer, whose body is here
+ * @returns {Promise<Response>} a successful answer with its complete body
  */
 async function ask(path, init) {
   const silence = new AbortController();
@@ -296,7 +295,7 @@ async function ask(path, init) {
     const response = await fetch(base + path, { ...init, signal: silence.signal });
     const body = await readWhole(response, listen);
     if (body?.size === 0) {
-      throw new TypeError("an answer that was cut in its headers looks like an empty one");
+      throw new TypeError("an empty answer, because the connection broke within the headers");
     }
     answer = new Response(body, { status: response.status, headers: response.headers });
   } catch (cause) {
@@ -312,7 +311,7 @@ async function ask(path, init) {
 
 /**
  * @param {Response} response
- * @param {() => void} listen is called whenever something arrives
+ * @param {() => void} listen called whenever data arrives
  * @returns {Promise<Blob | null>}
  */
 async function readWhole(response, listen) {
@@ -320,7 +319,7 @@ async function readWhole(response, listen) {
     return null;
   }
   if (!response.body) {
-    return response.blob(); // a browser without streams
+    return response.blob(); // the browser has no streams
   }
   const parts = [];
   const reader = response.body.getReader();
@@ -332,7 +331,7 @@ async function readWhole(response, listen) {
 }
 
 /**
- * Read an answer of the API: the object of a good one, which has a text of this name.
+ * Parse an answer of the API. A successful one is an object with a string under this name.
  *
  * @param {number} status
  * @param {string | null} retryAfter
@@ -359,11 +358,11 @@ function parsed(text) {
 /**
  * @param {number} status
  * @param {string | null} [retryAfter]
- * @param {any} [answer] of the API's shape, or of another where it was not the API that answered
+ * @param {any} [answer] has another shape if it is not the API's
  */
 function failure(status, retryAfter, answer) {
   const isApis = typeof answer?.code === "string" && typeof answer.error === "string";
-  const sentence = `The server gave an answer that makes no sense here (${status}). Please try again in a moment.`;
+  const sentence = `The server sent an unexpected answer (${status}). Please try again in a moment.`;
   return new HeroimgError(isApis ? answer.code : "answer_unreadable", isApis ? answer.error : sentence, {
     status,
     retryAfter: /^\d+$/.test(retryAfter ?? "") ? Math.max(1, Number(retryAfter)) : undefined,

@@ -80,6 +80,8 @@ class Expired(NamedTuple):
 class Swept(NamedTuple):
     """The result of a sweep.
 
+    :param unended: the ids of pictures that have sessions to end.
+
     :param expired: the pictures that it removed because their time was over.
     :param leftovers: how many ids it removed that a crash had left without a whole picture.
     :param unseen: how many ids that may be due it did not look at, because its time was over.
@@ -88,6 +90,7 @@ class Swept(NamedTuple):
     expired: tuple[Expired, ...] = ()
     leftovers: int = 0
     unseen: int = 0
+    unended: tuple[str, ...] = ()
 
 
 class Staged(Protocol):
@@ -137,12 +140,16 @@ class ImageStore(ABC):
         """
 
     @abstractmethod
-    def note_checkout(self, image_id: str, session_id: str | None = None, *, complete: bool = False) -> StoredImage:
-        """Note with a picture the session that was opened for it, or that its checkout is complete.
+    def note(self, image_id: str, change: Callable[[StoredImage], StoredImage]) -> tuple[StoredImage, StoredImage]:
+        """Change what is noted about a picture's checkout, and put it on stable storage.
 
-        :returns: the picture as it was before, so that each of several concurrent callers learns which session its note
-            has replaced. If `session_id` is the session noted already, a store may repeat its first answer.
-        :raises ImageNotFound: there is no picture to note it with.
+        No other change comes between the reading and the writing.
+
+        :param change: returns the picture with other values in the fields of `StoredImage.checkout_fields`. It may be
+            called more than once, and changes nothing if its change was made already.
+        :returns: the picture before and after.
+        :raises ImageNotFound: there is no such picture.
+        :raises StoreUnavailable: the note may get lost, so nothing may rest on it.
         """
 
     @abstractmethod

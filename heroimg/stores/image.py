@@ -23,6 +23,10 @@ class Claim:
     until: int
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 def _stored_as(name: str, read: Callable[[Any], Any]) -> dict[str, Any]:
     return {"name": name, "read": read}
 
@@ -35,8 +39,10 @@ class StoredImage:
     store one more, add it here.
 
     :param size: bytes.
-    :param checkout_session: the id of the Checkout Session opened for it last, if any.
-    :param checkout_complete: whether a checkout for it is known to be complete.
+    :param checkout_session: the id of the Checkout Session that was opened for it last, if any.
+    :param checkout_complete: whether that session is known to be complete.
+    :param checkout_ended: whether that session is known to have ended without a payment.
+    :param sessions_to_end: the ids of earlier sessions that can perhaps still be paid, and must be ended.
     :param claim: its current claim; None if there is none, or if it has lapsed.
     :param claim_lapsed: whether the last claim has ended without being confirmed or given back.
     """
@@ -48,6 +54,8 @@ class StoredImage:
     expires: int = field(metadata=_stored_as("expires", int))
     checkout_session: str | None = field(default=None, metadata=_stored_as("checkout_session", str))
     checkout_complete: bool = field(default=False, metadata=_stored_as("checkout_complete", bool))
+    checkout_ended: bool = field(default=False, metadata=_stored_as("checkout_ended", bool))
+    sessions_to_end: tuple[str, ...] = field(default=(), metadata=_stored_as("sessions_to_end", _words))
     claim: Claim | None = None  # stored as claim_token and claim_until
     claim_lapsed: bool = False
 
@@ -62,6 +70,21 @@ class StoredImage:
         last = Claim(str(token), int(stored["claim_until"])) if token is not None else None
         is_current = last is not None and last.until > now
         return cls(image_id, **values, claim=last if is_current else None, claim_lapsed=bool(last and not is_current))
+
+    @property
+    def has_payable_session(self) -> bool:
+        """Whether a session for it can perhaps still be paid."""
+        is_own_payable = self.checkout_session and not self.checkout_complete and not self.checkout_ended
+        return bool(is_own_payable or self.sessions_to_end)
+
+    def checkout_fields(self) -> dict[str, str | int]:
+        """Return the fields about the checkout as they are stored; an empty text stands for a field that is not."""
+        return {
+            "checkout_session": self.checkout_session or "",
+            "checkout_complete": 1 if self.checkout_complete else "",
+            "checkout_ended": 1 if self.checkout_ended else "",
+            "sessions_to_end": " ".join(self.sessions_to_end),
+        }
 
     def refuse_others(self, token: str | None, now: int) -> None:
         """Raise an error unless this token holds the claim, or there is no claim.

@@ -11,6 +11,7 @@ from stripe import WebhookSignature
 
 from tests.helpers import pictures
 from tests.helpers.api import WEBHOOK, Api
+from tests.helpers.serving import wait_for
 from tests.helpers.shop import Shop
 
 HOUR = 3600
@@ -44,7 +45,7 @@ def test_events_may_come_twice_late_and_after_the_picture_was_fetched(shop: Shop
     assert shop.api.retrieve(image_id).status_code == 200
     shop.stand_in.send_webhook("checkout.session.completed", session_id)
     assert [delivery.status for delivery in shop.stand_in.deliveries] == [200, 200, 200]
-    assert shop.api.server.names() == []
+    wait_for(lambda: shop.api.server.names() == [], "the picture to be gone")
 
 
 def test_an_event_that_says_paid_is_not_believed_before_stripe_says_so_too(
@@ -115,6 +116,36 @@ def test_a_delayed_payment_that_arrives_keeps_the_picture_for_another_day(shop: 
     shop.stand_in.change(session_id, "settle")
     shop.clock.forward(23 * HOUR)
     assert shop.api.retrieve(image_id).content == pictures.jpeg()
+
+
+@pytest.mark.parametrize("order", [["completed", "async_payment_failed"], ["async_payment_failed", "completed"]])
+def test_a_picture_whose_bank_debit_failed_can_be_paid_for_again(shop: Shop, order: list[str]) -> None:
+    image_id = shop.api.keep(pictures.jpeg())
+    session_id = shop.api.session_of(image_id)
+    shop.stand_in.webhook_url = None
+    shop.stand_in.change(session_id, "pay-later")
+    shop.stand_in.change(session_id, "decline")
+    shop.stand_in.webhook_url = f"{shop.api.server.url}{WEBHOOK}"
+    for kind in order:
+        delivery = shop.stand_in.send_webhook(f"checkout.session.{kind}", session_id)
+        assert delivery
+        assert delivery.status == 200
+    assert shop.api.status(session_id).json()["payment_status"] == "unpaid"
+    second = shop.api.session_of(image_id)
+    assert second != session_id
+    shop.stand_in.pay(second)
+    assert shop.api.open_checkout(image_id).json()["code"] == "checkout_complete"
+
+
+def test_a_picture_whose_bank_debit_failed_does_not_count_as_paid_and_never_fetched(shop: Shop) -> None:
+    image_id = shop.api.keep(pictures.jpeg())
+    session_id = shop.api.session_of(image_id)
+    shop.stand_in.change(session_id, "pay-later")
+    shop.stand_in.change(session_id, "decline")
+    shop.clock.forward(25 * HOUR)
+    shop.api.server.flask("sweep")
+    wait_for(lambda: shop.api.server.names() == [], "the picture to be swept")
+    assert "was paid for" not in shop.api.server.log()
 
 
 def test_an_event_over_1_mb_and_a_signed_one_that_is_no_json_are_refused(shop: Shop) -> None:

@@ -16,7 +16,7 @@ from heroimg.config import Config
 from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull
 from heroimg.stores.base import StoredImage, Swept
 from heroimg.stores.files.store import FileStore
-from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, START, Clock
+from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, START, Clock, noted
 from tests.helpers.system_calls import Step, trace
 
 BYTES = b"the picture in question" * 100
@@ -130,8 +130,8 @@ OPERATIONS = [
     Operation("pin", lambda store, image_id: store.pin(image_id, START + 2 * HOUR)),
     Operation("pin that changes nothing", lambda store, image_id: store.pin(image_id, START)),
     Operation("pin without room", fail(lambda store, image_id: store.pin(image_id, START + 2 * HOUR))),
-    Operation("note_checkout", lambda store, image_id: store.note_checkout(image_id, "cs_test_1")),
-    Operation("note_checkout, complete", lambda store, image_id: store.note_checkout(image_id, complete=True)),
+    Operation("note", lambda store, image_id: store.note(image_id, noted(checkout_session="cs_test_1"))),
+    Operation("note, complete", lambda store, image_id: store.note(image_id, noted(checkout_complete=True))),
     Operation("remove", lambda store, image_id: store.remove(image_id)),
     Operation("remove by its holder", lambda store, image_id: store.remove(image_id, CLAIM), before=claim),
     Operation("remove refused", is_refused(lambda store, image_id: store.remove(image_id, OTHER)), before=claim),
@@ -190,7 +190,11 @@ class Bench:
         self.start = FolderShelf(self.folder / "start")
         store = self.start.open()
         self.image_id = keep(store)
-        others: list[Act] = [nothing, claim, lambda store, image_id: store.note_checkout(image_id, "cs_test")]
+        others: list[Act] = [
+            nothing,
+            claim,
+            lambda store, image_id: store.note(image_id, noted(checkout_session="cs_test")),
+        ]
         for number, act in enumerate(others):
             other = keep(store, b"others" * number)
             store.pin(other, START + 9 * HOUR)

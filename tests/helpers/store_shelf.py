@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from heroimg.stores.base import ImageStore, StoredImage
 
@@ -41,3 +42,8 @@ class Shelf:
         _, stream = self.store.claim(image_id, token)
         with stream:
             return stream.read()
+
+
+def noted(**fields: Any) -> Callable[[StoredImage], StoredImage]:
+    """Return a change for `ImageStore.note` that sets these fields of the checkout."""
+    return lambda image: replace(image, **fields)

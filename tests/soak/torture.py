@@ -115,7 +115,7 @@ def torture(folder: Path, store: str, seed: int, customers: int, seconds: float)
         if store == "redis":
             redis = stack.enter_context(RedisServer(folder / "redis"))
             settings["REDIS_URL"] = redis.url
-        house = stack.enter_context(production(folder / "whole", WORKERS, **settings))
+        house = stack.enter_context(production(folder / "whole", WORKERS, None, **settings))
         network = Network(model, rng)
         stack.enter_context(network)
         network.target = house.url

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from heroimg.stores.base import Expired, Swept, is_image_id
 from heroimg.stores.files.store import FileStore
 from tests.helpers.redis_servers import RedisCluster, RedisServer
 from tests.helpers.requirements import require
-from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, START, UNKNOWN, Clock, Shelf
+from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, START, UNKNOWN, Clock, Shelf, noted
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,7 @@ def test_an_unknown_picture_is_not_found_and_removing_or_releasing_it_is_no_erro
     with pytest.raises(ImageNotFound):
         shelf.store.pin(image_id, START)
     with pytest.raises(ImageNotFound):
-        shelf.store.note_checkout(image_id, complete=True)
+        shelf.store.note(image_id, noted(checkout_complete=True))
     for take in (shelf.store.claim, shelf.store.renew):
         with pytest.raises(ImageNotFound):
             take(image_id, CLAIM)
@@ -303,7 +305,7 @@ def test_a_pin_is_kept_though_the_renewal_would_end_before_it(shelf: Shelf) -> N
 
 def test_an_expired_picture_cannot_be_removed_and_is_left_to_the_sweep(shelf: Shelf) -> None:
     image = shelf.keep()
-    shelf.store.note_checkout(image.id, complete=True)
+    shelf.store.note(image.id, noted(checkout_complete=True))
     shelf.clock.now += HOUR
     assert shelf.store.remove(image.id) is None
     assert [expired.is_paid for expired in shelf.store.sweep().expired] == [True]
@@ -319,13 +321,44 @@ def test_of_many_pins_at_once_all_get_the_same_answer(shelf: Shelf) -> None:
 
 def test_the_checkouts_notes_are_kept_with_the_picture_and_survive_claims(shelf: Shelf) -> None:
     image = shelf.keep()
-    assert shelf.store.note_checkout(image.id, "cs_test_0").checkout_session is None
-    assert shelf.store.note_checkout(image.id, "cs_test_1").checkout_session == "cs_test_0"
-    assert not shelf.store.note_checkout(image.id, complete=True).checkout_complete
-    shelf.read(image.id)
-    found = shelf.store.get(image.id)
-    assert (found.checkout_session, found.checkout_complete) == ("cs_test_1", True)
-    assert found.expires == image.expires
+    states: list[dict[str, Any]] = [
+        {"checkout_session": "cs_test_0"},
+        {"checkout_session": "cs_test_1", "sessions_to_end": ("cs_test_0", "cs_test_2")},
+        {"checkout_complete": True, "sessions_to_end": ()},
+        {"checkout_complete": False, "checkout_ended": True},
+    ]
+    for fields in states:
+        before, after = shelf.store.note(image.id, noted(**fields))
+        assert (before, after) == (image, replace(image, **fields))
+        shelf.read(image.id)
+        shelf.store.release(image.id, CLAIM)
+        assert shelf.store.get(image.id) == after
+        image = after
+
+
+def test_of_many_notes_at_once_none_is_lost(shelf: Shelf) -> None:
+    image = shelf.keep()
+
+    def add(number: int) -> None:
+        shelf.store.note(
+            image.id, lambda now: replace(now, sessions_to_end=(*now.sessions_to_end, f"cs_test_{number}"))
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(8)))
+    assert sorted(shelf.store.get(image.id).sessions_to_end) == [f"cs_test_{number}" for number in range(8)]
+
+
+def test_every_sweep_returns_a_picture_with_sessions_to_end_until_they_have_ended(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.keep()
+    shelf.store.note(image.id, noted(checkout_session="cs_test_1", sessions_to_end=("cs_test_0",)))
+    for _ in range(2):
+        shelf.clock.now += 60
+        assert shelf.store.sweep() == Swept(unended=(image.id,))
+    shelf.store.note(image.id, noted(sessions_to_end=()))
+    shelf.clock.now += 60
+    assert shelf.store.sweep() == Swept()
 
 
 @pytest.mark.parametrize(
@@ -337,8 +370,8 @@ def test_a_sweep_returns_a_paid_picture_that_expired_once(
     shelf: Shelf, claimed_at: int | None, is_claimed: bool, has_lapsed_claim: bool
 ) -> None:
     image = shelf.keep()
-    shelf.store.note_checkout(image.id, "cs_test_0123456789")
-    shelf.store.note_checkout(image.id, complete=True)
+    shelf.store.note(image.id, noted(checkout_session="cs_test_0123456789"))
+    shelf.store.note(image.id, noted(checkout_complete=True))
     if claimed_at:
         shelf.clock.now = START + claimed_at
         shelf.read(image.id)
@@ -354,7 +387,7 @@ def test_a_sweep_returns_a_paid_picture_that_expired_once(
 
 def test_a_paid_picture_that_is_kept_longer_expires_at_its_new_time(shelf: Shelf) -> None:
     image = shelf.keep()
-    shelf.store.note_checkout(image.id, complete=True)
+    shelf.store.note(image.id, noted(checkout_complete=True))
     shelf.store.pin(image.id, START + 24 * HOUR)
     shelf.clock.now = START + 24 * HOUR - 1
     assert shelf.store.sweep() == Swept()
@@ -366,7 +399,7 @@ def test_a_paid_picture_that_is_kept_longer_expires_at_its_new_time(shelf: Shelf
 
 def test_nothing_is_left_of_a_paid_picture_that_was_removed(shelf: Shelf) -> None:
     image = shelf.keep()
-    shelf.store.note_checkout(image.id, complete=True)
+    shelf.store.note(image.id, noted(checkout_complete=True))
     assert shelf.store.remove(image.id)
     assert shelf.names() == []
     shelf.clock.now = START + HOUR
@@ -375,7 +408,7 @@ def test_nothing_is_left_of_a_paid_picture_that_was_removed(shelf: Shelf) -> Non
 
 def test_a_sweep_that_has_no_time_removes_one_picture_and_counts_the_rest(shelf: Shelf) -> None:
     for _ in range(3):
-        shelf.store.note_checkout(shelf.keep().id, complete=True)
+        shelf.store.note(shelf.keep().id, noted(checkout_complete=True))
     shelf.clock.now += HOUR
     for unseen in (2, 1, 0):
         swept = shelf.store.sweep(seconds=0)

@@ -30,7 +30,7 @@ from tests.helpers.interrupted_store import (
     sweep,
 )
 from tests.helpers.power_cuts import Disk, State
-from tests.helpers.store_shelf import CLAIM, HOUR, START
+from tests.helpers.store_shelf import CLAIM, HOUR, START, noted
 from tests.helpers.system_calls import Step, needs_ptrace, trace
 
 pytestmark = [needs_ptrace, pytest.mark.proof]
@@ -90,11 +90,15 @@ STORIES = [
     Story("power cut about claim without room", fail(claim)),
     Story("power cut about renew", lambda store, image_id: store.renew(image_id, CLAIM), before=claim),
     Story("power cut about release", lambda store, image_id: store.release(image_id, CLAIM), before=claim),
-    Story("power cut about note_checkout", lambda store, image_id: store.note_checkout(image_id, "cs_1"), is_safe=True),
     Story(
-        "power cut about note_checkout, complete",
-        lambda store, image_id: store.note_checkout(image_id, complete=True),
-        before=lambda store, image_id: store.note_checkout(image_id, "cs_1"),
+        "power cut about note",
+        lambda store, image_id: store.note(image_id, noted(checkout_session="cs_1")),
+        is_safe=True,
+    ),
+    Story(
+        "power cut about note, complete",
+        lambda store, image_id: store.note(image_id, noted(checkout_complete=True)),
+        before=lambda store, image_id: store.note(image_id, noted(checkout_session="cs_1")),
         is_safe=True,
     ),
     Story("power cut about pin again", lambda store, image_id: store.pin(image_id, START + 3 * HOUR), is_safe=True),

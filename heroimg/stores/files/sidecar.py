@@ -5,7 +5,8 @@ Here a sidecar is a dict of those fields by name. In the file the claim is an ob
 than `mimetype` and `timestamp`; without `expires` it expires HEROIMG_IMAGE_SECONDS after its timestamp.
 
 A change is written to `<id>.new`, synced, and renamed over the sidecar. The modification time of a sidecar is the
-instant at which its picture expires, so that a sweep reads only the sidecars that are due.
+instant at which its picture expires, so that a sweep reads only the sidecars that are due. If sessions must be ended it
+is the instant at which the picture was stored, so that every sweep reads it.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ class Sidecars:
         with open(path, "wb", opener=private_opener) as file:
             file.write(_to_json(sidecar))
             file.flush()
-            os.utime(file.fileno(), (int(sidecar["expires"]), int(sidecar["expires"])))
+            due = int(sidecar["timestamp" if sidecar.get("sessions_to_end") else "expires"])
+            os.utime(file.fileno(), (due, due))
             if sync:
                 os.fsync(file.fileno())
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
@@ -80,17 +81,15 @@ class FileStore(ImageStore):
             self._folder.sync()
             return StoredImage.from_fields(image_id, sidecar, self._now())
 
-    def note_checkout(self, image_id: str, session_id: str | None = None, *, complete: bool = False) -> StoredImage:
+    def note(self, image_id: str, change: Callable[[StoredImage], StoredImage]) -> tuple[StoredImage, StoredImage]:
         with self._folder.locked(image_id):
-            image, sidecar = self._read_current(image_id)
-            if session_id:
-                sidecar["checkout_session"] = session_id
-            if complete:
-                sidecar["checkout_complete"] = True
-            self._sidecars.replace(image_id, sidecar)
-            # If the note were lost, the picture could get a second checkout while the first can still be paid.
-            self._folder.sync()
-            return image
+            before, sidecar = self._read_current(image_id)
+            after = change(before)
+            if after != before:
+                noted = sidecar | after.checkout_fields()
+                self._sidecars.replace(image_id, {name: value for name, value in noted.items() if value != ""})
+                self._folder.sync()
+            return before, after
 
     def claim(self, image_id: str, token: str) -> Claimed:
         with self._folder.locked(image_id) as picture:

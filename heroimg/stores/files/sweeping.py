@@ -39,6 +39,7 @@ class FolderSweep:
         self._now = now
         self._ids: dict[str, set[str]] = {"": set(), ".part": set(), ".json": set(), ".new": set()}
         self._expired = list[Expired]()
+        self._unended = list[str]()
         self._leftovers = 0
 
     def run(self, seconds: float | None = None) -> Swept:
@@ -53,7 +54,7 @@ class FolderSweep:
             self._sweep_id(ids.pop())
             if time.monotonic() >= deadline:
                 break
-        return Swept(tuple(self._expired), self._leftovers, unseen=len(ids))
+        return Swept(tuple(self._expired), self._leftovers, unseen=len(ids), unended=tuple(self._unended))
 
     def _read_names(self) -> set[str]:
         """Note which ids there are under each suffix, and return those whose sidecar is due."""
@@ -93,11 +94,13 @@ class FolderSweep:
                 self._folder.unlink(image_id)
                 self._leftovers += 1
                 return
-            if image.expires > now:
-                unlink_if_there(self._folder.path_of(image_id, ".new"))
-            else:
+            if image.expires <= now:
                 self._folder.unlink(image_id)
                 self._expired.append(Expired.from_image(image))
+                return
+            unlink_if_there(self._folder.path_of(image_id, ".new"))
+            if image.sessions_to_end:
+                self._unended.append(image_id)
 
     def _sweep_part(self, image_id: str) -> None:
         path = self._folder.path_of(image_id, ".part")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from heroimg.stores.image import FIELD_NAMES
 
-# The last two are fields of the Redis hash alone: how many blocks it has, and the session noted before the last one.
-STORED_NAMES = (*FIELD_NAMES, "blocks", "checkout_replaced")
+# The last is a field of the Redis hash alone: how many blocks it has.
+STORED_NAMES = (*FIELD_NAMES, "blocks")
 
 # A picture that was paid for stays this long after its time, so that a sweep can report it.
 _GRACE_SECONDS = 86400
@@ -68,17 +68,25 @@ set_expiry(look())
 return cjson.encode(look())
 """
 
-# A caller whose first answer was lost asks again, and gets the first answer again.
-NOTE_CHECKOUT = f"""{_LOOK_CURRENT}
-local session, is_complete = ARGV[2], ARGV[3] == '1'
-if session ~= '' and session ~= image.checkout_session then
-  redis.call('HSET', KEYS[1], 'checkout_session', session, 'checkout_replaced', image.checkout_session or '')
-elseif session ~= '' then
-  image.checkout_session = image.checkout_replaced ~= '' and image.checkout_replaced or nil
+# Compare and set: the arguments are the fields' names, their old values and their new ones, as many of each. A caller
+# whose first answer was lost asks again, and finds the new values.
+NOTE = f"""{_LOOK_CURRENT}
+local count = (#ARGV - 1) / 3
+local function has_values(first)
+  for number = 1, count do
+    if (image[ARGV[1 + number]] or '') ~= ARGV[first + number] then return false end
+  end
+  return true
 end
-if is_complete then redis.call('HSET', KEYS[1], 'checkout_complete', 1) end
-set_expiry(look())
-return cjson.encode(image)
+local old, new = 1 + count, 1 + 2 * count
+if has_values(old) or has_values(new) then
+  for number = 1, count do
+    local name, value = ARGV[1 + number], ARGV[new + number]
+    if value == '' then redis.call('HDEL', KEYS[1], name) else redis.call('HSET', KEYS[1], name, value) end
+  end
+  set_expiry(look())
+end
+return cjson.encode(look())
 """
 
 # The one caller whose answer shows an `expires` that has come has removed the picture.

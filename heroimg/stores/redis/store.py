@@ -4,7 +4,6 @@ A picture is one hash, `heroimg:{<id>}`. The braces make a cluster keep all of i
 
     mimetype, size, timestamp, ...          what heroimg/stores/image.py declares; times in Unix seconds
     blocks                                  how many of the fields 0, 1, 2, ... hold its bytes, as they are
-    checkout_replaced                       the session that was noted before the last one
 
 While a picture arrives, it is in the worker's memory. Then one transaction writes all of the hash and the instant at
 which Redis is to remove it. So nothing is half-written, and Redis removes what nobody fetched. Every change is one
@@ -21,7 +20,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
@@ -39,6 +38,9 @@ _PICTURE_KEY = re.compile(rb"heroimg:\{[0-9a-f]{32}\}")
 
 # A plain command: unlike the scripts it must not write into a full server, because it checks for that.
 _PROBE = ("SET", "heroimg:probe", "", "EX", 60)
+
+# How long a picture with sessions to end is left alone after a sweep has returned it.
+_RETRY_SECONDS = 60
 
 Fields = dict[str, str]
 
@@ -89,17 +91,18 @@ class RedisStore(ImageStore):
         return image
 
     def pin(self, image_id: str, until: int, renewed: int = 0) -> StoredImage:
-        image, _ = self._change(image_id, scripts.PIN, until, renewed)
-        if not self._durability.is_wanted:
-            return image
-        now = self._now()
-        reply = self._durability.run(scripts.PIN, _key(image_id), now, until, renewed)
-        return _image_from_fields(image_id, json.loads(reply or "{}"), now)
+        return self._change_safely(image_id, scripts.PIN, until, renewed)
 
-    def note_checkout(self, image_id: str, session_id: str | None = None, *, complete: bool = False) -> StoredImage:
-        if complete:
-            self._due.add(image_id, self.get(image_id).expires)
-        return self._change(image_id, scripts.NOTE_CHECKOUT, session_id or "", int(complete))[0]
+    def note(self, image_id: str, change: Callable[[StoredImage], StoredImage]) -> tuple[StoredImage, StoredImage]:
+        while True:
+            before = self.get(image_id)
+            after = change(before)
+            if after.checkout_complete or after.sessions_to_end:
+                self._due.add(image_id, self._now() if after.sessions_to_end else before.expires)
+            old, new = before.checkout_fields(), after.checkout_fields()
+            noted = self._change_safely(image_id, scripts.NOTE, *new, *old.values(), *new.values())
+            if noted.checkout_fields() == new:
+                return before, after
 
     def claim(self, image_id: str, token: str) -> Claimed:
         now = self._now()
@@ -131,17 +134,17 @@ class RedisStore(ImageStore):
 
     def sweep(self, seconds: float | None = None) -> Swept:
         deadline = math.inf if seconds is None else time.monotonic() + seconds
-        expired = list[Expired]()
+        expired, unended, ids = list[Expired](), list[str](), list[str]()
         try:
-            while ids := self._due.first(self._now()):
-                for number, image_id in enumerate(ids, 1):
-                    self._sweep_due(image_id, expired)
-                    if time.monotonic() >= deadline:
-                        return Swept(tuple(expired), unseen=len(ids) - number)
+            while ids or (ids := self._due.first(self._now())):
+                self._sweep_due(ids.pop(), expired, unended)
+                if time.monotonic() >= deadline:
+                    break
         except StoreUnavailable:
             if not expired:
                 raise
-        return Swept(tuple(expired))  # also if Redis fails half-way: these pictures are gone, and must be reported
+        # Also if Redis fails half-way: these pictures are gone, and must be reported.
+        return Swept(tuple(expired), unseen=len(ids), unended=tuple(unended))
 
     def held(self) -> Held:
         count, size, oldest = 0, 0, None
@@ -190,6 +193,18 @@ class RedisStore(ImageStore):
         fields: Fields = json.loads(self._redis.run(script, _key(image_id), now, *arguments) or "{}")
         return _image_from_fields(image_id, fields, now), fields
 
+    def _change_safely(self, image_id: str, script: str, *arguments: str | int) -> StoredImage:
+        """Change a picture as :meth:`_change` does, and wait until the change is safe.
+
+        :raises StoreUnavailable: it is not safe in time.
+        """
+        image, _ = self._change(image_id, script, *arguments)
+        if not self._durability.is_wanted:
+            return image
+        now = self._now()
+        reply = self._durability.run(script, _key(image_id), now, *arguments)
+        return _image_from_fields(image_id, json.loads(reply or "{}"), now)
+
     def _read_blocks(self, image_id: str, count: int) -> list[bytes]:
         # One by one: redis-py gathers the answer to one command in a buffer, which would be a second copy.
         with self._redis.client() as client:
@@ -198,13 +213,17 @@ class RedisStore(ImageStore):
             raise ImageNotFound
         return blocks
 
-    def _sweep_due(self, image_id: str, expired: list[Expired]) -> None:
-        """Remove a picture if its time is over, and add it to the list; otherwise note when it is due again."""
+    def _sweep_due(self, image_id: str, expired: list[Expired], unended: list[str]) -> None:
+        """Remove a picture if its time is over, else note when it is due again; add it to the list where it belongs."""
         now = self._now()
         with suppress(ImageNotFound):
             image, _ = self._change(image_id, scripts.REMOVE_EXPIRED, now=now)
             if image.expires > now:
-                self._due.move(image_id, image.expires)
+                due = image.expires
+                if image.sessions_to_end:
+                    unended.append(image_id)
+                    due = min(due, now + _RETRY_SECONDS)
+                self._due.move(image_id, due)
                 return
             expired.append(Expired.from_image(image))
         self._due.remove(image_id)
