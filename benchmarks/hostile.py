@@ -1,6 +1,6 @@
-"""What hostile input costs a worker: `python -m benchmarks.hostile`. Processor seconds, and memory at most so far.
+"""Show what hostile input costs a worker, in CPU seconds and peak memory: `python -m benchmarks.hostile`.
 
-Every case is sent to a worker of its own, so that no case hides behind a costlier one.
+A new worker gets each case, because the peak of a costly case would hide the next one's.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from tests.helpers.api import UPLOAD, Api
 from tests.helpers.process_usage import cpu_seconds, peak_bytes
 from tests.helpers.serving import serving
 
-# Taken, and beside the scans the costliest to decode: noise in a progressive JPEG of 50 million pixels, in 4 MB.
-_NOISE = pictures.encode(pictures.noise(1000, 1000).resize((10_000, 5_000)), "JPEG", progressive=True, quality=20)
+# heroimg accepts this. Noise in a progressive JPEG of 65 million pixels costs most, except for many scans.
+_NOISE = pictures.encode(pictures.noise(1000, 1000).resize((13_000, 5_000)), "JPEG", progressive=True, quality=20)
 
 
 def main() -> None:
-    cases = {name: picture for name, (picture, _) in hostile.PICTURES.items()} | {"50 million pixels of noise": _NOISE}
+    cases = {name: picture for name, (picture, _) in hostile.PICTURES.items()} | {"65 million pixels of noise": _NOISE}
     for name, picture in cases.items():
-        _measure(name, partial(Api.upload, picture=picture))
+        measure(name, partial(Api.upload, picture=picture))
     for name, (body, _) in hostile.FORMS.items():
         headers = {"Content-Type": "multipart/form-data; boundary=b"}
-        _measure(name, partial(Api.request, method="POST", path=UPLOAD, data=body, headers=headers))
+        measure(name, partial(Api.request, method="POST", path=UPLOAD, data=body, headers=headers))
 
 
-def _measure(name: str, ask: Callable[[Api], Response]) -> None:
+def measure(name: str, send: Callable[[Api], Response]) -> None:
     with TemporaryDirectory() as folder, serving(Path(folder) / "served", {}, workers=1) as server:
         (worker,) = server.workers()
         before = cpu_seconds(worker)
-        status = ask(Api(server)).status_code
+        status = send(Api(server)).status_code
         spent = cpu_seconds(worker) - before
         print(f"{spent:5.2f} s {peak_bytes(worker) / 1e6:4.0f} MB  {status}  {name}", flush=True)
 

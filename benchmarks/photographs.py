@@ -1,4 +1,4 @@
-"""The pictures that benchmarks are made with: made here, to the sizes that people upload, and as dear to decode."""
+"""Photographs for the benchmarks, made of noise: as large and as costly to decode as what people upload."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ from PIL import Image
 
 from tests.helpers.pictures import encode
 
-# Pixels, and the megabytes that they are to take: a phone's usual picture, its large one, its largest, a screenshot.
+# Width, height and megabytes: a phone's usual picture, its large one, its largest. The PNG is a screenshot.
 _JPEGS = {"0.7 MB JPEG": (2048, 1536, 0.7), "3 MB JPEG": (4032, 3024, 3.0), "5 MB JPEG": (4032, 3024, 5.0)}
-_PNG = {"1.2 MB PNG": (1170, 1.2)}
+_PNGS = {"1.2 MB PNG": (1170, 1.2)}
 
 
 @cache
 def photographs() -> dict[str, bytes]:
-    """Make one of each, by name."""
-    found = {name: jpeg(*size) for name, size in _JPEGS.items()}
-    return found | {name: png(*size) for name, size in _PNG.items()}
+    return {name: jpeg(*size) for name, size in _JPEGS.items()} | {name: png(*size) for name, size in _PNGS.items()}
 
 
 def jpeg(width: int, height: int, megabytes: float) -> bytes:
-    """Make a JPEG with detail at every scale, of the quality that comes nearest to a size from below."""
+    """Make a JPEG of the best quality that stays below the size."""
     scene = _scene(width, height)
     lowest, highest = 5, 100
     while highest - lowest > 1:
@@ -32,13 +30,13 @@ def jpeg(width: int, height: int, megabytes: float) -> bytes:
 
 
 def png(width: int, megabytes: float) -> bytes:
-    """Make a PNG so wide, and as high as its size allows."""
+    """Make a PNG with as many rows as the size allows."""
     rows = int(megabytes * 1e6 / (len(encode(_scene(width, 200), "PNG")) / 200))
     return encode(_scene(width, rows), "PNG")
 
 
 def _scene(width: int, height: int) -> Image.Image:
-    """Lay noise of several grains upon each other, as leaves, grass and a sensor do; colours change slowly."""
+    """Blend noise of several grains, like leaves, grass and a sensor. Colours change slowly."""
     light = Image.linear_gradient("L").resize((width, height))
     for grain in (256, 64, 16, 4, 1):
         light = Image.blend(light, _noise(width, height, grain), 0.3 if grain > 1 else 0.1)

@@ -1,4 +1,4 @@
-"""Bars in an SVG file, for the README."""
+"""Bar charts in SVG."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _OWN, _OTHERS = "#e8553d", "#8a99a8"
 
 
 def bars(groups: dict[str, dict[str, float]]) -> str:
-    """Draw a bar for each value, in groups that have a scale of their own; the first of each is the one in colour."""
+    """Draw a bar for each value. Each group has its own scale, and its first bar is highlighted."""
     lines, top = list[str](), 8
     for title, values in groups.items():
         lines.append(f'<text x="8" y="{top + 18}" font-weight="bold">{escape(title)}</text>')

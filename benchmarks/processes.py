@@ -1,4 +1,4 @@
-"""A server's processes, and what the kernel has counted of them."""
+"""Server processes, and the CPU time and memory that the kernel counts for them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from tests.helpers.serving import LONG, wait_for
 
 
 class Program:
-    """A program that serves on a port, with whatever processes it starts.
+    """A server program and all its processes.
 
-    :param is_ready: looks at what it has said so far.
+    :param is_ready: tells from the log so far whether the server is ready.
     """
 
     def __init__(
         self, command: list[str], folder: Path, environ: Mapping[str, str], is_ready: Callable[[str], object]
     ) -> None:
+        self.environ = {**os.environ, **environ}
         self._command = command
         self._folder = folder
-        self._environ = {**os.environ, **environ}
         self._is_ready = is_ready
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         log = self._folder / "log"
-        with log.open("wb") as said:
+        with log.open("wb") as output:
             self._process = subprocess.Popen(
-                self._command, cwd=self._folder, env=self._environ, stdout=said, stderr=said
+                self._command, cwd=self._folder, env=self.environ, stdout=output, stderr=output
             )
         wait_for(lambda: self._is_ready(log.read_text()) or not self.is_alive(), f"{self._command[0]} to be ready")
         assert self.is_alive(), log.read_text()
@@ -41,14 +41,16 @@ class Program:
 
     def pids(self) -> list[int]:
         assert self._process
-        return family(self._process.pid)
+        return _family(self._process.pid)
 
     def kill(self) -> None:
-        """End it with all its processes as a power cut would."""
+        """End all processes at once, as a power cut does."""
         assert self._process
-        for pid in self.pids():
+        pids = self.pids()
+        for pid in pids:
             os.kill(pid, signal.SIGKILL)
         self._process.wait(LONG)
+        wait_for(lambda: not any(map(_is_running, pids)), "all processes to end, and free the port")
 
     def stop(self) -> None:
         if self._process and self.is_alive():
@@ -56,17 +58,24 @@ class Program:
             self._process.wait(LONG)
 
 
-def family(pid: int) -> list[int]:
-    """List a process and all its descendants, in Linux's order of starting."""
+def _family(pid: int) -> list[int]:
+    """List a process and all its descendants."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(member for child in children for member in family(int(child)))]
+    return [pid, *(member for child in children for member in _family(int(child)))]
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def cpu_milliseconds(pids: list[int]) -> float:
-    """Sum up what processes have computed, in the kernel too."""
+    """Add up the CPU time of the processes, including the kernel's work for them."""
     return sum(map(cpu_seconds, pids)) * 1000
 
 
 def peak_megabytes(pids: list[int]) -> float:
-    """Sum up the most memory that each process has had. What several share is counted for each."""
+    """Add up the peak memory of the processes; shared memory counts for each."""
     return sum(map(peak_bytes, pids)) / 1e6

@@ -1,7 +1,7 @@
-"""What an upload and its retrieval cost, beside what a team would use instead: `make bench`.
+"""Measure an upload and its retrieval, compared with what a team would use instead: `make bench`.
 
-All contenders run at once and are asked in turns, so that what the machine does beside falls on all of them; what is
-printed are medians of ROUNDS turns. The kernel counts what all of a contender's processes compute.
+All contenders run at the same time and take turns, so that other load on the machine affects all of them. The figures
+are medians of all turns. CPU time and memory are of all of a contender's processes, as the kernel counts them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROUNDS = 5
 USUAL_PICTURE, USUAL_CLIENTS = "3 MB JPEG", 4
 CLIENTS = (1, 4, 16, 64)
 
-# How many journeys make one measurement: enough for each client, and for the kernel's ticks of 10 ms.
+# Journeys in a turn, by clients: enough for each client, and for the kernel's CPU clock, which ticks every 10 ms.
 JOURNEYS = {1: 60, 4: 100, 16: 160, 64: 320}
 
 HELD = (0, 100, 1000)
@@ -54,12 +54,12 @@ DIRECT: dict[str, Start] = {
 
 @dataclass
 class Turn:
-    """One contender's measurement.
+    """One measurement of a contender. A journey is an upload and a retrieval.
 
-    :param cpu: milliseconds that its processes have computed for a journey, an upload and a retrieval.
-    :param load: milliseconds that the load generator has.
-    :param a_second: journeys.
-    :param p50: milliseconds of a journey; so is `p99`.
+    :param cpu: CPU milliseconds a journey, of the contender.
+    :param load: CPU milliseconds a journey, of the load generator.
+    :param a_second: journeys a second.
+    :param p50: milliseconds that a journey takes; so is `p99`.
     """
 
     cpu: float
@@ -71,7 +71,7 @@ class Turn:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("test-output"), help="where the JSON and the plot go")
+    parser.add_argument("--output", type=Path, default=Path("test-output"), help="the folder for the JSON and the plot")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
@@ -109,20 +109,20 @@ def write_pictures(folder: Path) -> dict[str, Path]:
 def measure_speed(
     running: dict[str, Contender], pictures: dict[str, Path], rounds: int
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Measure every picture with the usual number of clients, and every number of clients with the usual picture."""
+    """Measure each picture with the usual number of clients, and the usual picture with each number of clients."""
     cells = {f"{picture}, {USUAL_CLIENTS} clients": (path, USUAL_CLIENTS) for picture, path in pictures.items()}
     cells |= {f"{USUAL_PICTURE}, {clients} clients": (pictures[USUAL_PICTURE], clients) for clients in CLIENTS}
     for contender in running.values():
-        measure(contender, pictures[USUAL_PICTURE], USUAL_CLIENTS)  # to warm up
-    found = {}
+        measure(contender, pictures[USUAL_PICTURE], USUAL_CLIENTS)  # warms up
+    speed = {}
     for cell, (picture, clients) in cells.items():
         turns: dict[str, list[Turn]] = {name: [] for name in running}
         for _ in range(rounds):
             for name, contender in running.items():
                 turns[name].append(measure(contender, picture, clients))
-        found[cell] = {name: medians(measured) for name, measured in turns.items()}
-        print("", *lines_of_speed(cell, found[cell]), sep="\n", flush=True)
-    return found
+        speed[cell] = {name: medians(measured) for name, measured in turns.items()}
+        print("", *lines_of_speed(cell, speed[cell]), sep="\n", flush=True)
+    return speed
 
 
 def measure(contender: Contender, picture: Path, clients: int) -> Turn:
@@ -134,13 +134,13 @@ def measure(contender: Contender, picture: Path, clients: int) -> Turn:
     cpu = cpu_milliseconds(contender.pids()) - before
     if load.returncode:
         raise SystemExit(load.stderr)
-    told = json.loads(load.stdout)
+    report = json.loads(load.stdout)
     contender.tidy()
-    times = [1000 * (upload + retrieval) for upload, retrieval in told["journeys"]]
+    times = [1000 * (upload + retrieval) for upload, retrieval in report["journeys"]]
     return Turn(
         cpu=cpu / journeys,
-        load=told["own_cpu_seconds"] * 1000 / journeys,
-        a_second=journeys / told["seconds"],
+        load=report["own_cpu_seconds"] * 1000 / journeys,
+        a_second=journeys / report["seconds"],
         p50=median(times),
         p99=quantiles(times, n=100)[-1],
     )
@@ -163,7 +163,7 @@ def lines_of_speed(cell: str, measured: dict[str, dict[str, float]]) -> list[str
 
 
 def measure_memory(picture: bytes) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
-    """Measure peak megabytes with so many pictures held, and how many of AT_STAKE pictures are lost by a restart."""
+    """Return the peak megabytes by the number of pictures held, and how many of AT_STAKE are lost after kill -9."""
     memory, lost = dict[str, dict[str, float]](), dict[str, int]()
     for name, start in DIRECT.items():
         with tempfile.TemporaryDirectory() as folder, start(Path(folder)) as contender:

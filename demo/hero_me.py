@@ -1,4 +1,4 @@
-"""The page at `/hero-me`: a front end that uses heroimg as a shop's own would, with Stripe or with the stand-in."""
+"""The page at `/hero-me`: a front end for heroimg, with Stripe or with the stand-in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ bp = Blueprint(
     "hero_me", __name__, template_folder="page", static_folder="page/static", static_url_path="/hero-me/static"
 )
 
-# What Stripe wants to be allowed: https://docs.stripe.com/security/guide#content-security-policy
+# Stripe.js needs these: https://docs.stripe.com/security/guide#content-security-policy
 _STRIPE_FRAMES = "https://js.stripe.com https://*.js.stripe.com https://checkout.stripe.com"
 _STRIPE_POLICY = {
     "script-src": _STRIPE_FRAMES,
@@ -24,7 +24,7 @@ _STRIPE_POLICY = {
 
 
 def add_page(app: Flask) -> None:
-    """Serve the page, where customers return as well."""
+    """Serve the page at `/hero-me`, and at the path to which customers return."""
     app.register_blueprint(bp)
     if (path := services(app).config.return_path) not in ("/", "/hero-me"):
         app.add_url_rule(path, view_func=page)
@@ -53,7 +53,7 @@ def page() -> Response:
 
 
 def _content_security_policy(config: Config) -> str:
-    """Allow the page its own files, the picture it shows, and the checkout; nothing inline, nothing else."""
+    """Allow the page's own files, the picture in memory and the checkout. Inline code is forbidden."""
     stand_in = config.stripe_api_base
     checkout = {"script-src": stand_in, "frame-src": stand_in} if stand_in else _STRIPE_POLICY
     own = {"script-src": "'self'", "style-src": "'self'", "connect-src": "'self'", "img-src": "'self' blob:"}

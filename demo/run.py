@@ -9,9 +9,9 @@ import socket
 import subprocess
 import sys
 
-from dotenv import load_dotenv
-
 from demo.stripe_stand_in import StandIn
+from heroimg.config import ConfigError
+from heroimg.env_file import read_env_file
 
 
 def main() -> int:
@@ -20,10 +20,13 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=3000)
     parser.add_argument("--stand-in-port", type=int, default=12111)
     ports = parser.parse_args()
-    load_dotenv(".env")
+    try:
+        os.environ.update(read_env_file() | os.environ)
+    except ConfigError as error:
+        sys.exit(str(error))
     if os.environ.get("STRIPE_SECRET_KEY", "").strip():
         if not os.environ.get("STRIPE_PUBLISHABLE_KEY", "").strip():
-            sys.exit("The page needs the other key too: set STRIPE_PUBLISHABLE_KEY to pk_test_..., or unset both")
+            sys.exit("The page needs both keys: set STRIPE_PUBLISHABLE_KEY to pk_test_..., or unset STRIPE_SECRET_KEY")
         print("STRIPE_SECRET_KEY is set: payments go to Stripe.", flush=True)
         return _serve(ports.port, {})
     with _stand_in(ports.stand_in_port, ports.port) as stand_in:
@@ -48,27 +51,19 @@ def _stand_in(port: int, our_port: int) -> StandIn:
 
 
 def _serve(port: int, settings: dict[str, str]) -> int:
-    command = [
-        sys.executable,
-        "-m",
-        "gunicorn",
-        "--config",
-        "python:heroimg.gunicorn_conf",
-        "--bind",
-        f"127.0.0.1:{port}",
-        "demo.wsgi:app",
-    ]
+    gunicorn = [sys.executable, "-m", "gunicorn", "--config", "python:heroimg.gunicorn_conf"]
+    command = [*gunicorn, "--bind", f"127.0.0.1:{port}", "demo.wsgi:app"]
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             sys.exit(f"Port {port} is taken: use --port, or make run PORT={port + 1}")
     front_end = os.environ.get("FRONTEND_URL") or f"http://localhost:{port}"
     print(f"Open http://localhost:{port}/hero-me", flush=True)
     if front_end != f"http://localhost:{port}":
-        print(f"From the checkout customers return to {front_end}, because of FRONTEND_URL.", flush=True)
-    with subprocess.Popen(command, env=os.environ | settings | {"FRONTEND_URL": front_end}) as gunicorn:
+        print(f"Customers return from the checkout to {front_end}, as FRONTEND_URL says.", flush=True)
+    with subprocess.Popen(command, env=os.environ | settings | {"FRONTEND_URL": front_end}) as server:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: gunicorn.terminate())
-        return gunicorn.wait()
+            signal.signal(number, lambda *_: server.terminate())
+        return server.wait()
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from heroimg.api import checkout, health, temp_images
-from heroimg.api.answers import shape_answers
+from heroimg.api.answers import hide_late_errors, shape_answers
 from heroimg.api.form import accept_uploads
-from heroimg.api.rates import limit_rates
+from heroimg.api.rates import Rates
 from heroimg.api.services import Services
 from heroimg.config import Config
 from heroimg.operations.commands import operator_commands
@@ -21,8 +21,9 @@ from heroimg.operations.counters import open_counters
 from heroimg.operations.sweep import Sweeper
 from heroimg.payments.checkout import Checkout
 from heroimg.payments.stripe_sessions import StripeSessions
+from heroimg.pictures.hand_over import HandOvers
+from heroimg.stores import open_store
 from heroimg.stores.base import Clock
-from heroimg.stores.opening import open_store
 
 __all__ = ["create_app"]
 
@@ -35,16 +36,18 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     """
     store = open_store(config, clock)
     counters = open_counters(config)
-    sweeper = Sweeper(config, store, counters, clock)
     rule = Checkout(config, store, StripeSessions(config, clock), clock, on_complete=counters.checkouts_complete.inc)
+    sweeper = Sweeper(config, store, counters, clock, rule.end_others)
+    hand_overs = HandOvers(store, clock, config.claim_seconds)
+    rates = Rates(config)
 
     app = Flask(__name__)
     app.url_map.merge_slashes = False  # otherwise Werkzeug redirects /api//x, using the client's Host header
-    app.extensions["heroimg"] = Services(config, store, rule, sweeper, counters, clock)
+    app.extensions["heroimg"] = Services(config, store, rule, hand_overs, rates, sweeper, counters, clock)
     accept_uploads(app)
     for blueprint in (temp_images.bp, checkout.bp, health.bp):
         app.register_blueprint(blueprint)
-    limit_rates(app, config)
+    rates.limit_endpoints(app)
     shape_answers(app, config)
     if config.metrics:
         from heroimg.api.metrics import add_metrics  # noqa: PLC0415 (imports prometheus_client, after open_counters)
@@ -52,7 +55,7 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
         add_metrics(app)
     for command in operator_commands(store, sweeper, clock):
         app.cli.add_command(command)
-    app.wsgi_app = sweeper.sweep_between_requests(app.wsgi_app)  # type: ignore[assignment, method-assign]
+    app.wsgi_app = hide_late_errors(sweeper.sweep_between_requests(app.wsgi_app))  # type: ignore[assignment, method-assign]
     if config.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=config.trusted_proxies, x_proto=0)  # type: ignore[method-assign]
     return app

@@ -13,15 +13,17 @@ class HeroimgError(Exception):
 
     :param sentence: replaces the class's own, to include the figures of the case.
     :param retry_after: seconds to wait before another try; sent as `Retry-After`.
+    :param fields: further fields of the answer.
     """
 
     status = 500
     code = "internal_error"
     sentence = "Something went wrong here. Please try again."
 
-    def __init__(self, sentence: str | None = None, *, retry_after: int | None = None) -> None:
+    def __init__(self, sentence: str | None = None, *, retry_after: int | None = None, **fields: str) -> None:
         self.sentence = sentence or self.sentence
         self.retry_after = retry_after
+        self.fields = fields
         super().__init__(self.sentence)
 
 
@@ -56,6 +58,11 @@ class SignatureInvalid(HeroimgError):
     status, code, sentence = 400, "signature_invalid", "The webhook's signature is missing, wrong or too old."
 
 
+class ThinEvent(HeroimgError):
+    status, code = 400, "thin_event"
+    sentence = "This is a thin event of Stripe's API v2. Set the webhook's destination to snapshot events of API v1."
+
+
 class ImageNotFound(HeroimgError):
     status, code, sentence = 404, "image_not_found", "Image not found or expired"
 
@@ -81,7 +88,9 @@ class RequestTooLarge(HeroimgError):
 
 
 class NotAPicture(HeroimgError):
-    status, code, sentence = 415, "not_a_picture", "This is neither a PNG nor a JPEG picture. Please choose one."
+    """The file is no picture of a format that we accept. The field `found` names what it is."""
+
+    status, code = 415, "not_a_picture"
 
 
 class ImageDamaged(HeroimgError):

@@ -1,4 +1,4 @@
-"""Logs without secrets: an id that opens a picture, or a key, is never written whole."""
+"""Logs without secrets: they never contain a whole id that opens a picture, or a key."""
 
 from __future__ import annotations
 
@@ -15,32 +15,36 @@ _SECRET = re.compile(
 
 def short(secret: str) -> str:
     """Shorten an id for the log: enough to find its other lines, too little to open anything."""
-    return secret[:6] + "…" if not secret.startswith("cs_") else secret[:12] + "…"
+    return secret[: 12 if secret.startswith("cs_") else 6] + "..."
 
 
 class Redact(logging.Filter):
-    """Shortens ids and secrets in whatever passes: request lines, addresses in error messages, arguments."""
+    """Shortens ids and secrets in every record: request lines, paths in error messages, tracebacks.
+
+    Records become ASCII, because a server without a locale may raise an error for anything else, as uWSGI does.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
-        if _SECRET.search(text):
+        if not text.isascii() or _SECRET.search(text):
             record.msg, record.args = redacted(text), None
-        if record.exc_info:  # a traceback names files, and those are ids
+        if record.exc_info:  # a traceback names files, and their names are ids
             record.exc_text = redacted(logging.Formatter().formatException(record.exc_info))
         return True
 
 
 def redacted(text: str) -> str:
-    """Shorten every id and secret in a text."""
-    return _SECRET.sub(lambda m: (m["shown"] or m["stripe"] or m["parameter"]) + "…", text)
+    """Shorten every id and secret in a text, and escape what is not ASCII."""
+    shortened = _SECRET.sub(lambda match: (match["shown"] or match["stripe"] or match["parameter"]) + "...", text)
+    return shortened.encode("ascii", "backslashreplace").decode()
 
 
 def configure_logging() -> None:
-    """Log to standard error from INFO up, and let no library write what we would not.
+    """Log to standard error from INFO up, with every record filtered.
 
-    The servers' own loggers do not pass records on to the root's handler, so they are filtered themselves.
+    The servers' own loggers do not pass records on to the root's handler, so they need a filter each.
     """
-    # Passenger has set up logging for itself by now, from WARNING up.
+    # force: Passenger has configured logging already, from WARNING up.
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     for logger in map(logging.getLogger, ("werkzeug", "gunicorn.error", "gunicorn.access")):
         logger.addFilter(Redact())

@@ -1,22 +1,28 @@
-"""The entry point: reads the environment, and `.env` in the current folder; logs; sweeps. Servers look for `app`."""
+"""The entry point: it reads the environment and `.env`, sets up logging and starts the jobs. Servers look for `app`."""
 
 from __future__ import annotations
 
 import logging
 import os
 
-from dotenv import load_dotenv
+import click
 
 from heroimg import create_app
 from heroimg.api.services import services
 from heroimg.config import Config
+from heroimg.env_file import read_env_file
 from heroimg.logs import configure_logging
 
 configure_logging()
-load_dotenv(".env")
+for _name, _value in read_env_file().items():
+    os.environ.setdefault(_name, _value)
 _config = Config.from_env(os.environ)
 app = create_app(_config)
-services(app).sweeper.start()
-logging.getLogger(__name__).info(
-    "ready: pictures wait in %s; checkout with %s", _config.storage_location, _config.stripe_mode
-)
+
+# `flask held` and other commands import this module too, and have nothing to serve.
+_command = click.get_current_context(silent=True)
+if _command is None or _command.info_name == "run":
+    services(app).start_jobs()
+    logging.getLogger(__name__).info(
+        "ready: pictures wait in %s; checkout with %s", _config.storage_location, _config.stripe_mode
+    )

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import parse_qsl, urlsplit
 
+from demo.stripe_stand_in.account import CHANGES
 from demo.stripe_stand_in.answers import Answer, ApiRequest, Json, Refusal, Silence, json_answer, new_id
-from demo.stripe_stand_in.api import CHANGES, StripeApi
+from demo.stripe_stand_in.api import StripeApi
 
 _BROWSER_FILES = Path(__file__).parent / "browser"
 _MEDIA_TYPES = {"stripe.js": "text/javascript", "checkout.js": "text/javascript", "checkout.css": "text/css",
@@ -25,7 +26,7 @@ class StandIn(StripeApi):
 
     :param port: 0 takes a free port; see `url`.
 
-    The other parameters are those of `StripeApi`.
+    The other parameters are those of `StripeAccount`.
     """
 
     def __init__(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from flask import Flask, Response, jsonify
 from flask_cors import CORS
@@ -11,6 +13,9 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 
 from heroimg.config import Config
 from heroimg.errors import HeroimgError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger(__name__)
 
@@ -26,16 +31,58 @@ def shape_answers(app: Flask, config: Config) -> None:
         # Flask-CORS takes an origin that looks like a regular expression for one, as an IPv6 address does.
         origins=[re.compile(re.escape(origin) + r"\Z") for origin in config.frontend_origins],
         methods=["GET", "HEAD", "POST", "DELETE"],
-        allow_headers=["Content-Type"],
+        allow_headers="*",  # upload libraries and tracing add headers of their own; the application reads none of them
         expose_headers=["Image-Size", "Retry-After"],
         max_age=86400,
     )
 
 
+def hide_late_errors(wsgi_app: WSGIApplication) -> WSGIApplication:
+    """Wrap the application, so that no error after the headers reaches the server, which may log ids with it.
+
+    mod_wsgi, Passenger and uWSGI print tracebacks by themselves, past the filter of our log, and with all causes. A
+    cause may be an OSError that names a picture's file.
+    """
+
+    def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return _Body(wsgi_app(environ, start_response))
+
+    return respond
+
+
+class _Body:
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._blocks = iter(blocks)
+        self._close: Callable[[], None] = getattr(blocks, "close", lambda: None)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._blocks)
+        except StopIteration:
+            raise
+        except Exception as error:
+            _log_late(error)
+            raise RuntimeError("the answer is broken off, as logged above") from None
+
+    def close(self) -> None:
+        try:
+            self._close()
+        except Exception as error:
+            _log_late(error)
+
+
+def _log_late(error: Exception) -> None:
+    is_expected = isinstance(error, (HeroimgError, OSError))
+    log.error("an answer failed after its headers: %s", error.__cause__ or error, exc_info=not is_expected)
+
+
 def _answer_ours(error: HeroimgError) -> Response:
     level = logging.WARNING if error.status >= 500 else logging.INFO
     log.log(level, "answered %d %s: %s", error.status, error.code, error.__cause__ or error.sentence)
-    response = jsonify(error=error.sentence, code=error.code)
+    response = jsonify(error=error.sentence, code=error.code, **error.fields)
     response.status_code = error.status
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)

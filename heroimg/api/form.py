@@ -1,39 +1,39 @@
-"""How the picture in a form reaches the store: written once, as it arrives, straight to where it will live."""
+"""Read the picture in a form, and write it to the store as it arrives."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from typing import IO, cast
+from typing import IO, Any
 
 import flask
 from flask import Flask, Response, request
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
-from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
-from werkzeug.utils import cached_property
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.wsgi import LimitedStream
 
 from heroimg.api.services import services
 from heroimg.config import MAX_REQUEST_BYTES
 from heroimg.errors import NoImage, RequestTooLarge
 from heroimg.stores.base import Staged
 
-# Every read has its price, and smaller ones are copied more often on their way through gunicorn: docs/performance.md.
-_BLOCK = 512 * 1024
+# Each read costs time, and gunicorn copies smaller reads more often: docs/performance.md.
+_READ_BYTES = 512 * 1024
 
-# Our form has one part, with two headers. No browser sends as much as this, and reading it costs next to nothing.
+# Our form has one part with two headers. No browser sends more than this, and this much is cheap to read.
 _MAX_PARTS = 20
 _MAX_HEADERS = 8
 _MAX_HEADER_BYTES = 4096
 
-# Werkzeug stumbles over years that no calendar has. ETags do the same work, and nothing here is worth a part of it.
+# Werkzeug fails at dates with impossible years. The application needs none of these: it has ETags and serves no ranges.
 _NOT_READ = ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE", "HTTP_RANGE")
 
 
 class LimitedPart:
-    """A picture on its way into the store. What exceeds the limit is counted, and not written.
+    """A picture that is being written to the store.
 
-    So a picture that is too large is read to its end, and the answer can name its size.
+    Bytes beyond the limit are counted but not written, so that a refusal for size can give the size.
     """
 
     def __init__(self, staged: Staged, limit: int) -> None:
@@ -47,76 +47,59 @@ class LimitedPart:
             self.staged.write(data)
 
     def read(self, size: int) -> bytes:
-        """Read so much from its start; all of it where that is -1."""
+        """Read so many bytes from the start; -1 for all."""
         self.staged.seek(0)
         return self.staged.read(size)
 
 
-class Body:
-    """A request's body: what Werkzeug's LimitedStream is, without the two copies that it makes of everything.
+class _Input:
+    """The server's `wsgi.input`, with OSErrors only, which Werkzeug takes for a broken connection.
 
-    Every fault counts as a broken connection: servers raise errors of their own for some.
-
-    :param length: bytes that the body has; None if nobody knows before its end.
-    :param limit: bytes that it may have; may be raised on the way.
+    gunicorn raises errors of its own for a malformed chunk.
     """
 
-    def __init__(self, stream: IO[bytes], length: int | None, limit: int) -> None:
-        self.limit = limit
+    def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        self._length = length
-        self._taken = 0
 
-    def read(self, size: int = -1) -> bytes:
-        """Read so much, or all of it.
-
-        :raises RequestEntityTooLarge: it is over its limit; where its length is known, nothing is read.
-        :raises ClientDisconnected: it has ended too soon, or is malformed.
-        """
-        if (self._length or self._taken) > self.limit:
-            raise RequestEntityTooLarge
-        if size < 0:
-            return b"".join(iter(lambda: self.read(_BLOCK), b""))
-        end = self.limit + 1 if self._length is None else self._length
+    def read(self, size: int) -> bytes:
         try:
-            data = self._stream.read(min(size, end - self._taken))
+            return self._stream.read(size)
         except Exception as error:
-            self._stream = io.BytesIO()  # to read on would be to wait for what never comes
-            raise ClientDisconnected from error
-        self._taken += len(data)
-        if not data and self._taken < (self._length or 0):
-            raise ClientDisconnected
-        return data
+            self._stream = io.BytesIO()  # nothing more comes, and reading on would wait for it
+            raise OSError("the body cannot be read") from error
 
 
 class Request(flask.Request):
     """A request whose body is read as it arrives."""
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         for header in _NOT_READ:
             self.environ.pop(header, None)
+        self.environ["wsgi.input"] = _Input(self.environ["wsgi.input"])
+        if self.content_length is not None:
+            # Werkzeug would leave it to the server to end the body, and would not notice that some of it is missing.
+            self.environ.pop("wsgi.input_terminated", None)
 
-    @cached_property
-    def stream(self) -> IO[bytes]:
-        length = self.content_length
-        if length is None and not self.environ.get("wsgi.input_terminated"):
-            length = 0  # or a server that does not know the body's end either would wait for more
-        return cast(IO[bytes], Body(self.environ["wsgi.input"], length, self.max_content_length or MAX_REQUEST_BYTES))
+    def get_data(self, *args: Any, **kwargs: Any) -> Any:
+        data = super().get_data(*args, **kwargs)
+        self.stream.read(1)  # raises RequestEntityTooLarge for a longer body, which Werkzeug only cuts off
+        return data
 
 
 def accept_uploads(app: Flask) -> None:
-    """Let this application take pictures in forms."""
+    """Let the application receive pictures in forms."""
     app.request_class = Request
+    app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
     app.after_request(_read_to_the_end)
 
 
 @contextmanager
 def received_image() -> Iterator[LimitedPart]:
-    """Receive the file `image` of the request's form, and let go of it afterwards, unless the store has kept it.
+    """Receive the file `image` of the request's form. Remove it afterwards, unless the store has kept it.
 
-    :raises NoImage: there is none, or it is empty.
-    :raises RequestTooLarge: the form has more of something than a form with a picture has.
+    :raises NoImage: the form has no such file, or it is empty.
+    :raises RequestTooLarge: the body, the number of parts or a part's headers are over a limit.
     """
     with ExitStack() as stack:
         part, is_arriving = None, False
@@ -144,15 +127,15 @@ def _form_events() -> Iterator[MultipartSegment | bytes | None]:
             max_header_count=_MAX_HEADERS,
             max_segment_count=_MAX_PARTS,
         )
-        yield from parser.parse_blocking(request.stream.read, _BLOCK)
+        yield from parser.parse_blocking(request.stream.read, _READ_BYTES)
     except (RequestEntityTooLarge, ParserLimitReached) as error:
         raise RequestTooLarge(_what_is_too_large(request.content_length)) from error
     except MultipartError as error:
-        raise NoImage from MultipartError(error.args[0])  # without the line that it quotes: it may have a file's name
+        raise NoImage from MultipartError(error.args[0])  # without the quoted line, which may contain a file's name
 
 
 def _is_file(segment: MultipartSegment) -> bool:
-    """Tell a file from a text field, also where its name is in `filename*` alone, as urllib3 before 1.25 sent it."""
+    """Return True for a file, False for a text field. urllib3 before 1.25 sent some names in `filename*` alone."""
     return segment.filename is not None or "filename*" in segment.header("Content-Disposition", "").lower()
 
 
@@ -166,10 +149,13 @@ def _what_is_too_large(content_length: int | None) -> str:
 
 
 def _read_to_the_end(response: Response) -> Response:
-    """Read what is left of a refused upload: a browser that is still sending would show a broken connection instead."""
+    """Read the rest of a refused upload, or a browser that is still sending shows a broken connection instead."""
     if request.method == "POST":
-        cast(Body, request.stream).limit = MAX_REQUEST_BYTES  # JSON's is lower
-        with suppress(HTTPException):  # longer than we read, or the client has gone
-            while request.stream.read(_BLOCK):
+        request.max_content_length = MAX_REQUEST_BYTES  # a view may have set a lower limit
+        with suppress(HTTPException):  # the body is too long, or the connection is broken
+            stream = request.stream
+            if isinstance(stream, LimitedStream) and request.content_length is None:
+                stream.limit = MAX_REQUEST_BYTES
+            while stream.read(_READ_BYTES):
                 pass
     return response

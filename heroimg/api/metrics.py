@@ -40,7 +40,7 @@ class _Figures(Collector):
         folder = counters_dir(services().config)
         open_process_counters(folder)
         yield from MultiProcessCollector.merge(filter(_is_readable, folder.glob("*.db")))  # type: ignore[no-untyped-call]
-        if services().store.expires_by_itself:  # Redis reports these figures itself, without reading every key
+        if services().store.is_shared:  # Redis reports these figures itself, without reading every key
             return
         held, now = services().store.held(), services().now()
         figures = {

@@ -31,23 +31,57 @@ redis.call('EXPIRE', KEYS[1], ARGV[1], 'NX')
 return {count, redis.call('PTTL', KEYS[1])}
 """
 
+# For requests to other endpoints that ask Stripe, to end a checkout.
+STRIPE = "stripe"
+
 # Azure's and IIS' proxies add a port to the address: 203.0.113.3:50003, [2001:db8::1]:443.
 _WITH_PORT = re.compile(r"([0-9.]+):[0-9]+|\[(.+)\](?::[0-9]+)?")
 
 
-def limit_rates(app: Flask, config: Config) -> None:
-    """Answer 429 with `Retry-After` to an address that asks too often."""
-    windows = _RedisWindows(config.redis_url) if config.redis_url else _MemoryWindows()
-    rates = {
-        "temp_images.upload": config.upload_rate,
-        "checkout.embedded_session": config.checkout_rate,
-        "checkout.session_status": config.checkout_rate,
-    }
-    for endpoint, rate in rates.items():
-        if rate:
-            # The shortest window first, so that a refusal uses up no longer window.
-            shortest_first = sorted(parse_many(rate), key=RateLimitItem.get_expiry)
-            app.view_functions[endpoint] = _limited(app.view_functions[endpoint], endpoint, shortest_first, windows)
+class Rates:
+    """Answers 429 with `Retry-After` to an address that asks too often."""
+
+    def __init__(self, config: Config) -> None:
+        self._windows = _RedisWindows(config.redis_url) if config.redis_url else _MemoryWindows()
+        self._rates = {
+            "temp_images.upload": _shortest_first(config.upload_rate),
+            "checkout.embedded_session": _shortest_first(config.checkout_rate),
+            "checkout.session_status": _shortest_first(config.checkout_rate),
+            STRIPE: _shortest_first(config.checkout_rate),
+        }
+
+    def limit_endpoints(self, app: Flask) -> None:
+        """Count every request to the endpoints that have a rate."""
+        for endpoint in self._rates.keys() & app.view_functions.keys():
+            app.view_functions[endpoint] = self._limited(app.view_functions[endpoint], endpoint)
+
+    def count(self, name: str) -> None:
+        """Count the current request.
+
+        :raises TooManyRequests: its address has made too many.
+        """
+        network = _client_network() if self._rates[name] else ""
+        for rate in self._rates[name]:
+            count, seconds_left = self._windows.count(rate.key_for(name, network), rate.get_expiry())
+            if count > rate.amount:
+                seconds = max(1, math.ceil(seconds_left))
+                sentence = (
+                    f"Too many requests from your address: the limit is {rate}. Please try again in {seconds} seconds."
+                )
+                raise TooManyRequests(sentence, retry_after=seconds)
+
+    def _limited(self, view: RouteCallable, endpoint: str) -> RouteCallable:
+        @wraps(view)
+        def limited() -> Any:
+            self.count(endpoint)
+            return view()
+
+        return limited
+
+
+def _shortest_first(rate: str) -> list[RateLimitItem]:
+    """Parse a rate. The shortest window is counted first, so that a refusal uses up no longer window."""
+    return sorted(parse_many(rate), key=RateLimitItem.get_expiry) if rate else []
 
 
 class _MemoryWindows:
@@ -88,25 +122,6 @@ class _RedisWindows:
         return count, milliseconds / 1000
 
 
-def _limited(
-    view: RouteCallable, endpoint: str, rates: list[RateLimitItem], windows: _MemoryWindows | _RedisWindows
-) -> RouteCallable:
-    @wraps(view)
-    def limited() -> Any:
-        network = _client_network()
-        for rate in rates:
-            count, seconds_left = windows.count(rate.key_for(endpoint, network), rate.get_expiry())
-            if count > rate.amount:
-                seconds = max(1, math.ceil(seconds_left))
-                sentence = (
-                    f"Too many requests from your address: the limit is {rate}. Please try again in {seconds} seconds."
-                )
-                raise TooManyRequests(sentence, retry_after=seconds)
-        return view()
-
-    return limited
-
-
 def _client_network() -> str:
     """Return an IPv4 address, or the /64 of an IPv6 address: a provider gives as much to one household."""
     text = request.remote_addr or ""
@@ -125,7 +140,7 @@ def _client_network() -> str:
 @cache
 def _log_no_address() -> None:
     log.error(
-        "requests come without an address (%.60r), so all customers share one rate: if a proxy connects by a unix "
+        "requests come without an address (%s), so all customers share one rate: if a proxy connects by a unix "
         "socket, set HEROIMG_TRUSTED_PROXIES to 1, and let the proxy send the address in X-Forwarded-For",
         request.remote_addr,
     )

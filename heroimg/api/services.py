@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from flask import Flask, current_app
 
+from heroimg.api.rates import Rates
 from heroimg.config import Config
 from heroimg.operations.counters import Counters
+from heroimg.operations.schedule import run_in_background
 from heroimg.operations.sweep import Sweeper
 from heroimg.payments.checkout import Checkout
+from heroimg.pictures.hand_over import HandOvers
 from heroimg.stores.base import Clock, ImageStore
 
 
@@ -20,9 +24,20 @@ class Services:
     config: Config
     store: ImageStore
     checkout: Checkout
+    hand_overs: HandOvers
+    rates: Rates
     sweeper: Sweeper
     counters: Counters
     clock: Clock
+
+    def start_jobs(self) -> None:
+        """Sweep, and renew the claims of slow readers, in the background; not with HEROIMG_SWEEP_SECONDS=0."""
+        if self.config.sweep_seconds:
+            jobs: dict[Callable[[], object], float] = {
+                self.sweeper.sweep_if_due: self.config.sweep_seconds,
+                self.hand_overs.renew_claims: self.config.claim_seconds / 4,
+            }
+            run_in_background(jobs)
 
     def now(self) -> int:
         """Return the current time in whole Unix seconds."""

@@ -11,6 +11,7 @@ from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from heroimg.api.form import received_image
+from heroimg.api.rates import STRIPE
 from heroimg.api.services import Services, services
 from heroimg.errors import ClaimMalformed, ImageIdRequired, ImageNotFound, ImageTooLarge, Prefetched
 from heroimg.logs import short
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 bp = Blueprint("temp_images", __name__)
 
 _MEGABYTE = 1024 * 1024
+
+# Where browsers, old and new, say that they fetch ahead. deploy/nginx.conf passes these on.
+_PURPOSE_HEADERS = ("Sec-Purpose", "Purpose", "X-Moz", "X-Purpose")
 
 
 @bp.get("/api/limits")
@@ -53,7 +57,8 @@ def upload() -> ResponseReturnValue:
 @bp.get("/api/temp-image-retrieve")
 def retrieve() -> ResponseReturnValue:
     """Hand the picture over: for one use, or with a claim as often as its holder asks until it confirms."""
-    if any("prefetch" in request.headers.get(name, "").lower() for name in ("Sec-Purpose", "Purpose")):
+    purposes = " ".join(request.headers.get(name, "") for name in _PURPOSE_HEADERS).lower()
+    if "prefetch" in purposes or "preview" in purposes:
         raise Prefetched
     image_id, claim = _required_image_id(), _claim()
     if request.method == "HEAD":
@@ -77,6 +82,8 @@ def confirm() -> ResponseReturnValue:
     with suppress(ImageNotFound):
         image = services().store.get(image_id)
         image.refuse_others(claim, services().now())
+        if image.has_payable_session:
+            services().rates.count(STRIPE)
         services().checkout.end(image)
         _remove(services(), image, claim, "confirmed %s")
     return "", 204
@@ -87,16 +94,20 @@ def _hand_over(shared: Services, image_id: str, claim: str | None) -> HandOver:
     token = claim or secrets.token_urlsafe(24)
     claimed = shared.store.claim(image_id, token)
     log.info("claimed %s" if claim else "handing over %s for one use", short(image_id))
-    if not claim:
-        shared.checkout.try_to_end(claimed.image)
-    return HandOver(
-        shared.store,
-        claimed,
-        token,
-        clock=shared.clock,
-        claim_seconds=shared.config.claim_seconds,
-        confirm=None if claim else lambda: _remove(shared, claimed.image, token, "handed over %s"),
+    if claim:
+        return HandOver(shared.hand_overs, claimed, token, confirm=None)
+    hand_over = HandOver(
+        shared.hand_overs, claimed, token, confirm=lambda: _remove(shared, claimed.image, token, "handed over %s")
     )
+    try:
+        if claimed.image.has_payable_session:
+            shared.rates.count(STRIPE)
+        shared.checkout.end_before_hand_over(claimed.image)
+        hand_over.keep_claim()  # Stripe may have taken longer than a claim lasts
+    except BaseException:
+        hand_over.close()
+        raise
+    return hand_over
 
 
 def _remove(shared: Services, image: StoredImage, token: str | None, message: str) -> None:
@@ -105,7 +116,7 @@ def _remove(shared: Services, image: StoredImage, token: str | None, message: st
     if removed is None:
         return
     shared.counters.confirmations.inc(paid=str(removed.checkout_complete).lower())
-    if removed.checkout_session != image.checkout_session:  # opened since the picture was looked up
+    if removed.checkout_session != image.checkout_session or removed.sessions_to_end:  # noted since
         shared.checkout.try_to_end(removed)
     log.info(message, short(image.id))
 

@@ -18,7 +18,7 @@ def operator_commands(store: ImageStore, sweeper: Sweeper, clock: Clock) -> list
         if swept is None:
             click.echo("Another process is sweeping.")
         else:
-            click.echo(f"Swept {swept.expired} expired pictures and {swept.leftovers} leftovers.")
+            click.echo(f"Swept {len(swept.expired)} expired pictures and {swept.leftovers} leftovers.")
 
     @click.command("held")
     def held() -> None:

@@ -16,7 +16,7 @@ def instance_path(config: Config, name: str) -> Path:
     The name includes a digest of the upload folder, because applications with other pictures may share the folder.
     """
     stem, dot, suffix = name.partition(".")
-    digest = hashlib.sha256(str(config.upload_dir).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(os.fsencode(config.upload_dir)).hexdigest()[:12]
     return config.instance_dir / f"{stem}-{digest}{dot}{suffix}"
 
 

@@ -13,16 +13,15 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from apscheduler.schedulers.background import BackgroundScheduler
 from werkzeug.wsgi import ClosingIterator
 
 from heroimg.config import Config
+from heroimg.errors import StoreUnavailable
 from heroimg.operations.counters import Counters
-from heroimg.operations.instance import instance_path, make_instance_file
+from heroimg.operations.instance import instance_path, make_instance_file, open_instance_file
 from heroimg.stores.base import Clock, ImageStore, Swept
 
 if TYPE_CHECKING:
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _OVERDUE_INTERVALS = 3
-
-# A process leaves the first sweep after its start to others: it may be the sweep command itself.
-_START_SECONDS = 2
 
 # For a process without a thread to sweep with (HEROIMG_SWEEP_SECONDS=0): the interval that counts instead, and how long
 # a sweep may keep a request's thread or process from the next request.
@@ -44,27 +40,51 @@ _BETWEEN_REQUESTS_SECONDS = 0.1
 class Sweeper:
     """Sweeps the store, and logs and counts what a sweep removed.
 
+    :param end_sessions: gets the ids of pictures that have sessions to end.
     :raises ConfigError: the lock file cannot be written.
     """
 
-    def __init__(self, config: Config, store: ImageStore, counters: Counters, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: ImageStore,
+        counters: Counters,
+        clock: Clock,
+        end_sessions: Callable[[Iterable[str]], None],
+    ) -> None:
         self._config = config
         self._store = store
         self._counters = counters
         self._clock = clock
+        self._end_sessions = end_sessions
         self._started = int(clock())
+        self._untraced = 0.0  # when this process last tried to sweep and could not note it in the lock file
         self._lock_path = instance_path(config, "sweep.lock")
-        if not store.expires_by_itself:
+        if not store.is_shared:
             make_instance_file(self._lock_path)
 
     def sweep(self, seconds: float | None = None) -> Swept | None:
         """Remove what is due, or return None if another process is sweeping.
 
-        :param seconds: stop after this time.
+        :param seconds: stop after this time, and leave the sessions that must be ended to a sweep that has more.
         """
-        if self._store.expires_by_itself:
-            return self._store.sweep()
-        with open(self._lock_path, "a") as lock:
+        swept = self._sweep_alone(seconds)
+        if swept:
+            self._report(swept)
+            if seconds is None:
+                self._end_sessions(swept.unended)
+        return swept
+
+    def _sweep_alone(self, seconds: float | None) -> Swept | None:
+        if self._store.is_shared:  # other machines sweep it too, so a lock on this one would not help
+            return self._store.sweep(seconds)
+        try:
+            lock = open_instance_file(self._lock_path)
+        except OSError as error:  # pictures must be forgotten on time, and concurrent sweeps do no harm
+            self._untraced = self._clock()
+            log.error("cannot lock the sweep: %s", error)
+            return self._store.sweep(seconds)
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -76,35 +96,25 @@ class Sweeper:
             finally:
                 # Unlocked explicitly: a process forked meanwhile would keep the lock of a file that is only closed.
                 fcntl.flock(lock, fcntl.LOCK_UN)
-        self._report(swept)
         return swept
 
     def last_swept(self) -> float:
         """Return when the last sweep ended, in Unix seconds."""
         try:
             return self._lock_path.stat().st_mtime
-        except FileNotFoundError:  # removed by hand; the next sweep makes it again
+        except OSError:  # the folder was removed, for example; the next sweep makes it again
             return 0
 
     def seconds_overdue(self) -> int:
         """Return for how long no sweep has run; 0 while sweeps are on time, or if none are expected."""
-        if self._store.expires_by_itself:
+        if self._store.is_shared:
             return 0
         since = int(self._clock()) - max(self._started, int(self.last_swept()))
         return since if 0 < self._config.sweep_seconds * _OVERDUE_INTERVALS < since else 0
 
-    def start(self) -> None:
-        """Sweep soon and then every HEROIMG_SWEEP_SECONDS, in a thread of this process and of those forked from it.
-
-        A server that loads the application before it forks (gunicorn --preload, Passenger) leaves threads behind.
-        """
-        if self._config.sweep_seconds and not self._store.expires_by_itself:
-            self._schedule()
-            os.register_at_fork(after_in_child=self._schedule)
-
     def sweep_between_requests(self, wsgi_app: WSGIApplication) -> WSGIApplication:
         """Wrap the application, so that an overdue sweep runs after a response."""
-        if self._store.expires_by_itself:
+        if self._store.is_shared:
             return wsgi_app
 
         def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -115,35 +125,37 @@ class Sweeper:
     def sweep_if_due(self) -> None:
         """Sweep unless another process swept lately."""
         # Half an interval: the workers' ticks are spread over it, so a whole one would leave gaps of nearly two.
-        if self._seconds_since_last() >= self._config.sweep_seconds / 2:
-            self.sweep()
+        if self._store.is_shared or self._seconds_since_last() >= self._config.sweep_seconds / 2:
+            self._try_to_sweep()
 
     def _sweep_if_overdue(self) -> None:
         interval = self._config.sweep_seconds or _USUAL_SECONDS
         if self._seconds_since_last() > interval * _OVERDUE_INTERVALS:
-            try:
-                self.sweep(_BETWEEN_REQUESTS_SECONDS)
-            except OSError:  # the request was answered; its connection must not break
-                log.exception("cannot sweep")
+            self._try_to_sweep(_BETWEEN_REQUESTS_SECONDS)
+
+    def _try_to_sweep(self, seconds: float | None = None) -> None:
+        """Log an error instead of raising it: it must not break the connection of a request that was answered."""
+        try:
+            self.sweep(seconds)
+        except (OSError, StoreUnavailable) as error:
+            self._untraced = self._clock()
+            log.error("cannot sweep: %s", error.__cause__ or error)
 
     def _seconds_since_last(self) -> float:
-        return abs(self._clock() - self.last_swept())  # abs: the clock may have been ahead at the last sweep
-
-    def _schedule(self) -> None:
-        scheduler = BackgroundScheduler(daemon=True, timezone=UTC)
-        scheduler.add_job(
-            self.sweep_if_due,
-            "interval",
-            seconds=self._config.sweep_seconds,
-            next_run_time=datetime.now(UTC) + timedelta(seconds=_START_SECONDS),
-            coalesce=True,
-            misfire_grace_time=None,
-        )
-        scheduler.start()
+        # abs: the clock may have been ahead at the last sweep
+        return min(abs(self._clock() - last) for last in (self.last_swept(), self._untraced))
 
     def _report(self, swept: Swept) -> None:
         if swept.expired or swept.leftovers:
-            log.info("swept %d expired pictures and %d leftovers", swept.expired, swept.leftovers)
-        self._counters.expired_unclaimed.inc(swept.unclaimed)
-        self._counters.paid_never_fetched.inc(swept.unfetched)
-        self._counters.claims_lapsed.inc(swept.lapsed)
+            log.info("swept %d expired pictures and %d leftovers", len(swept.expired), swept.leftovers)
+        for image in swept.expired:
+            if image.is_paid:
+                log.warning(
+                    "%s was paid for (checkout %s) and never %s, and its time is over: its owner may ask, or want a "
+                    "refund; if that happens more than once, set HEROIMG_PAID_SECONDS higher",
+                    image.short_id, image.checkout or "unknown", "confirmed" if image.is_claimed else "fetched",
+                )  # fmt: skip
+        unclaimed = [image for image in swept.expired if not image.is_claimed]
+        self._counters.expired_unclaimed.inc(len(unclaimed))
+        self._counters.paid_never_fetched.inc(sum(image.is_paid for image in unclaimed))
+        self._counters.claims_lapsed.inc(sum(image.has_lapsed_claim for image in swept.expired))

@@ -1,14 +1,16 @@
 """The rule of the checkout: one payable Checkout Session for each picture, which ends before the picture does.
 
 A session ends HEROIMG_RETURN_SECONDS before its picture, or before the picture is handed over as unpaid. A picture
-whose checkout is complete gets no second session.
+whose checkout is complete gets no second session. notes.py has what is noted with the picture; a customer gets the
+secret of a session only after it was noted, and after all earlier sessions have ended.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 
 from stripe.checkout import Session
 
@@ -17,7 +19,7 @@ from heroimg.errors import (
     CheckoutComplete,
     CheckoutNotConfigured,
     ClockWrong,
-    ImageClaimed,
+    HeroimgError,
     ImageNotFound,
     SessionNotFound,
     StoreFull,
@@ -26,6 +28,7 @@ from heroimg.errors import (
     StripeUnreachable,
 )
 from heroimg.logs import short
+from heroimg.payments import notes
 from heroimg.payments.stripe_sessions import StripeSessions, image_id_of
 from heroimg.stores.base import Clock, ImageStore, StoredImage
 
@@ -38,6 +41,7 @@ _MIN_REUSE_SECONDS = 15 * 60
 _MIN_RETURN_SECONDS = 60
 
 _PAID_EVENTS = ("checkout.session.completed", "checkout.session.async_payment_succeeded")
+_FAILED_EVENT = "checkout.session.async_payment_failed"
 
 
 class Checkout:
@@ -68,44 +72,49 @@ class Checkout:
         :param claim: the token of the page that asks, if it holds the picture's claim.
         :raises ImageNotFound: there is no picture to pay for.
         :raises ImageClaimed: another reader is being handed the picture, so it cannot be sold.
-        :raises ClockWrong: the session would outlive its picture by Stripe's clock.
         :raises CheckoutComplete: the picture has been paid for, or will be by a delayed payment method.
+        :raises ClockWrong: the session would outlive its picture by Stripe's clock.
         """
         image = self._store.get(image_id)
         image.refuse_others(claim, self._now())
+        image = self._end_others(image)
         if image.checkout_complete:
             raise CheckoutComplete
         needed = self._now() + MIN_CHECKOUT_SECONDS + self._config.return_seconds
-        if image.checkout_session and (earlier := self._earlier(image.checkout_session)):
-            if earlier.status == "open":
-                self._refuse_to_outlive(image, earlier)
-                return earlier
-            # Change expires_at, or the idempotency key replays the ended session.
-            needed = max(needed, earlier.expires_at + self._config.return_seconds + 1)
+        if image.checkout_session and (session := self._reusable(image, image.checkout_session)):
+            return session
+        last_session = image.checkout_session
         image = self._store.pin(image_id, needed, renewed=self._now() + self._config.image_seconds)
-        session = self._create(image)
+        session = self._create(image, last_session)
         try:
             self._refuse_to_outlive(image, session)
             self._note_opened(image, session, claim)
-        except (ClockWrong, ImageClaimed, ImageNotFound):  # the last two: handed over while Stripe was asked
-            self._sessions.expire(session)
+        except HeroimgError:
+            self._expire_unused(session)
             raise
         log.info("opened checkout %s for %s", short(session.id), short(image_id))
         return session
 
     def end(self, image: StoredImage) -> None:
-        """Make the picture's session unpayable, unless its checkout is complete.
+        """Make all sessions of a picture unpayable, except one that is complete.
 
-        :raises StripeUnreachable: or StripeFailed; the session may still be open.
+        :raises StripeUnreachable: or StripeFailed; a session may still be open.
         """
-        if image.checkout_session and not image.checkout_complete:
-            try:
-                self._sessions.expire(self._sessions.retrieve(image.checkout_session))
-            except (SessionNotFound, CheckoutNotConfigured):
-                log.warning("checkout %s is not of this Stripe account", short(image.checkout_session))
+        image = self._end_others(image)
+        if image.checkout_session and not image.checkout_complete and not image.checkout_ended:
+            self._end_one(image, image.checkout_session)
+
+    def end_before_hand_over(self, image: StoredImage) -> None:
+        """End the picture's sessions, but let it be handed over even if its own session cannot be ended.
+
+        :raises StripeUnreachable: or StripeFailed; an earlier session of an unpaid picture may still be open.
+        """
+        if not image.checkout_complete:
+            image = self._end_others(image)
+        self.try_to_end(image)
 
     def try_to_end(self, image: StoredImage) -> None:
-        """End the picture's session, but let the picture be handed over even if Stripe does not answer."""
+        """End the sessions of a picture that its reader gets in any case."""
         try:
             self.end(image)
         except (StripeFailed, StripeUnreachable) as error:
@@ -113,6 +122,15 @@ class Checkout:
                 "%s is handed over, its checkout %s may still be open (%s): expire it in Stripe's dashboard, or "
                 "refund it", short(image.id), short(image.checkout_session or ""), error.code,
             )  # fmt: skip
+
+    def end_others(self, image_ids: Iterable[str]) -> None:
+        """Try again to end the sessions that are noted to be ended. The sweep calls this."""
+        try:
+            for image_id in image_ids:
+                with suppress(ImageNotFound):
+                    self._end_others(self._store.get(image_id))
+        except (StripeFailed, StripeUnreachable) as error:
+            log.warning("cannot end all replaced checkouts (%s); the next sweep tries again", error.code)
 
     def status(self, session_id: str) -> Session:
         """Retrieve a session, and note with its picture if it is complete: the page asks before it fetches.
@@ -126,7 +144,7 @@ class Checkout:
             # Best effort: a status request never fails because of this note.
             with suppress(ImageNotFound, StoreFull, StoreUnavailable):
                 if not self._store.get(image_id).checkout_complete:
-                    self._note_complete(image_id)
+                    self._note(image_id, _completed(session))
         return session
 
     def handle_event(self, payload: bytes, signature: str | None) -> None:
@@ -135,46 +153,57 @@ class Checkout:
         :raises SignatureInvalid: the event was not signed with STRIPE_WEBHOOK_SECRET.
         """
         kind, session_id = self._sessions.read_event(payload, signature)
-        if kind in _PAID_EVENTS:
-            # The event's copy of the session may be old, and in another API version, so retrieve the session.
-            self._keep(self._sessions.retrieve(session_id))
+        if kind not in (*_PAID_EVENTS, _FAILED_EVENT):
+            return
+        # The event's copy of the session may be old, and in another API version, so retrieve the session.
+        try:
+            session = self._sessions.retrieve(session_id)
+        except SessionNotFound:  # Stripe would repeat a refused event for days
+            log.warning(
+                "ignored an event about checkout %s, which is not of this Stripe account and mode", short(session_id)
+            )
+            return
+        if image_id := image_id_of(session):
+            try:
+                if kind == _FAILED_EVENT:
+                    self._note_failed(image_id, session)
+                elif session.status == "complete":
+                    self._keep(image_id, session)
+            except ImageNotFound:
+                log.info(
+                    "checkout %s is complete (%s); %s was handed over already, or has expired",
+                    short(session.id), session.payment_status, short(image_id),
+                )  # fmt: skip
 
     def warnings(self) -> list[str]:
         """Return what an operator should know, in sentences."""
         return [warning] if (warning := self._sessions.clock_warning()) else []
 
-    def _keep(self, session: Session) -> None:
-        image_id = image_id_of(session)
-        if session.status != "complete" or not image_id:
-            return
-        try:
-            self._note_complete(image_id)
-            self._store.pin(image_id, self._now() + self._config.paid_seconds)
-            log.info("checkout complete for %s (%s), kept for its owner", short(image_id), session.payment_status)
-        except ImageNotFound:
-            log.info(
-                "checkout %s is complete (%s); %s was handed over already, or has expired",
-                short(session.id), session.payment_status, short(image_id),
-            )  # fmt: skip
-
     def _now(self) -> int:
         return int(self._clock())
 
-    def _earlier(self, session_id: str) -> Session | None:
-        """Retrieve the picture's session, and end it if it leaves the customer too little time to pay."""
-        try:
-            session = self._sessions.retrieve(session_id)
-        except SessionNotFound:  # another Stripe account, or another mode, was configured since
-            return None
-        if session.expires_at < self._now() + _MIN_REUSE_SECONDS:
-            session = self._sessions.expire(session)
-        if session.status == "complete":
-            raise CheckoutComplete
-        return session
+    # Opening
 
-    def _create(self, image: StoredImage) -> Session:
+    def _reusable(self, image: StoredImage, session_id: str) -> Session | None:
+        """Return the picture's session if it is open and leaves the customer enough time to pay; otherwise end it."""
+        if image.checkout_ended:
+            return None
+        with suppress(SessionNotFound):  # another Stripe account, or another mode, was configured since
+            session = self._sessions.retrieve(session_id)
+            if session.expires_at < self._now() + _MIN_REUSE_SECONDS:
+                session = self._sessions.expire(session)
+            if session.status == "complete":
+                self._note(image.id, _completed(session))
+                raise CheckoutComplete
+            if session.status == "open":
+                self._refuse_to_outlive(image, session)
+                return session
+        self._note(image.id, partial(notes.ended, session_id=session_id))
+        return None
+
+    def _create(self, image: StoredImage, last_session: str | None) -> Session:
         try:
-            return self._sessions.create(image.id, image.expires - self._config.return_seconds)
+            return self._sessions.create(image.id, image.expires - self._config.return_seconds, after=last_session)
         except StripeFailed as error:
             # Stripe replays a failure for a day to the same parameters, so the next request must have others.
             self._store.pin(image.id, image.expires + 1)
@@ -190,11 +219,71 @@ class Checkout:
             )
 
     def _note_opened(self, image: StoredImage, session: Session, claim: str | None) -> None:
-        replaced = self._store.note_checkout(image.id, session.id)
-        replaced.refuse_others(claim, self._now())
-        if replaced.checkout_session not in (image.checkout_session, session.id):  # noted by a concurrent request
-            self.end(replaced)
+        """Note a session, and end the one that it replaces.
 
-    def _note_complete(self, image_id: str) -> None:
-        if not self._store.note_checkout(image_id, complete=True).checkout_complete:
+        :raises HeroimgError: the session must not be paid: the picture was paid for, claimed, handed over or given a
+            newer session while Stripe was asked, or the note or the end of an earlier session failed.
+        """
+        image = self._note(image.id, partial(notes.opened, session_id=session.id))
+        image.refuse_others(claim, self._now())
+        image = self._end_others(image)
+        if image.checkout_complete:
+            raise CheckoutComplete
+        if image.checkout_session != session.id:  # a concurrent request opened a newer one
+            raise StripeUnreachable(retry_after=1)
+
+    def _expire_unused(self, session: Session) -> None:
+        """Expire a session whose secret no customer gets."""
+        try:
+            self._sessions.expire(self._sessions.retrieve(session.id))
+        except (StripeFailed, StripeUnreachable) as error:
+            log.warning("checkout %s may still be open (%s); no customer has it", short(session.id), error.code)
+
+    # Ending
+
+    def _end_others(self, image: StoredImage) -> StoredImage:
+        """End every session that is noted to be ended, and return the picture as it is then."""
+        for session_id in image.sessions_to_end:
+            image = self._end_one(image, session_id)
+        return image
+
+    def _end_one(self, image: StoredImage, session_id: str) -> StoredImage:
+        """Expire a session, and note what became of it: so Stripe is not asked about it again."""
+        change: Callable[[StoredImage], StoredImage] = partial(notes.ended, session_id=session_id)
+        try:
+            session = self._sessions.expire(self._sessions.retrieve(session_id))
+            if session.status == "complete":
+                change = _completed(session)
+        except (SessionNotFound, CheckoutNotConfigured):
+            log.warning("checkout %s is not of this Stripe account", short(session_id))
+        with suppress(ImageNotFound, StoreFull, StoreUnavailable):
+            return self._note(image.id, change)
+        return change(image)
+
+    # Noting
+
+    def _note(self, image_id: str, change: Callable[[StoredImage], StoredImage]) -> StoredImage:
+        before, after = self._store.note(image_id, change)
+        if after.checkout_complete and not before.checkout_complete:
             self._on_complete()
+        return after
+
+    def _keep(self, image_id: str, session: Session) -> None:
+        image = self._note(image_id, _completed(session))
+        if not image.checkout_complete:
+            return
+        if image.checkout_session != session.id:
+            log.error(
+                "%s was paid for twice, with checkouts %s and %s: refund one in Stripe's dashboard",
+                short(image_id), short(image.checkout_session or ""), short(session.id),
+            )  # fmt: skip
+        self._store.pin(image_id, self._now() + self._config.paid_seconds)
+        log.info("checkout complete for %s (%s), kept for its owner", short(image_id), session.payment_status)
+
+    def _note_failed(self, image_id: str, session: Session) -> None:
+        self._note(image_id, partial(notes.ended, session_id=session.id))
+        log.info("the payment of checkout %s failed; %s can be paid for again", short(session.id), short(image_id))
+
+
+def _completed(session: Session) -> Callable[[StoredImage], StoredImage]:
+    return partial(notes.completed, session_id=session.id, is_paid=session.payment_status != "unpaid")

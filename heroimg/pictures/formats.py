@@ -1,11 +1,12 @@
-"""The picture formats that heroimg accepts, and how it recognises and checks them.
+"""The picture formats that heroimg accepts, and those that it names in a refusal.
 
-`FORMATS` is the only list of them. A picture's format depends on its first bytes, never on its file name. Pictures are
-never re-encoded: readers get the bytes that were uploaded.
+`FORMATS` is the only list of accepted formats. The first bytes decide, never the file name. Pictures are never
+re-encoded: readers get the bytes that were uploaded.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,14 +18,15 @@ from heroimg.pictures import jpeg, png
 
 @dataclass(frozen=True)
 class Format:
-    """A picture format.
+    """A format that heroimg accepts.
 
-    :param signature: the first bytes of every file of this format.
+    :param signature: matches the start of every file of this format.
     :param extension: the usual file name extension, without its dot.
-    :param check: takes a file's bytes, and whether to decode them or to look at the header alone. It raises any
-        exception for a damaged file, and a HeroimgError for a file that takes too much to decode.
+    :param check: takes a file's bytes, and whether to decode them or to look at the header alone. It may raise any
+        exception for a damaged file. It raises a HeroimgError for a file that takes too much to decode.
     """
 
+    name: str
     signature: bytes
     media_type: str
     extension: str
@@ -32,9 +34,28 @@ class Format:
 
 
 FORMATS = (
-    Format(b"\x89PNG\r\n\x1a\n", "image/png", "png", png.check),
-    Format(b"\xff\xd8\xff", "image/jpeg", "jpg", jpeg.check),
+    Format("PNG", rb"\x89PNG\r\n\x1a\n", "image/png", "png", png.check),
+    Format("JPEG", rb"\xff\xd8\xff", "image/jpeg", "jpg", jpeg.check),
 )
+
+# Other files that people choose: a word for programs, a name for people, and what the file starts with. The first match
+# counts. AVIF and HEIC are containers like MP4 and MOV: ISO/IEC 23008-12.
+_OTHERS = (
+    ("avif", "an AVIF picture", rb"\0.{3}ftyp(.{4}){0,10}?avi[fs]"),
+    ("heic", "a HEIC photo", rb"\0.{3}ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)"),
+    ("webp", "a WebP picture", rb"RIFF.{4}WEBP"),
+    ("gif", "a GIF picture", rb"GIF8[79]a"),
+    ("bmp", "a BMP picture", rb"BM.{4}\0{4}"),
+    ("tiff", "a TIFF picture", rb"II[*+]\0|MM\0[*+]"),
+    ("pdf", "a PDF document", rb"\s*%PDF-"),
+    ("svg", "an SVG drawing", rb"(?i)(\xef\xbb\xbf)?\s*<(?!!doctype html)([?!].*<)?svg\b"),
+    ("html", "a web page", rb"(?i)(\xef\xbb\xbf)?\s*<(.*<)?(!doctype html|html|head|body|script)\b"),
+    ("video", "a video", rb"\0.{3}(ftyp|moov|mdat|wide)|\x1aE\xdf\xa3|RIFF.{4}AVI "),
+    ("text", "a text file", rb"([\t\n\f\r -~]|[\xc2-\xf4][\x80-\xbf]{1,3})+[\xc2-\xf4]?[\x80-\xbf]*\Z"),
+    ("nothing", "an empty file", rb"\0*\Z"),
+    ("unknown", "a file of another kind", b""),
+)
+_OTHERS_BYTES = 1024
 
 # The headers of most pictures are shorter than this.
 _HEADER_BYTES = 128 * 1024
@@ -49,7 +70,7 @@ def media_type_of(read: Callable[[int], bytes], *, decode: bool = True) -> str:
     :param read: returns that many of the first bytes, or all of them for -1. It is called only once no other picture is
         being checked, so that waiting pictures take no memory.
     :param decode: False looks at the header alone.
-    :raises NotAPicture: the bytes are in no format of FORMATS.
+    :raises NotAPicture: the bytes are in no format of FORMATS. Its field `found` names what they are.
     :raises TooManyPixels: raised before anything is decoded, as is ImageTooComplex.
     :raises ImageDamaged: the picture does not decode.
     """
@@ -67,12 +88,17 @@ def extension_of(media_type: str) -> str:
 
 def _check(data: bytes, decode: bool) -> str:
     for candidate in FORMATS:
-        if data.startswith(candidate.signature):
+        if re.match(candidate.signature, data, re.DOTALL):
             try:
                 candidate.check(data, decode)
             except HeroimgError:
                 raise
-            except Exception as error:  # parsers raise what they stumble over: SyntaxError, struct.error, ...
+            except (
+                Exception
+            ) as error:  # parsers raise what they stumble over: struct.error, zlib.error, IndexError, ...
                 raise ImageDamaged from error
             return candidate.media_type
-    raise NotAPicture
+    start = data[:_OTHERS_BYTES]
+    found, name = next((found, name) for found, name, pattern in _OTHERS if re.match(pattern, start, re.DOTALL))
+    accepted = " or ".join(known.name for known in FORMATS)
+    raise NotAPicture(f"This is {name}. Please choose a {accepted}, such as a screenshot.", found=found)

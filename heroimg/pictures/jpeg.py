@@ -1,124 +1,158 @@
-"""Checks that a JPEG is complete, by decoding its whole entropy-coded stream at 1/8 scale.
+"""Checks that a JPEG is complete: libjpeg-turbo must be able to decode all of its blocks.
 
-The header is read here before Pillow decodes anything, so that the cost is known. Pillow's JPEG class is used directly:
-`Image.open` would treat a JPEG with several pictures inside, as phones write them, as an MPO.
+The segments are read before anything is decoded, so that the cost is known. The decoder gets only the segments that
+decide how it decodes, so metadata cannot break it. It gets the entropy-coded data without the marker behind them: if
+blocks are missing, it then asks for more data. At a marker it fills them in and warns, and Pillow drops its warnings.
 """
 
 from __future__ import annotations
 
-import math
 import re
-import struct
-from dataclasses import dataclass
-from io import BytesIO
 
-from PIL.JpegImagePlugin import JpegImageFile
+from PIL import Image
 
 from heroimg.errors import ImageDamaged, ImageTooComplex
-from heroimg.pictures.limits import refuse_size
+from heroimg.pictures.jpeg_segments import END, RESTART_INTERVAL, Frame, Scan, Segment, read_segments
+from heroimg.pictures.limits import MAX_PIXELS, refuse_size
 
-# A JPEG in several scans (every progressive one) is decoded by way of all its coefficients, two bytes each: 150 MB for
-# 50 million pixels with colours at half resolution, as is usual, and twice that with colours in full. A worker has 300.
-MAX_COEFFICIENT_BYTES = 160_000_000
+# A JPEG in several scans (every progressive one) is decoded by way of all its coefficients, two bytes each: 3 bytes for
+# a pixel with colours at half resolution, as is usual. The rest is a margin for blocks that cross the edges.
+MAX_COEFFICIENT_BYTES = MAX_PIXELS * 16 // 5
 
-# Each scan goes over all coefficients again, in up to 55 ms for 150 MB. Encoders write about ten scans.
-MAX_SCANNED_BYTES = 4_000_000_000
+# Each scan goes over all coefficients again. Encoders write about ten scans. A scan of a small picture takes about as
+# long as one of this many bytes.
+MAX_SCANNED_BYTES = 25 * MAX_COEFFICIENT_BYTES
+_LEAST_SCANNED_BYTES = 10_000_000
 
-# A photograph has about ten segments before its first scan, and no bytes between them. Pillow reads them in Python.
-_MAX_SEGMENTS = 1000
-_MAX_BYTES_BETWEEN_SEGMENTS = 4096
+# Cameras restart about once in a row of blocks, and each interval between restarts is decoded separately. If a scan has
+# more, several are decoded at once: only the last of these is known to lack no block.
+_MAX_PIECES = 2000
 
-# Baseline, extended sequential and progressive, Huffman-coded: the kinds that browsers show. ITU-T T.81, table B.1.
-_FRAMES = (0xC0, 0xC1, 0xC2)
-_PROGRESSIVE = 0xC2
-_START_OF_SCAN = 0xDA
+# APP0 to APP15 and COM, except APP14, in which Adobe's programs name the colour space.
+_METADATA = {*range(0xE0, 0xF0), 0xFE} - {0xEE}
 
-# The last 0xFF before the marker alone: with `\xff+` a search through nothing but fill bytes would take hours.
-_MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
+_RESTART = 0xD0
+_MARKER = re.compile(rb"\xff[\x01-\xfe]")
+
+# libjpeg-turbo reads up to 7 bytes ahead of what it needs. These one-bits are no valid code, so a missing block of a
+# baseline JPEG takes 34 of them: if only the last block is missing, that may pass.
+_PADDING = b"\xff\0" * 7
+
+# Pillow's mode for so many components. Grey is enough of a picture in colour: its other components are decoded too.
+_MODES = {1: "L", 3: "L", 4: "CMYK"}
 
 
 def check(data: bytes, decode: bool) -> None:
-    """Check the header, and that the picture decodes if `decode` is true.
+    """Check the header, and decode the picture if `decode` is true.
 
-    :raises ImageDamaged: also raised as any of Pillow's exceptions.
+    :raises ImageDamaged: also raised as IndexError, KeyError, ValueError or struct.error.
     :raises TooManyPixels: the picture is too large.
     :raises ImageTooComplex: the picture takes too much to decode.
     """
-    header = _read_header(data)
-    refuse_size(header.width, header.height)
+    segments = read_segments(data, 2)
+    frame = Frame.read(data, segments)
+    scan = Scan.read(data, segments[-1], frame)
+    refuse_size(frame.width, frame.height)
     if not decode:
         return
-    if header.is_in_several_scans:
-        _refuse_costly_scans(data, header)
-    jpeg = JpegImageFile(BytesIO(data))
-    jpeg.draft("L", (max(1, header.width // 8), max(1, header.height // 8)))
-    jpeg.load()
-    # Once it has all pixels, the decoder does not miss the end marker, which cannot occur within a scan. It is mostly
-    # at the end of the file: a search from the front took a tenth of the decoder's time.
-    if data.rfind(b"\xff\xd9", header.end) < 0:
-        raise ImageDamaged
+    if frame.is_progressive or len(scan.components) < len(frame.components):
+        _refuse_costly_scans(data, frame)
+    _decode(data, segments, frame)
 
 
-@dataclass(frozen=True)
-class _Header:
-    """What comes before the first scan's data.
-
-    :param sampling: how many samples each component has, horizontally and vertically, relative to the others.
-    :param end: where the first scan's data begin.
-    """
-
-    width: int
-    height: int
-    sampling: list[tuple[int, int]]
-    is_in_several_scans: bool
-    end: int
-
-    @property
-    def coefficient_bytes(self) -> int:
-        """Count whole units of blocks, as decoders do: of a picture a few pixels wide these are mostly padding."""
-        across = math.ceil(self.width / (8 * max(h for h, _ in self.sampling)))
-        down = math.ceil(self.height / (8 * max(v for _, v in self.sampling)))
-        return 2 * 64 * across * down * sum(h * v for h, v in self.sampling)
-
-
-def _read_header(data: bytes) -> _Header:
-    """Read a JPEG's segments up to its first scan. ITU-T T.81, annex B.
-
-    :raises ImageTooComplex: there are too many.
-    :raises ImageDamaged: there is no first scan.
-    :raises struct.error: there is no frame of a kind that browsers show.
-    """
-    position, between, frame = 2, 0, b""
-    for _ in range(_MAX_SEGMENTS):
-        found = _MARKER.search(data, position)
-        if not found:
-            raise ImageDamaged
-        between += found.end() - 2 - position
-        if between > _MAX_BYTES_BETWEEN_SEGMENTS:
-            break
-        marker, length = data[found.end() - 1], int.from_bytes(data[found.end() : found.end() + 2], "big")
-        segment = data[found.end() + 2 : found.end() + length]
-        position = found.end() + length
-        if marker in _FRAMES:
-            frame, is_progressive = segment, marker == _PROGRESSIVE
-        elif marker == _START_OF_SCAN:
-            height, width, components = struct.unpack_from(">xHHB", frame)
-            sampling = [(frame[i] >> 4, frame[i] & 15) for i in range(7, 7 + 3 * components, 3)]
-            return _Header(width, height, sampling, is_progressive or segment[0] < components, position)
-    raise ImageTooComplex("This JPEG has too much before its picture. Please save it again.")
-
-
-def _refuse_costly_scans(data: bytes, header: _Header) -> None:
+def _refuse_costly_scans(data: bytes, frame: Frame) -> None:
     """Bound the memory and the time of a picture that is decoded by way of all its coefficients."""
-    needed = header.coefficient_bytes
+    # Decoders keep whole units: if a picture is a few pixels wide, these are mostly padding.
+    samples = sum(h * v for _, h, v in frame.components)
+    needed = 2 * 64 * samples * frame.units(bytes(number for number, _, _ in frame.components))
     if needed > MAX_COEFFICIENT_BYTES:
         raise ImageTooComplex(
             f"This progressive JPEG takes {needed / 1e6:.0f} MB to decode; the limit is "
             f"{MAX_COEFFICIENT_BYTES / 1e6:.0f} MB. Please save it smaller, or as a standard (baseline) JPEG."
         )
-    scans, most = 1 + data.count(b"\xff\xda", header.end), MAX_SCANNED_BYTES // needed
+    scans, most = data.count(b"\xff\xda"), MAX_SCANNED_BYTES // max(needed, _LEAST_SCANNED_BYTES)
     if scans > most:
         raise ImageTooComplex(
-            f"This JPEG of {header.width} x {header.height} pixels has {scans} scans; the limit is {most}. "
+            f"This JPEG of {frame.width} x {frame.height} pixels has {scans} scans; the limit is {most}. "
             "Please save it as a standard (baseline) JPEG."
         )
+
+
+def _decode(data: bytes, segments: list[Segment], frame: Frame) -> None:
+    """Decode scan after scan until no coefficient is missing."""
+    decoder, view, interval = _Decoder(frame), memoryview(data), 0
+    missing = {number: set(range(64)) for number, _, _ in frame.components}
+    decoder.feed(view[:2])
+    while True:
+        for segment in segments:
+            if segment.marker == RESTART_INTERVAL:
+                interval = int.from_bytes(data[segment.end - 2 : segment.end], "big")
+            if segment.marker == END:
+                # An encoder may leave out fine detail, but not a component. Without an end marker, detail is missing.
+                if any(0 in coefficients for coefficients in missing.values()):
+                    raise ImageDamaged
+                return
+            if segment.marker not in _METADATA:
+                decoder.feed(view[segment.start : segment.end])
+        scan = Scan.read(data, segments[-1], frame)
+        position = decoder.decode_scan(view, segments[-1].end, frame.units(scan.components), interval)
+        for component in scan.components:
+            missing[component] -= set(scan.coefficients)
+        if not any(missing.values()):
+            return
+        segments = read_segments(data, position)
+
+
+class _Decoder:
+    """libjpeg-turbo, as Pillow wraps it, at 1/8 scale: it skips work, but no byte."""
+
+    def __init__(self, frame: Frame) -> None:
+        mode = _MODES[len(frame.components)]
+        picture = Image.new(mode, (-(-frame.width // 8), -(-frame.height // 8)))
+        self._decoder = Image._getdecoder(mode, "jpeg", (mode, ""), (8, 0))
+        self._decoder.setimage(picture.im, (0, 0, *picture.size))
+
+    def feed(self, segment: memoryview | bytes) -> None:
+        """Let it read a segment."""
+        used, _ = self._decoder.decode(segment)
+        if used != len(segment):
+            raise ImageDamaged
+
+    def decode_scan(self, data: memoryview, start: int, units: int, interval: int) -> int:
+        """Decode a scan's entropy-coded data.
+
+        :param units: how many units of blocks the scan has.
+        :param interval: after how many units there is a restart marker; 0 for never.
+        :returns: where the data end.
+        :raises ImageDamaged: blocks are missing.
+        """
+        intervals = -(-units // interval) if interval else 1
+        at_once = -(-intervals // _MAX_PIECES)
+        position = start
+        for number in range(1, intervals + 1):
+            marker = _MARKER.search(data, position)
+            end = marker.start() if marker else len(data)
+            if number == intervals or number % at_once == 0:
+                self._decode(data[start:end])
+                start = end
+            if number < intervals:
+                if data[end + 1] != _RESTART + (number - 1) % 8:
+                    raise ImageDamaged
+                position = end + 2
+        return end
+
+    def _decode(self, piece: memoryview) -> None:
+        """Decode entropy-coded data that are followed by a marker.
+
+        :raises ImageDamaged: blocks are missing.
+        """
+        used, error = self._decoder.decode(piece)
+        if used >= 0:
+            rest = memoryview(bytes(piece[used:]) + _PADDING)
+            used, error = self._decoder.decode(rest)
+            if used >= 0:
+                # A decoder that has all blocks skips bytes up to the next marker. Otherwise it keeps them.
+                self.feed(rest[used:])
+                self.feed(b"\0")
+        if error:
+            raise ImageDamaged

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heroimg.errors import ImageDamaged, TooManyPixels
 
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 65_000_000
 
 
 def refuse_size(width: int, height: int) -> None:

@@ -1,10 +1,10 @@
 /**
- * The browser's side of heroimg. It makes a photograph fit, talks to the API, keeps the claim that makes a broken connection
- * harmless, and never touches the page.
+ * heroimg's client for browsers. It makes a photograph fit, calls the API, and repeats an upload or a retrieval safely if
+ * the connection breaks. It does not touch the page.
  *
  *     const imageId = await uploadImage(file);
  *     const clientSecret = await createCheckoutSession(imageId);
- *     // ... Stripe's checkout; the customer pays, and comes back with ?session_id= ...
+ *     // ... the customer pays in Stripe's checkout and returns with ?session_id= ...
  *     const { status, metadata } = await sessionStatus(sessionId);
  *     const blob = await retrieveImage(metadata.imageId);
  *
@@ -34,14 +34,14 @@ export { uploadImage } from "./upload.js";
 /** @typedef {import("./upload.js").OnProgress} OnProgress */
 
 /**
- * How a Checkout Session stands, in Stripe's words.
+ * The state of a Checkout Session, as Stripe names it.
  *
- * `complete` and `unpaid` is a delayed payment, such as a bank debit: the money comes days later, or not.
+ * `complete` and `unpaid` means a delayed payment, such as a bank debit: the money arrives days later, or never.
  *
  * @typedef {object} SessionStatus
  * @property {"open" | "complete" | "expired"} status
  * @property {"paid" | "unpaid" | "no_payment_required"} payment_status
- * @property {{ imageId: string }} metadata empty for a session that is not heroimg's
+ * @property {{ imageId: string }} metadata empty if heroimg did not make the session
  */
 
 const RETRIEVE = "/api/temp-image-retrieve";
@@ -49,10 +49,10 @@ const SESSION = "/api/checkout/embedded-session";
 const STATUS = "/api/checkout/session-status";
 
 /**
- * Open a checkout for a picture, or get the one that is open. Stripe takes this as its `fetchClientSecret`:
+ * Open a checkout for a picture, or return the one that is open. Pass it to Stripe as `fetchClientSecret`:
  * `stripe.createEmbeddedCheckoutPage({ fetchClientSecret: () => createCheckoutSession(imageId) })`.
  *
- * Asks again after 503 if the server says when, for two minutes at most.
+ * Retries for up to two minutes after 503 if the server says when.
  *
  * @param {string} imageId
  * @param {object} [options]
@@ -71,9 +71,9 @@ export async function createCheckoutSession(imageId, { onWait } = {}) {
 }
 
 /**
- * Ask for a checkout's status; again while the connection breaks or the server has a temporary problem.
+ * Request the state of a checkout. Retries if the connection breaks or the server has a temporary problem.
  *
- * @param {string} sessionId as Stripe adds it to the address to which customers return
+ * @param {string} sessionId the `session_id` in the address to which the customer returns
  * @param {object} [options]
  * @param {OnWait} [options.onWait]
  * @returns {Promise<SessionStatus>}
@@ -88,16 +88,17 @@ export async function sessionStatus(sessionId, { onWait } = {}) {
 const retrievals = new Map();
 
 /**
- * Fetch a picture under a claim of this page's own, and confirm once all of it has arrived.
+ * Retrieve a picture, and confirm it once it has arrived completely. Then heroimg deletes it, and the page has the only
+ * copy.
  *
- * If the connection breaks, another page holds the picture or the server has a temporary problem, it tries again, for five
- * and a half minutes. All calls for one picture share one result, also after it has arrived: React's StrictMode makes two
- * at once. Then this page has the only copy, and a reload no longer finds the picture.
+ * Retries for up to five and a half minutes if the connection breaks, the server has a temporary problem or another page
+ * is retrieving the picture. A reload before the end starts again. All calls for one picture share one result, because
+ * React's StrictMode makes two.
  *
  * @param {string} imageId
  * @param {object} [options]
  * @param {OnWait} [options.onWait]
- * @returns {Promise<Blob>} the very bytes that were uploaded
+ * @returns {Promise<Blob>} the uploaded bytes
  */
 export function retrieveImage(imageId, { onWait } = {}) {
   let retrieval = retrievals.get(imageId);
@@ -122,7 +123,7 @@ export function retrieveImage(imageId, { onWait } = {}) {
 async function fetchAndConfirm(imageId, onWait) {
   const path = `${RETRIEVE}?imageId=${encodeURIComponent(imageId)}&claim=${claimFor(imageId)}`;
   const blob = await patiently(() => askForPicture(path), { onWait });
-  // Nobody waits for this: the picture has arrived. Unconfirmed, it is deleted when its time is over.
+  // The caller does not wait for this. A picture that is not confirmed expires.
   patiently(() => ask(path, { method: "DELETE", keepalive: true })).then(
     () => forgetClaim(imageId),
     () => {},
@@ -137,10 +138,10 @@ async function fetchAndConfirm(imageId, onWait) {
 async function askForPicture(path) {
   const answer = await ask(path);
   const blob = await answer.blob();
-  // Not Content-Length: proxies drop it, or change it when they compress.
+  // Not Content-Length, which proxies drop, or change when they compress.
   const size = answer.headers.get("Image-Size");
   if (size === null) {
-    throw failure(200); // a page of some gateway or development server: do not confirm
+    throw failure(200); // the answer of a gateway or development server, which must not be confirmed
   }
   if (blob.size !== Number(size)) {
     throw connectionLost(`${blob.size} bytes arrived of ${size}`);
@@ -148,11 +149,11 @@ async function askForPicture(path) {
   return blob;
 }
 
-/** @type {Map<string, string>} for browsers without a sessionStorage */
+/** @type {Map<string, string>} for browsers without sessionStorage */
 const claims = new Map();
 
 /**
- * Get the page's token for a picture, or make one: 128 random bits, which survive a reload if there is a sessionStorage.
+ * Return the page's token for a picture, or make one of 128 random bits. It survives a reload if there is sessionStorage.
  *
  * @param {string} imageId
  */
@@ -180,7 +181,7 @@ function forgetClaim(imageId) {
 const claimKey = (imageId) => `heroimg.claim.${imageId}`;
 
 /**
- * Work with the sessionStorage. If there is none, or the browser forbids it, nothing is stored.
+ * Use sessionStorage. Does nothing if the browser has none or forbids it.
  *
  * @template T
  * @param {(storage: Storage) => T} work

@@ -5,7 +5,7 @@
  */
 
 /**
- * Is called before each wait: why there is one, and how many seconds there are until the next attempt.
+ * Called before each wait, with its reason and the seconds until the next attempt.
  *
  * @callback OnWait
  * @param {HeroimgError} error
@@ -13,12 +13,12 @@
  * @returns {void}
  */
 
-// In seconds. A claim of another page lapses after HEROIMG_CLAIM_SECONDS, 300 unless set otherwise: wait a little longer.
+// All in seconds. Another page's claim lapses after HEROIMG_CLAIM_SECONDS, by default 300: wait a little longer.
 const PATIENCE = 330;
 // The customer waits for an upload, and can try again.
 export const UPLOAD_PATIENCE = 120;
 const LONGEST_PAUSE = 16;
-// A phone that has changed its network is not told that its connection is dead. Stripe may take 28 seconds.
+// A phone that changed its network does not notice that its connection is dead. A request to Stripe may take 28.
 const LONGEST_SILENCE = 60;
 // The browser has handed over the last byte, but megabytes may still be in the system's buffers on a slow line.
 export const LONGEST_SILENCE_AFTER_UPLOAD = 120;
@@ -39,7 +39,7 @@ export class HeroimgError extends Error {
     this.code = code;
     /** The HTTP status; 0 if no complete answer arrived. */
     this.status = status;
-    /** Seconds to wait before another attempt, if the server named them. */
+    /** The seconds to wait before another try, if the server sent them. */
     this.retryAfter = retryAfter;
   }
 }
@@ -47,8 +47,8 @@ export class HeroimgError extends Error {
 let base = "";
 
 /**
- * Set heroimg's address, if it is not the page's own origin: `setBaseUrl("https://pictures.example.com")`.
- * The page's origin must be that server's FRONTEND_URL.
+ * Set heroimg's address if it is not the page's own origin: `setBaseUrl("https://pictures.example.com")`.
+ * FRONTEND_URL of that server must be the page's origin.
  *
  * @param {string} url
  */
@@ -60,8 +60,8 @@ export function setBaseUrl(url) {
 export const urlOf = (path) => base + path;
 
 /**
- * Attempt until it works or fails for good. Waits as long as the server says, or twice as long each time. Only time during
- * which the device is awake counts.
+ * Attempt until it succeeds or fails for good. Waits as long as the server asks, or twice as long each time. Time during
+ * which the device sleeps does not count.
  *
  * @template T
  * @param {() => Promise<T>} attempt
@@ -175,11 +175,11 @@ export function watchSilence(giveUp) {
 }
 
 /**
- * Ask the API once.
+ * Send one request to the API.
  *
  * @param {string} path
  * @param {RequestInit} [init]
- * @returns {Promise<Response>} a good answer, whose body has arrived
+ * @returns {Promise<Response>} a successful answer with its complete body
  */
 export async function ask(path, init) {
   const controller = new AbortController();
@@ -190,7 +190,7 @@ export async function ask(path, init) {
     const response = await fetch(urlOf(path), { ...init, signal: controller.signal });
     const body = await readWhole(response, () => silence.hear());
     if (body?.size === 0) {
-      throw new TypeError("an answer that was cut in its headers looks like an empty one");
+      throw new TypeError("an empty answer, because the connection broke within the headers");
     }
     answer = new Response(body, { status: response.status, headers: response.headers });
   } catch (cause) {
@@ -214,7 +214,7 @@ async function readWhole(response, onData) {
     return null;
   }
   if (!response.body) {
-    return response.blob(); // a browser without streams
+    return response.blob(); // the browser has no streams
   }
   const parts = [];
   const reader = response.body.getReader();
@@ -265,7 +265,7 @@ export function failure(status, retryAfter, answer) {
     const sentence = "The picture is too large for the server. Please choose a smaller one.";
     return new HeroimgError("image_too_large", sentence, details);
   }
-  const sentence = `The server gave an answer that makes no sense here (${status}). Please try again in a moment.`;
+  const sentence = `The server sent an unexpected answer (${status}). Please try again in a moment.`;
   return new HeroimgError("answer_unreadable", sentence, details);
 }
 

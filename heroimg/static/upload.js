@@ -109,7 +109,7 @@ function send(picture, onProgress, signal) {
     request.onload = () => {
       const { status, responseText } = request;
       if (!responseText) {
-        return reject(connectionLost()); // an answer that was cut in its headers looks like an empty one
+        return reject(connectionLost()); // the connection broke within the headers
       }
       try {
         const { imageId } = understand(status, request.getResponseHeader("Retry-After"), responseText, "imageId");

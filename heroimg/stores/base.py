@@ -1,102 +1,99 @@
 """The contract that every store keeps, stated once. The stores do not repeat it.
 
-A picture is *staged* while it arrives, *kept* once it is whole and checked, *claimed* by whoever fetches it, and
-*removed* when that reader has it or its time is over. Unknown, expired and half-deleted pictures look the same.
+A picture is *staged* while it arrives, *kept* once it is whole and checked, *claimed* by the reader that fetches it,
+and *removed* when that reader has it. A picture that nobody removed is *swept* after its time.
 
-Instants are whole Unix seconds. A picture whose `expires` has come is gone, whether or not a sweep ran.
+Unknown, expired and half-deleted pictures look the same. Instants are whole Unix seconds. A picture whose `expires` has
+come cannot be retrieved, whether or not a sweep ran. A store keeps and finds; what an expiry means to the operator is
+decided in heroimg/operations.
 """
 
 from __future__ import annotations
 
-import re
-import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from hmac import compare_digest
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol, Self
 
-from heroimg.errors import ImageClaimed
+from heroimg.logs import short
+from heroimg.stores.image import Claim, StoredImage, is_claim_token, is_image_id
+
+__all__ = [
+    "Claim",
+    "Claimed",
+    "Clock",
+    "Expired",
+    "Held",
+    "ImageStore",
+    "Staged",
+    "StoredImage",
+    "Swept",
+    "is_claim_token",
+    "is_image_id",
+]
 
 Clock = Callable[[], float]
 
 
-@dataclass(frozen=True)
-class Claim:
-    """The right of one token to a picture, until it lapses."""
-
-    token: str
-    until: int
-
-
-@dataclass(frozen=True)
-class StoredImage:
-    """What is known of a picture without reading it.
-
-    :param size: bytes.
-    :param checkout_session: the id of the Checkout Session opened for it last, if any.
-    :param checkout_complete: whether a checkout for it is known to be complete.
-    :param claim: who fetches it now; one that has lapsed is no claim, and None here.
-    :param claim_lapsed: whether the last claim has ended without being confirmed or given back.
-    """
-
-    id: str
-    media_type: str
-    size: int
-    stored: int
-    expires: int
-    checkout_session: str | None = None
-    checkout_complete: bool = False
-    claim: Claim | None = None
-    claim_lapsed: bool = False
-
-    def refuse_others(self, token: str | None, now: int) -> None:
-        """Let the claim's holder pass, and everybody where there is no claim.
-
-        :raises ImageClaimed: another token holds it; carries the seconds until that lapses.
-        """
-        if self.claim and not compare_digest(self.claim.token, token or ""):
-            seconds = self.claim.until - now
-            raise ImageClaimed(
-                f"Another page is fetching this picture just now. Please try again in {seconds} seconds.",
-                retry_after=seconds,
-            )
-
-
 class Claimed(NamedTuple):
-    """What a claim gives. The stream is open at its start; the caller closes it."""
+    """The result of a claim. The stream is open at its start; the caller closes it."""
 
     image: StoredImage
     stream: BinaryIO
 
 
 class Held(NamedTuple):
-    """What a store holds, for the operator. `oldest` is when the oldest picture was stored; None where none is held."""
+    """How much a store holds. `oldest` is the instant at which the oldest picture was stored; None if there is none."""
 
     images: int
     size: int
     oldest: int | None
 
 
-class Swept(NamedTuple):
-    """What a sweep removed: pictures past their time, and names that a crash left behind.
+class Expired(NamedTuple):
+    """A picture that a sweep removed because its time was over.
 
-    :param unclaimed: the expired pictures that nobody came for.
-    :param unfetched: those of them that had been paid for.
-    :param lapsed: the expired pictures that somebody claimed, and never confirmed.
-    :param unseen: how many that may be due it did not get to look at in its time.
+    :param short_id: its id, shortened for the log.
+    :param is_paid: whether a checkout for it was complete.
+    :param is_claimed: whether a reader had claimed it, and has not given the claim back.
+    :param has_lapsed_claim: whether that claim had lapsed.
+    :param checkout: the id of its last Checkout Session, shortened for the log; None without one.
     """
 
-    expired: int = 0
+    short_id: str
+    is_paid: bool
+    is_claimed: bool
+    has_lapsed_claim: bool
+    checkout: str | None
+
+    @classmethod
+    def from_image(cls, image: StoredImage) -> Self:
+        """Describe a picture that has expired."""
+        return cls(
+            short(image.id),
+            is_paid=image.checkout_complete,
+            is_claimed=image.claim is not None or image.claim_lapsed,
+            has_lapsed_claim=image.claim_lapsed,
+            checkout=short(image.checkout_session) if image.checkout_session else None,
+        )
+
+
+class Swept(NamedTuple):
+    """The result of a sweep.
+
+    :param expired: the pictures that it removed because their time was over.
+    :param leftovers: how many ids it removed that a crash had left without a whole picture.
+    :param unseen: how many ids that may be due it did not look at, because its time was over.
+    :param unended: the ids of the pictures that have sessions to end.
+    """
+
+    expired: tuple[Expired, ...] = ()
     leftovers: int = 0
-    unclaimed: int = 0
-    unfetched: int = 0
-    lapsed: int = 0
     unseen: int = 0
+    unended: tuple[str, ...] = ()
 
 
 class Staged(Protocol):
-    """A picture as it arrives, already where it will live. Closed without having been kept, it leaves nothing."""
+    """A picture while it arrives, already in its final place. If it is closed before it is kept, it leaves nothing."""
 
     def write(self, data: bytes, /) -> int: ...
     def read(self, size: int = -1, /) -> bytes: ...
@@ -105,10 +102,10 @@ class Staged(Protocol):
 
 
 class ImageStore(ABC):
-    """Where pictures wait."""
+    """The store of all pictures that wait for their owners."""
 
-    # Whether nothing needs to be swept.
-    expires_by_itself = False
+    # Whether other machines use the same store. If not, it belongs to this machine, and one of its processes sweeps it.
+    is_shared = False
 
     @abstractmethod
     def stage(self) -> Staged:
@@ -121,12 +118,12 @@ class ImageStore(ABC):
     def keep(self, staged: Staged, media_type: str) -> StoredImage:
         """Make a staged picture visible, whole or not at all, for HEROIMG_IMAGE_SECONDS.
 
-        :raises StoreFull: there was no room for it; nothing is left of it.
+        :raises StoreFull: there was no room for it; nothing of it is left.
         """
 
     @abstractmethod
     def get(self, image_id: str) -> StoredImage:
-        """Look a picture up.
+        """Look up a picture.
 
         :raises ImageNotFound: also for an id of the wrong form.
         """
@@ -135,81 +132,80 @@ class ImageStore(ABC):
     def pin(self, image_id: str, until: int, renewed: int = 0) -> StoredImage:
         """Put a picture on stable storage, and keep it at least until then.
 
-        Where it would expire before `until`, it expires at the later of `until` and `renewed` instead; where not,
-        nothing changes. So of several at once, all get the same answer.
+        If it would expire before `until`, it expires at the later of `until` and `renewed` instead; otherwise nothing
+        changes. Concurrent calls converge on one expiry.
 
         :raises ImageNotFound: there is nothing to pin.
         """
 
     @abstractmethod
-    def note_checkout(self, image_id: str, session_id: str | None = None, *, complete: bool = False) -> StoredImage:
-        """Note with a picture the session that was opened for it, or that its checkout is complete.
+    def note(self, image_id: str, change: Callable[[StoredImage], StoredImage]) -> tuple[StoredImage, StoredImage]:
+        """Change what is noted about a picture's checkout, and put it on stable storage.
 
-        :returns: the picture as it was before; so of several at once, each learns whose note it has replaced. To a
-            session that is the one noted already, a store may repeat what it answered the first time.
-        :raises ImageNotFound: there is nothing to note it with.
+        No other change comes between the reading and the writing.
+
+        :param change: returns the picture with other values in the fields of `StoredImage.checkout_fields`. It may be
+            called more than once, and changes nothing if its change was made already.
+        :returns: the picture before and after.
+        :raises ImageNotFound: there is no such picture.
+        :raises StoreUnavailable: the note may get lost, so nothing may rest on it.
         """
 
     @abstractmethod
     def claim(self, image_id: str, token: str) -> Claimed:
-        """Give the picture to this token, and to nobody else for HEROIMG_CLAIM_SECONDS. It may claim again.
+        """Give the picture to this token alone for HEROIMG_CLAIM_SECONDS. The same token may claim again.
 
+        :param token: 16 to 64 URL-safe characters.
         :raises ImageNotFound: unknown, expired or removed already.
         :raises ImageClaimed: another token holds it; carries the seconds to wait.
         """
 
+    @abstractmethod
     def renew(self, image_id: str, token: str) -> None:
-        """Claim again for a reader who has the stream already.
+        """Extend this token's claim to HEROIMG_CLAIM_SECONDS from now. It never makes a claim.
 
-        :raises ImageNotFound: or ImageClaimed, as :meth:`claim` does.
+        A claim that has lapsed can be renewed until another token claims the picture: nobody else has the picture then,
+        and its reader goes on with the exclusive right to it.
+
+        :raises ImageClaimed: another token holds it; carries the seconds to wait.
+        :raises ImageNotFound: unknown, expired or removed already; or the last claim was not this token's, or was
+            given back.
         """
-        self.claim(image_id, token).stream.close()
 
     @abstractmethod
     def release(self, image_id: str, token: str) -> None:
-        """Give a claim back. No error if there is none, or no picture, or another token holds it."""
+        """Give a claim back. No error if there is no such picture or claim, or if another token holds it."""
 
     @abstractmethod
     def remove(self, image_id: str, token: str | None = None) -> StoredImage | None:
-        """Make the picture gone, and return what was removed; None if it was gone already.
+        """Remove a picture, and return it; None if there was nothing to remove.
+
+        A picture whose time is over stays where it is, for the sweep to report.
 
         :raises ImageClaimed: another token holds it; nothing is removed.
         """
 
     @abstractmethod
     def sweep(self, seconds: float | None = None) -> Swept:
-        """Remove everything past its time, and every leftover of a crash.
+        """Remove everything past its time, and every leftover of a crash. Of several sweeps, one reports a picture.
 
-        :param seconds: stop after so long, once all names are read; the next sweep looks at others first.
+        A store in which pictures expire by themselves reports only those that were paid for.
+
+        :param seconds: stop after this time, once all names are read; the next sweep looks at others first.
         """
 
     @abstractmethod
     def held(self) -> Held:
-        """Count what can be retrieved now."""
+        """Count the pictures that can be retrieved now."""
 
     @abstractmethod
     def check(self) -> None:
-        """Find out whether pictures can be kept.
+        """Check that pictures can be kept.
 
-        :raises StoreUnavailable: the cause says what an operator can mend.
-        :raises StoreFull: there is too little room for more.
+        :raises StoreUnavailable: its cause says what an operator can do about it.
+        :raises StoreFull: there is too little room for more; its cause says what an operator can do about it.
         """
 
     def warnings(self) -> list[str]:
-        """Say what works, and should be mended all the same, in sentences for the operator."""
+        """List what works now and puts pictures at risk, in sentences for the operator."""
         return []
-
-
-def new_image_id() -> str:
-    """Make an id that nobody can guess: 128 bits from the system's random source, 32 hexadecimal digits."""
-    return secrets.token_hex(16)
-
-
-def is_image_id(text: str) -> bool:
-    """Tell whether this could be an id, before it becomes part of a path or a key."""
-    return re.fullmatch(r"[0-9a-f]{32}", text) is not None
-
-
-def is_claim_token(text: str) -> bool:
-    """Tell whether this is 16 to 64 URL-safe characters."""
-    return re.fullmatch(r"[A-Za-z0-9_-]{16,64}", text) is not None

@@ -15,7 +15,7 @@ from heroimg.payments.stripe_http import DEADLINE_SECONDS
 from heroimg.payments.stripe_sessions import StripeSessions
 from tests.helpers import pictures
 from tests.helpers.api import RETRIEVE, SESSION, STATUS, WEBHOOK, Api
-from tests.helpers.serving import serving, wait_for
+from tests.helpers.serving import serving, serving_at, wait_for
 from tests.helpers.shop import Shop
 
 MINUTE = 60
@@ -198,7 +198,7 @@ def test_a_picture_handed_over_before_payment_cannot_be_paid_for(shop: Shop, cla
         assert shop.stand_in.sessions[session_id]["status"] == "open"
         shop.api.confirm(image_id, claim)
     wait_for(lambda: shop.stand_in.sessions[session_id]["status"] == "expired", "the session to be ended")
-    assert f"{image_id[:6]}… is gone and its checkout" not in shop.api.server.log()
+    assert f"{image_id[:6]}... is gone and its checkout" not in shop.api.server.log()
 
 
 def test_a_picture_handed_over_while_its_checkout_opens_cannot_be_paid_for(shop: Shop) -> None:
@@ -248,8 +248,8 @@ def test_a_plain_reader_gets_its_picture_though_stripe_is_out_of_reach_and_the_o
 
 def test_a_double_click_around_the_instant_of_a_renewal_leaves_one_payable_session(shop: Shop) -> None:
     image_id = shop.api.keep(pictures.jpeg())
-    shop.clock.forward(7 * MINUTE + 58)
-    assert len(set(double_click(shop, image_id, seconds_between=10))) == 2
+    shop.clock.forward(7 * MINUTE + 30)
+    assert len(set(double_click(shop, image_id, seconds_between=60))) == 2
     assert sorted(session["status"] for session in shop.stand_in.sessions.values()) == ["expired", "open"]
     shop.api.retrieve(image_id)
     assert {session["status"] for session in shop.stand_in.sessions.values()} == {"expired"}
@@ -261,17 +261,6 @@ def test_a_strangers_confirmation_leaves_the_checkout_open(shop: Shop) -> None:
     shop.api.retrieve(image_id, "claim-of-the-one-page")
     assert shop.api.confirm(image_id, "claim-of-another-page").status_code == 409
     assert shop.stand_in.sessions[session_id]["status"] == "open"
-
-
-def test_a_checkout_opened_while_its_picture_is_handed_over_is_ended(shop: Shop) -> None:
-    image_id = shop.api.keep(pictures.long_jpeg())
-    with shop.api.connection(window=32768) as connection:
-        request = f"GET {RETRIEVE}?imageId={image_id} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
-        connection.sendall(request.encode())
-        connection.recv(1000)
-        session_id = shop.api.session_of(image_id)
-        connection.makefile("rb").read()
-    wait_for(lambda: shop.stand_in.sessions[session_id]["status"] == "expired", "the session to be ended")
 
 
 def test_a_reader_who_is_slow_when_the_hour_ends_gets_the_rest(shop: Shop) -> None:
@@ -403,12 +392,12 @@ def test_parameters_that_stripe_refuses_are_told_to_the_operator_and_not_to_the_
         "STRIPE_API_BASE": shop.stand_in.url,
         "HEROIMG_CURRENCY": "xyz",
     }
-    with serving(tmp_path / "served", settings) as server:
+    with serving_at(shop.clock, tmp_path / "served", settings) as server:
         api = Api(server)
         answer = api.open_checkout(api.keep(pictures.jpeg()))
         assert (answer.status_code, answer.json()["code"]) == (502, "payment_failed")
         assert "xyz" not in answer.text
-        assert "check the HEROIMG_ settings of the product" in server.log()
+        assert "Check the HEROIMG_ settings of the product" in server.log()
         assert "xyz" in server.log()
 
 

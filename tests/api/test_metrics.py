@@ -90,13 +90,15 @@ def test_a_journey_is_counted_step_by_step(watched: Shop) -> None:
     for _ in range(2):
         api.confirm(image_id, token)
     api.retrieve(api.keep(pictures.jpeg()))
-    wait_for(lambda: figures(api)["held_images"] == 0, "both to be gone")
-    found = figures(api)
-    assert found["uploads_total"] == 2
-    assert found["checkouts_complete_total"] == 1
-    assert found["retrievals_total"] == 4
-    assert found["confirmations_total true"] == 1
-    assert found["confirmations_total false"] == 1
+    expected = {
+        "held_images": 0,
+        "uploads_total": 2,
+        "checkouts_complete_total": 1,
+        "retrievals_total": 4,
+        "confirmations_total true": 1,
+        "confirmations_total false": 1,
+    }
+    wait_for(lambda: expected.items() <= figures(api).items(), "everything to be counted")
 
 
 def test_refusals_are_counted_by_their_codes(watched: Shop) -> None:
@@ -120,11 +122,9 @@ def test_what_expires_is_told_apart_by_what_became_of_it(watched: Shop) -> None:
     api.status(paid)
     watched.clock.forward(3601)
     wait_for(lambda: api.server.names() == [], "all to be swept")
-    wait_for(lambda: figures(api)["expired_unclaimed_total"] == 2, "the sweep to be counted")
-    found = figures(api)
-    assert found["paid_never_fetched_total"] == 1
-    assert found["claims_lapsed_total"] == 1
-    assert f"was paid for (checkout {paid[:12]}…) and never fetched" in api.server.log()
+    expected = {"expired_unclaimed_total": 2, "paid_never_fetched_total": 1, "claims_lapsed_total": 1}
+    wait_for(lambda: expected.items() <= figures(api).items(), "the sweep to be counted")
+    assert f"was paid for (checkout {paid[:12]}...) and never fetched" in api.server.log()
 
 
 def test_who_paid_claimed_and_never_confirmed_is_told_to_the_operator(watched: Shop) -> None:
@@ -134,7 +134,7 @@ def test_who_paid_claimed_and_never_confirmed_is_told_to_the_operator(watched: S
     api.status(paid)
     api.retrieve(image_id, new_token())
     watched.clock.forward(3601)
-    wait_for(lambda: f"was paid for (checkout {paid[:12]}…) and never confirmed" in api.server.log(), "the sweep")
+    wait_for(lambda: f"was paid for (checkout {paid[:12]}...) and never confirmed" in api.server.log(), "the sweep")
     assert figures(api)["paid_never_fetched_total"] == 0
 
 
@@ -147,10 +147,11 @@ def test_a_claim_that_lapsed_is_counted_when_another_takes_its_place(watched: Sh
 
 
 def test_the_last_sweep_and_the_oldest_picture_go_by_the_clock(watched: Shop) -> None:
+    before = watched.clock()
     watched.api.keep(pictures.jpeg())
     watched.clock.forward(600)
     wait_for(lambda: abs(figures(watched.api)["last_sweep_timestamp_seconds"] - watched.clock()) < 30, "the next sweep")
-    assert 600 <= figures(watched.api)["oldest_age_seconds"] < 630
+    assert 600 <= figures(watched.api)["oldest_age_seconds"] <= watched.clock() - before + 1
 
 
 def test_a_server_that_is_started_again_begins_at_zero(tmp_path: Path) -> None:
@@ -175,7 +176,7 @@ def test_a_second_server_on_the_same_folders_leaves_the_figures_alone(tmp_path: 
 def test_a_damaged_file_is_left_out_of_the_figures_and_logged_once(tmp_path: Path, content: bytes) -> None:
     with serving(tmp_path / "served", ON) as server:
         Api(server).keep(pictures.jpeg())
-        (folder,) = server.folder.glob("instance/metrics-*")
+        (folder,) = server.folder.glob("instance/metrics-*/")
         (folder / "counter_1.db").write_bytes(content)
         for _ in range(10):
             assert figures(Api(server))["uploads_total"] == 1

@@ -74,7 +74,7 @@ def test_what_is_no_answer_of_the_api_is_a_failure_too(page: Page) -> None:
     expected = {
         "name": "HeroimgError",
         "code": "answer_unreadable",
-        "message": "The server gave an answer that makes no sense here (403). Please try again in a moment.",
+        "message": "The server sent an unexpected answer (403). Please try again in a moment.",
         "status": 403,
         "retryAfter": None,
     }
@@ -169,7 +169,7 @@ def test_nothing_is_confirmed_before_every_byte_is_there(site: Site, page: Page)
 
     page.route(RETRIEVE, shorten_the_first)
     assert retrieve(page, image_id) == data
-    wait_for(lambda: len(asked) == 3, "the confirmation")
+    wait_for(lambda: page.evaluate("1") and len(asked) == 3, "the confirmation")
     assert asked == ["GET", "GET", "DELETE"]
 
 
@@ -211,12 +211,12 @@ def test_every_caller_is_told_of_the_waits(page: Page) -> None:
             for (const name of ["first", "second"]) retrieveImage("x", { onWait: () => told.push(name) });
         }"""
     )
-    wait_for(lambda: page.evaluate("told.length"), "the first wait")
-    assert page.evaluate("told") == ["first", "second"]
+    wait_for(lambda: page.evaluate("told.length") >= 2, "both to be told of the first wait")
+    assert page.evaluate("told.slice(0, 2)") == ["first", "second"]
 
 
 def test_the_next_attempt_is_made_when_the_wait_is_over_and_not_before(page: Page) -> None:
-    later = answer(503, "store_unavailable", **{"Retry-After": "7"})
+    later = answer(503, "store_unavailable", **{"Retry-After": "60"})
     page.route(STATUS, lambda route: route.fulfill(**later))
     asked = list[str]()
     page.on("request", lambda request: asked.append(request.url) if "/api/" in request.url else None)
@@ -229,10 +229,10 @@ def test_the_next_attempt_is_made_when_the_wait_is_over_and_not_before(page: Pag
         }"""
     )
     wait_for(lambda: page.evaluate("told.length") == 1, "the first wait")
-    page.clock.run_for(6_000)
+    page.clock.run_for(40_000)  # real time passes as well
     assert len(asked) == 1
     assert "session_id=a%26b" in asked[0]
-    page.clock.run_for(1_100)
+    page.clock.run_for(20_000)
     wait_for(lambda: page.evaluate("1") and len(asked) == 2, "the second attempt")
 
 
@@ -280,8 +280,8 @@ def test_patience_ends_with_the_last_failure(page: Page) -> None:
     assert told[:6] == [["connection_lost", 0, seconds] for seconds in (1, 2, 4, 8, 16, 16)]
     assert told[-1] == "connection_lost"
     assert sum(wait[2] for wait in told[:-1]) <= 330
-    # By the page's clock, which goes on while an answer is on its way: the next wait, of 16 seconds, would be too long.
-    assert 330 - 16 <= page.evaluate("(Date.now() - begun) / 1000") <= 334
+    # By the page's clock, which goes on during a request: another wait of 16 seconds would exceed the 330.
+    assert 330 - 16 <= page.evaluate("(ended - begun) / 1000") <= 334
 
 
 def test_an_operators_failure_is_not_asked_about_again(page: Page) -> None:
@@ -416,7 +416,7 @@ def test_a_connection_on_which_nothing_arrives_is_given_up_after_a_minute(site: 
         image_id,
     )
     wait_for(silent.reached.is_set, "the connection to fall silent")
-    page.clock.run_for(55_000)
+    page.clock.run_for(40_000)  # real time passes as well
     assert page.evaluate("told") == []
 
     def is_given_up() -> bool:
@@ -444,7 +444,7 @@ def test_a_slow_connection_on_which_something_arrives_is_not_given_up(site: Site
     )
     for stop in (first, second, third):
         wait_for(stop.reached.is_set, "the next bytes to be on their way")
-        page.clock.run_for(28_000)  # where the bytes before are late, two of these are still less than a minute
+        page.clock.run_for(24_000)  # two of these are less than a minute, and all three are more
         stop.go_on.set()
     assert page.evaluate("picture.then((blob) => blob.size)") == len(data)
     assert asked.count("GET") == 1

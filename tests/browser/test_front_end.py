@@ -195,7 +195,7 @@ def test_the_front_end_is_admitted_from_its_own_origin(shop: ShopElsewhere, page
     wait_for(lambda: page.evaluate("waited.length") == 2, "the claim to be in the way")
     code, seconds = page.evaluate("waited")
     assert code == "image_claimed"
-    assert 290 < seconds <= 300
+    assert 200 < seconds <= 300
     shop.clock.forward(301)
     page.clock.fast_forward(301_000)
     assert page.evaluate("size") == len(pictures.jpeg())

@@ -1,4 +1,4 @@
-"""The page at /hero-me, in a real browser: the whole journey, and every way in which it can go wrong."""
+"""The page at /hero-me in a real browser: the whole journey, and everything that can go wrong."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.helpers.shop import Site
 UPLOAD = b"POST /api/temp-image-upload"
 RETRIEVE = b"GET /api/temp-image-retrieve"
 
-INCOMPLETE = "This address is not complete. Please open the link again that brought you here."
+INCOMPLETE = "This address is not complete. Please open the link that brought you here again."
 
 SLOW = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 200_000}
 
@@ -38,7 +38,7 @@ def checkout_of(page: Page) -> FrameLocator:
 
 
 def go_to_checkout(site: Site, page: Page, data: bytes) -> FrameLocator:
-    """Choose a picture, and go on until the checkout is there."""
+    """Choose a picture and open the checkout."""
     page.goto(site.url)
     choose(page, data)
     page.get_by_role("button", name="Pay $2.00").click()
@@ -70,7 +70,7 @@ def expect_nothing_held(site: Site) -> None:
 
 
 def problem(page: Page) -> str:
-    """Wait for the page to say what is wrong; then nothing else on it says something different."""
+    """Wait for the page to explain a problem, and return the sentence. It shows no other message."""
     text = page.get_by_role("alert").locator("p")
     text.wait_for()
     expect(page.locator("#fetching")).to_be_hidden()
@@ -79,7 +79,7 @@ def problem(page: Page) -> str:
 
 
 @pytest.mark.parametrize("window", ["phone", "desktop"])
-def test_a_customer_pays_and_gets_the_very_bytes_back(site: Site, visit: Callable[[str], Visitor], window: str) -> None:
+def test_a_customer_pays_and_gets_the_same_bytes_back(site: Site, visit: Callable[[str], Visitor], window: str) -> None:
     data = pictures.portrait()
     visitor = visit(window)
     page = visitor.page
@@ -89,7 +89,7 @@ def test_a_customer_pays_and_gets_the_very_bytes_back(site: Site, visit: Callabl
         assert barriers(page) == []
 
     page.goto(site.url)
-    expect(page.get_by_role("heading", name="Make it theirs")).to_be_visible()
+    expect(page.get_by_role("heading", name="Start with a picture")).to_be_visible()
     look("1-choose")
 
     line = visitor.context.new_cdp_session(page)
@@ -108,6 +108,8 @@ def test_a_customer_pays_and_gets_the_very_bytes_back(site: Site, visit: Callabl
     expect(checkout.get_by_text("No money moves")).to_be_visible()
     expect(page.locator("[aria-current=step]")).to_have_text("Payment")
     expect(checkout.get_by_role("heading")).to_have_text("Hero Me Feelings - Personalized AAC Board")
+    expect(page.get_by_role("button", name="Back to the picture")).to_be_in_viewport(ratio=1)
+    wait_for(lambda: checkout.locator("body").evaluate("body => innerHeight === body.offsetHeight"), "the frame to fit")
     look("4-payment")
     assert barriers(page.frames[1]) == []
 
@@ -120,18 +122,18 @@ def test_a_customer_pays_and_gets_the_very_bytes_back(site: Site, visit: Callabl
     look("5-return")
     rest.go_on.set()
     expect_picture(page, data)
-    expect(page.get_by_text("byte for byte")).to_be_visible()
-    look("6-board")
+    expect(page.get_by_text("your picture is back, byte for byte")).to_be_visible()
+    look("6-received")
 
     assert page.url == site.url
     assert len(site.stand_in.sessions) == 1
     expect_nothing_held(site)
-    assert page.evaluate("Object.keys(sessionStorage)") == []
+    wait_for(lambda: page.evaluate("Object.keys(sessionStorage)") == [], "the claim to be forgotten")
 
 
 # In the middle of the headers, at the first bytes of the picture, within it, and just before its end.
 @pytest.mark.parametrize("after", [0, 150, 700, 100_000, -1])
-def test_a_connection_that_breaks_on_the_way_back_is_made_anew(site: Site, visitor: Visitor, after: int) -> None:
+def test_a_connection_that_breaks_on_return_is_opened_again(site: Site, visitor: Visitor, after: int) -> None:
     data = pictures.jpeg(0.3)
     cut = site.proxy.stop_at(Stop(RETRIEVE, after=after if after >= 0 else len(data)))
     visitor.page.goto(returning(site, data))
@@ -140,16 +142,14 @@ def test_a_connection_that_breaks_on_the_way_back_is_made_anew(site: Site, visit
     expect_nothing_held(site)
 
 
-def test_a_long_loss_of_the_connection_is_explained_and_another_try_brings_the_picture(
-    site: Site, visitor: Visitor
-) -> None:
+def test_a_long_loss_of_the_connection_is_explained_and_can_be_retried(site: Site, visitor: Visitor) -> None:
     page, data = visitor.page, pictures.jpeg()
     address = returning(site, data)
     page.goto(site.url)
     page.clock.install()
     page.route("**/api/temp-image-retrieve*", lambda route: route.abort("connectionreset"))
     page.goto(address)
-    expect(page.get_by_role("status")).to_have_text("The connection broke. Your picture is safe; we ask again in 1 s.")
+    expect(page.get_by_role("status")).to_have_text("The connection broke. Your picture is safe. We try again in 1 s.")
     picture(page, "problem-connection-waiting")
     assert barriers(page) == []
     while not page.get_by_role("alert").locator("p").is_visible():
@@ -173,9 +173,7 @@ def test_a_page_reloaded_in_the_middle_of_the_retrieval_gets_the_picture(site: S
     expect_nothing_held(site)
 
 
-def test_of_two_windows_that_return_at_once_one_gets_the_picture_and_the_other_says_so(
-    site: Site, visitor: Visitor
-) -> None:
+def test_one_of_two_windows_gets_the_picture_and_the_other_says_so(site: Site, visitor: Visitor) -> None:
     data = pictures.jpeg(0.3)
     address = returning(site, data)
     middle = site.proxy.stop_at(Stop(RETRIEVE, after=len(data) // 2, breaks=False))
@@ -184,18 +182,18 @@ def test_of_two_windows_that_return_at_once_one_gets_the_picture_and_the_other_s
     first.goto(address)
     wait_for(middle.reached.is_set, "the first window to fetch it")
     second.goto(address)
-    expect(second.get_by_role("status")).to_contain_text("Another window of yours is opening this picture: look there.")
+    expect(second.get_by_role("status")).to_contain_text("Another window is opening this picture. Please look there.")
     picture(second, "problem-other-window-fetches")
     middle.go_on.set()
     expect_picture(first, data)
     expect_nothing_held(site)
     second.clock.fast_forward(300_000)
-    assert problem(second) == "Another window of yours has received this picture. Please look there."
+    assert problem(second) == "Another window has received this picture. Please look there."
     picture(second, "problem-other-window-has-it")
     assert barriers(second) == []
 
 
-def test_a_window_that_was_closed_in_the_middle_leaves_the_picture_to_the_next(site: Site, visitor: Visitor) -> None:
+def test_a_window_closed_during_the_retrieval_leaves_the_picture_to_the_next(site: Site, visitor: Visitor) -> None:
     data = pictures.jpeg(0.3)
     address = returning(site, data)
     middle = site.proxy.stop_at(Stop(RETRIEVE, after=len(data) // 2, breaks=False))
@@ -205,13 +203,13 @@ def test_a_window_that_was_closed_in_the_middle_leaves_the_picture_to_the_next(s
     page = visitor.context.new_page()
     page.clock.install()
     page.goto(address)
-    expect(page.get_by_role("status")).to_contain_text("it comes here in 5 min.")
+    expect(page.get_by_role("status")).to_contain_text("the picture appears here in 5 min.")
     site.clock.forward(301)
     page.clock.fast_forward(301_000)
     expect_picture(page, data)
 
 
-def test_a_picture_that_was_handed_over_already_is_said_to_be(site: Site, visitor: Visitor) -> None:
+def test_a_picture_that_was_handed_over_already_is_explained(site: Site, visitor: Visitor) -> None:
     address = returning(site, pictures.jpeg())
     visitor.page.goto(address)
     expect_picture(visitor.page, pictures.jpeg())
@@ -219,17 +217,17 @@ def test_a_picture_that_was_handed_over_already_is_said_to_be(site: Site, visito
     visitor.page.goto(address)
     session_id = parse_qs(urlsplit(address).query)["session_id"][0]
     assert problem(visitor.page) == (
-        "This picture was handed over already, or its time is over. Is it in another window? "
-        f"If not, please write to us, and name this payment: {session_id}"
+        "This picture was handed over already, or it has expired. Is it in another window? "
+        f"If not, please contact us and mention this payment: {session_id}"
     )
     picture(visitor.page, "problem-handed-over")
     assert barriers(visitor.page) == []
     visitor.page.get_by_role("button", name="Start again").click()
-    expect(visitor.page.get_by_role("heading", name="Make it theirs")).to_be_visible()
+    expect(visitor.page.get_by_role("heading", name="Start with a picture")).to_be_visible()
 
 
 @pytest.mark.parametrize("window", ["phone", "desktop"])
-def test_a_picture_of_7_mb_is_refused_before_it_goes_up(
+def test_a_picture_of_7_mb_is_refused_before_the_upload(
     site: Site, visit: Callable[[str], Visitor], window: str
 ) -> None:
     page = visit(window).page
@@ -277,7 +275,7 @@ def test_an_upload_can_be_stopped_for_another_picture(site: Site, visitor: Visit
     expect(page.get_by_role("button", name="Pay $2.00")).to_be_hidden()
     with page.expect_event("requestfailed"):
         page.get_by_role("button", name="Choose another picture").click()
-    expect(page.get_by_role("heading", name="Make it theirs")).to_be_visible()
+    expect(page.get_by_role("heading", name="Start with a picture")).to_be_visible()
     expect(page.locator("#problem p")).to_have_count(0)
     choose(page, pictures.jpeg())
     page.get_by_role("button", name="Pay $2.00").click()
@@ -286,28 +284,28 @@ def test_an_upload_can_be_stopped_for_another_picture(site: Site, visitor: Visit
     expect_picture(page, pictures.jpeg())
 
 
-def test_a_picture_whose_hour_ran_out_goes_up_again_by_itself(site: Site, visitor: Visitor) -> None:
+def test_an_expired_picture_is_uploaded_again(site: Site, visitor: Visitor) -> None:
     page, data = visitor.page, pictures.jpeg()
     page.goto(site.url)
     choose(page, data)
     expect(page.get_by_text("Your picture is safe with us")).to_be_visible()
     site.clock.forward(3601)
     page.get_by_role("button", name="Pay $2.00").click()
-    expect(page.get_by_text("it was uploaded once more. Nothing is lost.")).to_be_visible()
+    expect(page.get_by_text("Your picture had expired, so we uploaded it again. Nothing is lost.")).to_be_visible()
     picture(page, "problem-hour-ran-out")
     pay(page)
     expect_picture(page, data)
 
 
-def test_an_hour_that_ran_out_after_the_payment_is_explained(site: Site, visitor: Visitor) -> None:
+def test_a_picture_that_expired_after_the_payment_is_explained(site: Site, visitor: Visitor) -> None:
     site.stand_in.webhook_url = None
     address = returning(site, pictures.jpeg())
     site.clock.forward(3601)
     visitor.page.goto(address)
-    assert "its time is over" in problem(visitor.page)
+    assert "it has expired" in problem(visitor.page)
 
 
-def test_stripe_out_of_reach_is_explained_and_another_try_works(site: Site, visitor: Visitor) -> None:
+def test_an_unreachable_stripe_is_explained_and_can_be_retried(site: Site, visitor: Visitor) -> None:
     page = visitor.page
     page.goto(site.url)
     choose(page, pictures.jpeg())
@@ -322,7 +320,7 @@ def test_stripe_out_of_reach_is_explained_and_another_try_works(site: Site, visi
     expect_picture(page, pictures.jpeg())
 
 
-def test_stripe_out_of_reach_on_the_way_back_is_waited_for(site: Site, visitor: Visitor) -> None:
+def test_an_unreachable_stripe_is_retried_on_return(site: Site, visitor: Visitor) -> None:
     address = returning(site, pictures.jpeg())
     site.stand_in.fail_next("disconnect", 2)
     visitor.page.clock.install()
@@ -333,23 +331,25 @@ def test_stripe_out_of_reach_on_the_way_back_is_waited_for(site: Site, visitor: 
     expect_picture(visitor.page, pictures.jpeg())
 
 
-def test_a_checkout_that_cannot_be_loaded_is_explained_and_another_try_works(site: Site, visitor: Visitor) -> None:
+def test_a_checkout_that_cannot_be_loaded_is_explained_and_can_be_retried(site: Site, visitor: Visitor) -> None:
     page = visitor.page
     page.route("**/stripe.js", lambda route: route.abort())
     page.goto(site.url)
     choose(page, pictures.jpeg())
     page.get_by_role("button", name="Pay $2.00").click()
-    assert problem(page) == "The checkout could not be loaded. Please check your connection, or what blocks content."
+    assert problem(page) == "The checkout could not be loaded. Please check your connection and your content blocker."
     page.unroute_all()
     page.get_by_role("button", name="Try again").click()
     pay(page)
     expect_picture(page, pictures.jpeg())
 
 
-def test_a_declined_card_is_told_and_another_pays(site: Site, visitor: Visitor) -> None:
+def test_a_declined_card_is_explained_and_another_card_pays(site: Site, visitor: Visitor) -> None:
     checkout = go_to_checkout(site, visitor.page, pictures.jpeg())
-    checkout.get_by_role("button", name="Pay with a card that is declined").click()
-    expect(checkout.get_by_role("alert")).to_have_text("Your card was declined. Nothing was charged; try another.")
+    checkout.get_by_role("button", name="Pay with a declined card").click()
+    expect(checkout.get_by_role("alert")).to_have_text(
+        "Your card was declined. Nothing was charged. Please try another card."
+    )
     picture(visitor.page, "problem-declined")
     assert barriers(visitor.page.frames[1]) == []
     pay(visitor.page)
@@ -360,7 +360,7 @@ def test_a_checkout_that_was_closed_can_be_opened_again_or_left(site: Site, visi
     page = visitor.page
     checkout = go_to_checkout(site, page, pictures.jpeg())
     checkout.get_by_role("button", name="Close without paying").click()
-    expect(checkout.get_by_role("alert")).to_have_text("You have closed the checkout. Nothing was charged.")
+    expect(checkout.get_by_role("alert")).to_have_text("You closed the checkout. Nothing was charged.")
     checkout.get_by_role("button", name="Open the checkout again").click()
     expect(checkout.get_by_role("button", name="Pay $2.00")).to_be_visible()
     page.get_by_role("button", name="Back to the picture").click()
@@ -377,42 +377,42 @@ def test_a_customer_who_comes_back_without_having_paid_can_still_pay(site: Site,
     session_id = site.api.session_of(site.api.keep(pictures.jpeg()))
     visitor.page.goto(f"{site.url}?session_id={session_id}")
     assert problem(visitor.page) == "You have not paid yet."
-    visitor.page.get_by_role("button", name="Go on to pay").click()
+    visitor.page.get_by_role("button", name="Continue to the payment").click()
     # The frame grows and shrinks with what is in it, and a click meant for the button below could hit the frame.
     expect(checkout_of(visitor.page).get_by_role("button", name="Pay $2.00")).to_be_visible()
     visitor.page.get_by_role("button", name="Back to the picture").click()
     assert problem(visitor.page) == "You have not paid yet."
-    visitor.page.get_by_role("button", name="Go on to pay").click()
+    visitor.page.get_by_role("button", name="Continue to the payment").click()
     pay(visitor.page)
     expect_picture(visitor.page, pictures.jpeg())
 
 
-def test_a_picture_that_is_gone_when_its_customer_goes_on_to_pay_is_explained(site: Site, visitor: Visitor) -> None:
+def test_a_picture_that_expired_before_the_payment_is_explained(site: Site, visitor: Visitor) -> None:
     session_id = site.api.session_of(site.api.keep(pictures.jpeg()))
     visitor.page.goto(f"{site.url}?session_id={session_id}")
     assert problem(visitor.page) == "You have not paid yet."
     site.clock.forward(3601)
-    visitor.page.get_by_role("button", name="Go on to pay").click()
-    expect(visitor.page.get_by_role("alert")).to_contain_text("This picture has waited too long, and is gone.")
+    visitor.page.get_by_role("button", name="Continue to the payment").click()
+    expect(visitor.page.get_by_role("alert")).to_contain_text("This picture has expired, and we no longer have it.")
     visitor.page.get_by_role("button", name="Start again").click()
     expect(visitor.page).to_have_url(site.url)
     expect(visitor.page.locator("#problem p")).to_have_count(0)
 
 
-def test_a_customer_whose_time_to_pay_ran_out_is_told_that_nothing_was_charged(site: Site, visitor: Visitor) -> None:
+def test_an_expired_checkout_says_that_nothing_was_charged(site: Site, visitor: Visitor) -> None:
     session_id = site.api.session_of(site.api.keep(pictures.jpeg()))
     site.stand_in.expire(session_id)
     visitor.page.goto(f"{site.url}?session_id={session_id}")
     assert problem(visitor.page) == "The time to pay ran out. Nothing was charged."
 
 
-def test_a_bank_debit_is_waited_for(site: Site, visitor: Visitor) -> None:
+def test_a_picture_paid_by_bank_debit_comes_once_the_money_arrived(site: Site, visitor: Visitor) -> None:
     checkout = go_to_checkout(site, visitor.page, pictures.jpeg())
-    checkout.get_by_role("button", name="Pay by a bank debit, which takes days").click()
+    checkout.get_by_role("button", name="Pay by bank debit").click()
     assert problem(visitor.page).startswith("Your bank has not confirmed the payment yet.")
     (session_id,) = site.stand_in.sessions
     site.stand_in.settle(session_id)
-    visitor.page.get_by_role("button", name="Look again").click()
+    visitor.page.get_by_role("button", name="Check again").click()
     expect_picture(visitor.page, pictures.jpeg())
 
 
@@ -427,7 +427,7 @@ def test_a_picture_paid_for_in_another_window_is_not_paid_for_again(site: Site, 
     site.stand_in.pay(session_id)
     page.get_by_role("button", name="Pay $2.00").click()
     assert problem(page) == "This picture has been paid for already."
-    page.get_by_role("button", name="Fetch it").click()
+    page.get_by_role("button", name="Get the picture").click()
     expect_picture(page, pictures.jpeg())
 
 
@@ -436,7 +436,7 @@ def test_a_session_that_stripe_does_not_know_is_explained(site: Site, visitor: V
     assert problem(visitor.page) == INCOMPLETE
 
 
-def test_what_stands_in_the_address_is_shown_as_text(site: Site, visitor: Visitor) -> None:
+def test_a_session_id_in_the_address_is_shown_as_text(site: Site, visitor: Visitor) -> None:
     page = visitor.page
     page.goto(f"{site.url}?session_id=%3Cimg%20src=x%20onerror=alert(1)%3E")
     assert problem(page) == INCOMPLETE
@@ -488,12 +488,12 @@ def test_a_picture_paid_for_and_fetched_in_another_window_is_not_sold_again(site
     page.get_by_role("button", name="Back to the picture").click()
     page.get_by_role("button", name="Pay $2.00").click()
     assert problem(page) == "This picture has been paid for already."
-    page.get_by_role("button", name="Fetch it").click()
+    page.get_by_role("button", name="Get the picture").click()
     assert session_id in problem(page)
     assert len(site.stand_in.sessions) == 1
 
 
-def test_leaving_the_page_with_the_only_copy_is_asked_about_until_it_is_saved(site: Site, visitor: Visitor) -> None:
+def test_leaving_the_page_needs_confirmation_until_the_picture_is_saved(site: Site, visitor: Visitor) -> None:
     page, asked = visitor.page, list[str]()
 
     def leave(dialog: Dialog) -> None:
@@ -508,11 +508,11 @@ def test_leaving_the_page_with_the_only_copy_is_asked_about_until_it_is_saved(si
         if is_saved:
             expect_picture(page, pictures.jpeg())
         page.reload()
-        expect(page.get_by_role("heading", name="Make it theirs")).to_be_visible()
+        expect(page.get_by_role("heading", name="Start with a picture")).to_be_visible()
     assert asked == ["beforeunload"]
 
 
-def test_a_problem_is_in_view_and_has_the_focus_on_its_way_on(site: Site, visit: Callable[[str], Visitor]) -> None:
+def test_a_problem_is_in_view_and_its_button_has_the_focus(site: Site, visit: Callable[[str], Visitor]) -> None:
     page = visit("phone").page
     page.set_viewport_size({"width": 375, "height": 500})
     page.goto(site.url)
@@ -567,16 +567,16 @@ def test_the_journey_works_by_keyboard_alone(site: Site, visitor: Visitor, tmp_p
     press("Pay $2.00")
     expect(page.get_by_role("heading", name="Here it is")).to_be_focused()
     press("Start with another picture")
-    expect(page.get_by_role("heading", name="Make it theirs")).to_be_focused()
+    expect(page.get_by_role("heading", name="Start with a picture")).to_be_focused()
 
 
-def test_the_root_leads_to_the_page(site: Site) -> None:
+def test_the_root_redirects_to_the_page(site: Site) -> None:
     answer = requests.get(f"{site.api.server.url}/", timeout=20)
     assert urlsplit(answer.url).path == "/hero-me"
     assert answer.status_code == 200
 
 
-def test_the_page_allows_nothing_inline_and_no_strangers(site: Site) -> None:
+def test_the_page_allows_no_inline_code_and_no_other_origins(site: Site) -> None:
     headers = requests.get(f"{site.api.server.url}/hero-me", timeout=20).headers
     policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
     assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"

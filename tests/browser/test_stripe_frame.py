@@ -1,4 +1,4 @@
-"""The stand-in for Stripe.js, as a front end's developer meets it."""
+"""The stand-in for Stripe.js, as front ends use it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.helpers.shop import Site
 
 @pytest.fixture
 def page(site: Site, visitor: Visitor) -> Iterator[Page]:
-    """Open a page that has the script and a place for the checkout."""
+    """Open a page with the script and an element for the checkout."""
     script = f'<script src="{site.stand_in.url}/stand-in/stripe.js"></script>'
     with FrontEnd() as shop:
         shop.serve({"/shop": f'<!doctype html><link rel="icon" href="data:,">{script}<div id="checkout"></div>'})
@@ -25,7 +25,7 @@ def page(site: Site, visitor: Visitor) -> Iterator[Page]:
 
 
 def tried(page: Page, code: str) -> Any:
-    """Run the code with a Stripe object; return what it gives, or what it throws."""
+    """Run the code with a Stripe object; return its result or its error."""
     return page.evaluate(
         """async ([code]) => {
             const stripe = Stripe("pk_test_standin");
@@ -36,7 +36,7 @@ def tried(page: Page, code: str) -> Any:
     )
 
 
-def test_it_wants_a_publishable_key(page: Page) -> None:
+def test_a_publishable_key_is_needed(page: Page) -> None:
     assert "publishable key" in tried(page, "Stripe('sk_test_x')")
 
 
@@ -46,7 +46,7 @@ def test_there_is_one_checkout_at_a_time(page: Page) -> None:
     assert tried(page, "(await open()).destroy(); (await open()).destroy(); return 'fine';") == "fine"
 
 
-def test_a_secret_that_cannot_be_fetched_leaves_room_for_another_checkout(page: Page) -> None:
+def test_a_checkout_can_be_opened_after_its_secret_failed_to_load(page: Page) -> None:
     failing = "stripe.createEmbeddedCheckoutPage({ fetchClientSecret: async () => { throw new Error('no'); } })"
     assert tried(page, f"await {failing};") == "no"
     assert tried(page, "await open(); return 'fine';") == "fine"
@@ -56,7 +56,7 @@ def test_a_destroyed_checkout_cannot_be_mounted(page: Page) -> None:
     assert "destroyed" in tried(page, "const one = await open(); one.destroy(); one.mount('#checkout');")
 
 
-def test_what_stripe_js_has_no_more_is_refused(page: Page) -> None:
+def test_a_removed_function_of_stripe_js_is_refused(page: Page) -> None:
     assert "createEmbeddedCheckoutPage, and nothing else" in tried(page, "stripe.initEmbeddedCheckout({});")
 
 
@@ -70,7 +70,7 @@ def test_only_the_checkout_itself_sends_the_customer_back(page: Page) -> None:
     assert tried(page, code) == "/shop"
 
 
-def test_a_checkout_that_is_over_says_so(site: Site, page: Page) -> None:
+def test_an_expired_checkout_shows_its_state(site: Site, page: Page) -> None:
     session_id = site.api.session_of(site.api.keep(pictures.jpeg()))
     page.evaluate(
         """async (clientSecret) => {
@@ -83,5 +83,5 @@ def test_a_checkout_that_is_over_says_so(site: Site, page: Page) -> None:
     frame.get_by_role("button", name="Pay $2.00").wait_for()
     site.stand_in.expire(session_id)
     frame.get_by_role("button", name="Pay $2.00").click()
-    frame.get_by_text("This checkout is expired; nothing can be paid with it any more.").wait_for()
+    frame.get_by_text("This checkout is expired and can no longer be paid.").wait_for()
     assert not frame.get_by_role("button", name="Pay $2.00").is_visible()

@@ -90,5 +90,5 @@ def test_with_one_of_two_keys_run_says_what_is_missing(served: tuple[Server, int
     ran = subprocess.run(command, cwd=server.folder, env=server.environ, capture_output=True, text=True, check=False)
     assert ran.returncode == 1
     assert ran.stderr == (
-        "The page needs the other key too: set STRIPE_PUBLISHABLE_KEY to pk_test_..., or unset both\n"
+        "The page needs both keys: set STRIPE_PUBLISHABLE_KEY to pk_test_..., or unset STRIPE_SECRET_KEY\n"
     )

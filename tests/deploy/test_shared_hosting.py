@@ -27,10 +27,10 @@ from tests.helpers.fenced_files import fenced_files
 from tests.helpers.production import make_certificate
 from tests.helpers.requirements import needs_root, require, require_file
 from tests.helpers.serving import LONG, ROOT, Server, wait_for
-from tests.stores.test_contract import UNKNOWN
+from tests.helpers.store_shelf import UNKNOWN
 
 LIMIT = 5 * 1024 * 1024
-_BEGINNING = 600_000  # bytes; more than is read at once (_BLOCK in uploads.py)
+_BEGINNING = 600_000  # bytes; more than is read at once (_READ_BYTES in form.py)
 SHARED_HOSTING = fenced_files(ROOT / "docs" / "shared-hosting.md")
 
 
@@ -108,7 +108,7 @@ def test_the_whole_journey(hosted: Hosted) -> None:
     assert hosted.api.retrieve(image_id, claim).status_code == 404
     once = hosted.api.keep(pictures.jpeg())
     assert hosted.api.retrieve(once).content == pictures.jpeg()
-    assert hosted.api.retrieve(once).status_code == 404
+    wait_for(lambda: hosted.api.is_gone(once), "the picture to be gone")
 
 
 def test_a_picture_of_5_mb_passes_and_a_byte_more_is_refused_by_the_application(hosted: Hosted) -> None:
@@ -222,8 +222,10 @@ def test_a_thread_sweeps(site: Hosted) -> None:
 
 
 def test_without_threads_a_request_sweeps_when_that_is_overdue(panel: Hosted) -> None:
-    leftover = _leave_something_over(panel)
+    panel.api.request("GET", "/healthz")  # Passenger starts a process when it is asked
     (lock,) = (panel.project / "instance").glob("sweep-*.lock")
+    os.utime(lock)
+    leftover = _leave_something_over(panel)
     panel.api.request("GET", "/healthz")
     assert leftover.exists()
     os.utime(lock, (time.time() - 181, time.time() - 181))
@@ -259,6 +261,42 @@ def test_under_mod_wsgi_a_broken_connection_gives_the_picture_back_without_a_cla
     mod_wsgi.api.hang_up_after(1024, image_id)
     wait_for(lambda: f"gave back {image_id[:6]}" in mod_wsgi.apache.logs(), "the picture to be given back")
     assert mod_wsgi.api.retrieve(image_id).status_code == 200
+
+
+@pytest.mark.parametrize("reads_on", [True, False])
+def test_an_error_after_the_headers_leaves_no_id_in_apaches_log(mod_wsgi: Hosted, reads_on: bool) -> None:
+    image_id = mod_wsgi.api.keep(pictures.jpeg(3).ljust(LIMIT, b"\0"))
+    sidecar = mod_wsgi.api.server.uploads / f"{image_id}.json"
+    with mod_wsgi.api.connection(window=32768) as connection:
+        connection.sendall(f"GET {RETRIEVE}?imageId={image_id} HTTP/1.1\r\nHost: t\r\n\r\n".encode())
+        assert connection.recv(1024)
+        sidecar.unlink()
+        sidecar.mkdir()  # stands for a disk with an error
+        while reads_on and connection.recv(1024 * 1024):
+            pass
+    line = f"failed after its headers: [Errno 21] Is a directory: '{sidecar.parent}/{image_id[:6]}....json'"
+    wait_for(lambda: line in mod_wsgi.apache.logs(), "the error to be logged")
+    sidecar.rmdir()
+    assert image_id not in mod_wsgi.apache.logs()
+
+
+@needs_root
+def test_mod_wsgi_without_home_says_that_there_is_no_env_file(machine: Path) -> None:
+    with _public_folder() as folder:
+        apache = Apache(folder, "wsgi", machine, {})
+        site = apache.site.folder / "deploy" / "apache.conf"
+        assert " home=" in site.read_text()
+        # For another user than Apache's, mod_wsgi would use the home of that user, and "nobody" has none.
+        options = site.read_text().replace(" home=", " python-path=")
+        site.write_text(options.replace("user=nobody", "user=www-data"))
+        apache.start()
+        try:
+            wait_for(
+                lambda: "No .env was read: there is none in the working folder, /." in apache.logs(), "the message"
+            )
+            assert "HEROIMG_UPLOAD_DIR is /uploads, " in apache.logs()
+        finally:
+            apache.stop()
 
 
 def test_many_slow_uploads_keep_nobody_waiting(site: Hosted) -> None:

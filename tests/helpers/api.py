@@ -55,6 +55,10 @@ class Api:
     def confirm(self, image_id: str, claim: str | None = None) -> requests.Response:
         return self.retrieve(image_id, claim, "DELETE")
 
+    def is_gone(self, image_id: str) -> bool:
+        """Ask whether a picture is gone: it is removed just after a reader without a claim has its last byte."""
+        return self.retrieve(image_id, method="HEAD").status_code == 404
+
     def open_checkout(self, image_id: Any) -> requests.Response:
         return self.request("POST", SESSION, json={"imageId": image_id})
 

@@ -21,5 +21,5 @@ def _now() -> float:
 configure_logging()
 app = create_app(Config.from_env(os.environ), _now)
 add_page(app)
-services(app).sweeper.start()
+services(app).start_jobs()
 logging.getLogger(__name__).info("ready: by a driven clock")

@@ -32,7 +32,7 @@ def waits(page: Page, code: str, answers: list[dict[str, Any]], path: str = STAT
             window.begun = Date.now();
             const onWait = ({{ code, status }}, seconds) => told.push([code, status, seconds]);
             ({code})(heroimg, onWait).then(
-                () => told.push("done"), ({{ code }}) => told.push(code));
+                () => told.push("done"), ({{ code }}) => told.push(code)).finally(() => (window.ended = Date.now()));
         }}"""
     )
     for _ in range(400):

@@ -7,7 +7,7 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,9 @@ class _From(HTTPAdapter):
 class Production:
     """The whole server: its way in by TLS, what stands behind, what both write into logs."""
 
-    def __init__(self, folder: Path, settings: dict[str, str], stand_in: StandIn) -> None:
+    def __init__(self, folder: Path, settings: dict[str, str], stand_in: StandIn, changes: Mapping[str, str]) -> None:
         self.folder = folder
+        self.changes = changes
         self.workers = 2
         self.stand_in = stand_in
         self.certificate = folder / "fullchain.pem"
@@ -122,13 +123,18 @@ class Production:
 
 
 @contextmanager
-def production(folder: Path, workers: int = 2, **settings: str) -> Iterator[Production]:
-    """Serve as in production while in the block."""
+def production(
+    folder: Path, workers: int = 2, changes: Mapping[str, str] | None = None, /, **settings: str
+) -> Iterator[Production]:
+    """Serve as in production while in the block.
+
+    :param changes: text in nginx's files, and what replaces it.
+    """
     require("nginx")
     require("openssl")
     with ExitStack() as stack:
         stand_in = stack.enter_context(StandIn())
-        whole = Production(folder, settings, stand_in)
+        whole = Production(folder, settings, stand_in, changes or {})
         whole.workers = workers
         whole.server.folder.mkdir(parents=True)
         stack.enter_context(whole.socket).bind(str(folder / "heroimg.sock"))
@@ -174,16 +180,20 @@ def _start_nginx_journal(whole: Production, stack: ExitStack) -> None:
     receiver = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
     receiver.bind(str(whole.folder / "heroimg-nginx.sock"))
     with (whole.folder / "nginx" / "journal.log").open("wb") as journal:
-        process = subprocess.Popen([command[1], "-c", code], stdin=receiver, stdout=journal)
+        process = subprocess.Popen([command[1], "-c", code], stdin=receiver.fileno(), stdout=journal)
     stack.callback(process.wait, LONG)
     stack.callback(process.terminate)
 
 
 def _start_nginx(whole: Production, stack: ExitStack) -> None:
     folder = whole.folder / "nginx"
-    (folder / "site.conf").write_text(whole.site())
+    files = {"site.conf": whole.site(), "nginx.conf": AROUND.format(folder=folder)}
+    for shipped, ours in whole.changes.items():
+        assert any(shipped in text for text in files.values())
+        files = {name: text.replace(shipped, ours) for name, text in files.items()}
+    for name, text in files.items():
+        (folder / name).write_text(text)
     shutil.copy(ROOT / "deploy" / "nginx-errors.conf", folder / "heroimg-errors.conf")
-    (folder / "nginx.conf").write_text(AROUND.format(folder=folder))
     command = [shutil.which("nginx") or "nginx", "-c", str(folder / "nginx.conf")]
     with (folder / "said").open("wb") as said:
         nginx = subprocess.Popen(command, stderr=said)

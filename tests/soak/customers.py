@@ -35,14 +35,16 @@ class Customer:
         self._local = threading.local()
 
     def come(self, deadline: float) -> None:
-        """Make journeys until then, and finish the last."""
+        """Make journeys until then, two at least, and finish the last."""
         kinds = {
             self._buy: 10, self._use_once: 4, self._compete: 3, self._compete_without_claims: 2,
             self._give_up: 2, self._come_late: 3, self._fetch_before_paying: 3,
         }  # fmt: skip
-        while time.monotonic() < deadline:
+        journeys = 0
+        while time.monotonic() < deadline or journeys < 2:
             (kind,) = self._rng.choices(list(kinds), list(kinds.values()))
             kind()
+            journeys += 1
             with self._model.lock:
                 self._model.journeys[kind.__name__.strip("_").replace("_", " ")] += 1
 

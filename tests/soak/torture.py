@@ -21,7 +21,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from heroimg.config import Config
-from heroimg.stores.opening import open_store
+from heroimg.stores import open_store
 from tests.helpers.production import Production, addresses, production
 from tests.helpers.proxy import Proxy, Stop
 from tests.helpers.redis_servers import RedisServer
@@ -115,7 +115,7 @@ def torture(folder: Path, store: str, seed: int, customers: int, seconds: float)
         if store == "redis":
             redis = stack.enter_context(RedisServer(folder / "redis"))
             settings["REDIS_URL"] = redis.url
-        house = stack.enter_context(production(folder / "whole", WORKERS, **settings))
+        house = stack.enter_context(production(folder / "whole", WORKERS, None, **settings))
         network = Network(model, rng)
         stack.enter_context(network)
         network.target = house.url

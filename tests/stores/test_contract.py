@@ -1,56 +1,24 @@
-"""The store contract of heroimg/store.py, over every store."""
+"""The contract in heroimg/stores/base.py, over every store."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from heroimg.config import Config
 from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull
-from heroimg.stores.base import ImageStore, StoredImage, is_image_id
+from heroimg.logs import short
+from heroimg.stores import open_store
+from heroimg.stores.base import Expired, Swept, is_image_id
 from heroimg.stores.files.store import FileStore
-from heroimg.stores.opening import open_store
 from tests.helpers.redis_servers import RedisCluster, RedisServer
 from tests.helpers.requirements import require
-
-HOUR = 3600
-START = 2_100_000_000  # to come, or Redis would forget at once what expires then; and before 2038, for every disk
-CLAIM = "the-token-of-one"
-OTHER = "the-token-of-two"
-UNKNOWN = "0123456789abcdef" * 2
-
-
-@dataclass
-class Clock:
-    now: float = START
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@dataclass
-class Shelf:
-    """A store, its clock, and a look at what it has written."""
-
-    store: ImageStore
-    clock: Clock
-    names: Callable[[], list[str]]
-
-    def keep(self, content: bytes = b"picture") -> StoredImage:
-        staged = self.store.stage()
-        staged.write(content)
-        image = self.store.keep(staged, "image/png")
-        staged.close()
-        return image
-
-    def read(self, image_id: str, token: str = CLAIM) -> bytes:
-        _, stream = self.store.claim(image_id, token)
-        with stream:
-            return stream.read()
+from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, START, UNKNOWN, Clock, Shelf, noted
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +50,8 @@ def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
 
     def names() -> list[str]:
         """List the keys that Redis would still have if it were as late as our clock says."""
-        return [key for node in nodes for key in node.names() if node.client.expiretime(key) > clock.now]
+        keys = [(node, key) for node in nodes for key in node.names()]
+        return [key for node, key in keys if not 0 < node.client.expiretime(key) <= clock.now]
 
     return Shelf(open_store(Config(redis_url=servers.url), clock), clock, names)
 
@@ -120,9 +89,10 @@ def test_an_unknown_picture_is_not_found_and_removing_or_releasing_it_is_no_erro
     with pytest.raises(ImageNotFound):
         shelf.store.pin(image_id, START)
     with pytest.raises(ImageNotFound):
-        shelf.store.note_checkout(image_id, complete=True)
-    with pytest.raises(ImageNotFound):
-        shelf.store.claim(image_id, CLAIM)
+        shelf.store.note(image_id, noted(checkout_complete=True))
+    for take in (shelf.store.claim, shelf.store.renew):
+        with pytest.raises(ImageNotFound):
+            take(image_id, CLAIM)
     shelf.store.release(image_id, CLAIM)
     assert shelf.store.remove(image_id) is None
 
@@ -161,8 +131,56 @@ def test_renewing_a_claim_starts_its_time_anew(shelf: Shelf) -> None:
     shelf.clock.now += 200
     shelf.store.renew(image.id, CLAIM)
     shelf.clock.now += 200
+    with pytest.raises(ImageClaimed) as refusal:
+        shelf.store.claim(image.id, OTHER)
+    assert refusal.value.retry_after == 100
+
+
+def test_a_strangers_renew_makes_no_claim_and_extends_none(shelf: Shelf) -> None:
+    image = shelf.keep()
+    with pytest.raises(ImageNotFound):
+        shelf.store.renew(image.id, OTHER)
+    assert shelf.store.get(image.id) == image
+    shelf.read(image.id)
+    with pytest.raises(ImageClaimed) as refusal:
+        shelf.store.renew(image.id, OTHER)
+    assert refusal.value.retry_after == 300
+    claimed = shelf.store.get(image.id)
+    shelf.clock.now += 299
     with pytest.raises(ImageClaimed):
         shelf.store.renew(image.id, OTHER)
+    assert shelf.store.get(image.id) == claimed
+    shelf.clock.now += 1
+    with pytest.raises(ImageNotFound):
+        shelf.store.renew(image.id, OTHER)
+    assert shelf.store.get(image.id).claim_lapsed
+    with pytest.raises(ImageNotFound):
+        shelf.store.renew(UNKNOWN, OTHER)
+
+
+def test_a_lapsed_claim_is_renewed_if_nobody_has_claimed_since(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.read(image.id)
+    shelf.clock.now += 301
+    shelf.store.renew(image.id, CLAIM)
+    with pytest.raises(ImageClaimed):
+        shelf.store.claim(image.id, OTHER)
+    shelf.clock.now += 301
+    shelf.read(image.id, OTHER)
+    with pytest.raises(ImageClaimed):
+        shelf.store.renew(image.id, CLAIM)
+    shelf.clock.now += 301
+    with pytest.raises(ImageNotFound):
+        shelf.store.renew(image.id, CLAIM)
+
+
+def test_a_claim_that_was_given_back_is_not_renewed(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.read(image.id)
+    shelf.store.release(image.id, CLAIM)
+    with pytest.raises(ImageNotFound):
+        shelf.store.renew(image.id, CLAIM)
+    assert shelf.store.get(image.id) == image
 
 
 def test_claiming_again_starts_the_claims_time_anew(shelf: Shelf) -> None:
@@ -276,7 +294,7 @@ def test_a_pin_keeps_a_picture_at_least_until_then(shelf: Shelf) -> None:
     assert shelf.store.pin(image.id, START + HOUR + 2, renewed=START + 9 * HOUR).expires == START + 9 * HOUR
     assert shelf.store.pin(image.id, START + HOUR + 3, renewed=START + 99 * HOUR).expires == START + 9 * HOUR
     shelf.clock.now = START + 9 * HOUR - 1
-    assert shelf.store.sweep()[:2] == (0, 0)
+    assert shelf.store.sweep() == Swept()
     assert shelf.read(image.id) == b"picture"
 
 
@@ -285,10 +303,12 @@ def test_a_pin_is_kept_though_the_renewal_would_end_before_it(shelf: Shelf) -> N
     assert shelf.store.pin(image.id, START + HOUR + 9, renewed=START + HOUR + 1).expires == START + HOUR + 9
 
 
-def test_removing_an_expired_picture_leaves_nothing_of_it(shelf: Shelf) -> None:
+def test_an_expired_picture_cannot_be_removed_and_is_left_to_the_sweep(shelf: Shelf) -> None:
     image = shelf.keep()
+    shelf.store.note(image.id, noted(checkout_complete=True))
     shelf.clock.now += HOUR
     assert shelf.store.remove(image.id) is None
+    assert [expired.is_paid for expired in shelf.store.sweep().expired] == [True]
     assert shelf.names() == []
 
 
@@ -301,13 +321,99 @@ def test_of_many_pins_at_once_all_get_the_same_answer(shelf: Shelf) -> None:
 
 def test_the_checkouts_notes_are_kept_with_the_picture_and_survive_claims(shelf: Shelf) -> None:
     image = shelf.keep()
-    assert shelf.store.note_checkout(image.id, "cs_test_0").checkout_session is None
-    assert shelf.store.note_checkout(image.id, "cs_test_1").checkout_session == "cs_test_0"
-    assert not shelf.store.note_checkout(image.id, complete=True).checkout_complete
-    shelf.read(image.id)
-    found = shelf.store.get(image.id)
-    assert (found.checkout_session, found.checkout_complete) == ("cs_test_1", True)
-    assert found.expires == image.expires
+    states: list[dict[str, Any]] = [
+        {"checkout_session": "cs_test_0"},
+        {"checkout_session": "cs_test_1", "sessions_to_end": ("cs_test_0", "cs_test_2")},
+        {"checkout_complete": True, "sessions_to_end": ()},
+        {"checkout_complete": False, "checkout_ended": True},
+    ]
+    for fields in states:
+        before, after = shelf.store.note(image.id, noted(**fields))
+        assert (before, after) == (image, replace(image, **fields))
+        shelf.read(image.id)
+        shelf.store.release(image.id, CLAIM)
+        assert shelf.store.get(image.id) == after
+        image = after
+
+
+def test_of_many_notes_at_once_none_is_lost(shelf: Shelf) -> None:
+    image = shelf.keep()
+
+    def add(number: int) -> None:
+        shelf.store.note(
+            image.id, lambda now: replace(now, sessions_to_end=(*now.sessions_to_end, f"cs_test_{number}"))
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(8)))
+    assert sorted(shelf.store.get(image.id).sessions_to_end) == [f"cs_test_{number}" for number in range(8)]
+
+
+def test_every_sweep_returns_a_picture_with_sessions_to_end_until_they_have_ended(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.keep()
+    shelf.store.note(image.id, noted(checkout_session="cs_test_1", sessions_to_end=("cs_test_0",)))
+    for _ in range(2):
+        shelf.clock.now += 60
+        assert shelf.store.sweep() == Swept(unended=(image.id,))
+    shelf.store.note(image.id, noted(sessions_to_end=()))
+    shelf.clock.now += 60
+    assert shelf.store.sweep() == Swept()
+
+
+@pytest.mark.parametrize(
+    ("claimed_at", "is_claimed", "has_lapsed_claim"),
+    [(None, False, False), (HOUR - 300, True, True), (HOUR - 1, True, False)],
+    ids=["unclaimed", "lapsed claim", "claimed"],
+)
+def test_a_sweep_returns_a_paid_picture_that_expired_once(
+    shelf: Shelf, claimed_at: int | None, is_claimed: bool, has_lapsed_claim: bool
+) -> None:
+    image = shelf.keep()
+    shelf.store.note(image.id, noted(checkout_session="cs_test_0123456789"))
+    shelf.store.note(image.id, noted(checkout_complete=True))
+    if claimed_at:
+        shelf.clock.now = START + claimed_at
+        shelf.read(image.id)
+    shelf.clock.now = START + HOUR
+    with ThreadPoolExecutor(4) as pool:
+        sweeps = list(pool.map(lambda _: shelf.store.sweep(), range(4)))
+    expired = [picture for swept in sweeps for picture in swept.expired]
+    assert expired == [Expired(short(image.id), True, is_claimed, has_lapsed_claim, short("cs_test_0123456789"))]
+    assert shelf.names() == []
+    with pytest.raises(ImageNotFound):
+        shelf.store.get(image.id)
+
+
+def test_a_paid_picture_that_is_kept_longer_expires_at_its_new_time(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.store.note(image.id, noted(checkout_complete=True))
+    shelf.store.pin(image.id, START + 24 * HOUR)
+    shelf.clock.now = START + 24 * HOUR - 1
+    assert shelf.store.sweep() == Swept()
+    assert shelf.store.get(image.id).checkout_complete
+    shelf.clock.now = START + 24 * HOUR
+    assert len(shelf.store.sweep().expired) == 1
+    assert shelf.names() == []
+
+
+def test_nothing_is_left_of_a_paid_picture_that_was_removed(shelf: Shelf) -> None:
+    image = shelf.keep()
+    shelf.store.note(image.id, noted(checkout_complete=True))
+    assert shelf.store.remove(image.id)
+    assert shelf.names() == []
+    shelf.clock.now = START + HOUR
+    assert shelf.store.sweep() == Swept()
+
+
+def test_a_sweep_that_has_no_time_removes_one_picture_and_counts_the_rest(shelf: Shelf) -> None:
+    for _ in range(3):
+        shelf.store.note(shelf.keep().id, noted(checkout_complete=True))
+    shelf.clock.now += HOUR
+    for unseen in (2, 1, 0):
+        swept = shelf.store.sweep(seconds=0)
+        assert (len(swept.expired), swept.unseen) == (1, unseen)
+    assert shelf.names() == []
 
 
 def test_held_counts_what_can_be_retrieved(shelf: Shelf) -> None:

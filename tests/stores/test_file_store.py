@@ -18,12 +18,13 @@ import pytest
 
 from heroimg.config import Config
 from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull
+from heroimg.stores.base import Swept
 from heroimg.stores.files.store import FileStore
 from tests.helpers import pictures
 from tests.helpers.api import Api
 from tests.helpers.requirements import needs, needs_root
-from tests.helpers.serving import Server, serving
-from tests.stores.test_contract import CLAIM, START, UNKNOWN, Clock, Shelf
+from tests.helpers.serving import Server, serving, wait_for
+from tests.helpers.store_shelf import CLAIM, START, UNKNOWN, Clock, Shelf
 
 LIVING = "f" * 32
 
@@ -78,7 +79,7 @@ def test_every_leftover_of_a_crash_is_not_found_and_gone_after_one_sweep(
         shelf.store.get(UNKNOWN)
     with pytest.raises(ImageNotFound):
         shelf.store.claim(UNKNOWN, CLAIM)
-    assert shelf.store.sweep()[:2] == (0, 1)
+    assert shelf.store.sweep() == Swept(leftovers=1)
     assert shelf.names() == []
 
 
@@ -96,7 +97,7 @@ def test_a_sweep_leaves_alone_what_is_not_ours(shelf: Shelf, folder: Path) -> No
     for name in (".htaccess", "notes.txt", f"{UNKNOWN}.jpg", "0" * 31, f"{UNKNOWN}.json.bak"):
         (folder / name).write_text("")
     before = shelf.names()
-    assert shelf.store.sweep()[:2] == (0, 0)
+    assert shelf.store.sweep() == Swept()
     assert shelf.names() == before
 
 
@@ -105,12 +106,12 @@ def test_a_sidecar_written_by_hand_is_valid_with_mimetype_and_timestamp_alone(sh
     (folder / f"{UNKNOWN}.json").write_text(json.dumps({"mimetype": "image/jpeg", "timestamp": START + 0.5}))
     image = shelf.store.get(UNKNOWN)
     assert (image.media_type, image.size, image.expires) == ("image/jpeg", 7, START + 3600)
-    assert shelf.store.sweep()[:2] == (0, 0)
+    assert shelf.store.sweep() == Swept()
     assert shelf.read(UNKNOWN) == b"by hand"
     shelf.clock.now += 3600
     with pytest.raises(ImageNotFound):
         shelf.store.get(UNKNOWN)
-    assert shelf.store.sweep()[:2] == (1, 0)
+    assert len(shelf.store.sweep().expired) == 1
     assert shelf.names() == []
 
 
@@ -126,8 +127,8 @@ def test_what_cannot_be_swept_is_logged_and_does_not_stop_the_sweep(
 ) -> None:
     (folder / UNKNOWN).mkdir()
     (folder / f"{LIVING}.part").touch()
-    assert shelf.store.sweep()[:2] == (0, 1)
-    assert "cannot sweep 012345…" in caplog.text
+    assert shelf.store.sweep() == Swept(leftovers=1)
+    assert "cannot sweep 012345..." in caplog.text
 
 
 def test_a_name_that_cannot_be_looked_at_does_not_stop_the_sweep(
@@ -137,14 +138,14 @@ def test_a_name_that_cannot_be_looked_at_does_not_stop_the_sweep(
         (folder / f"{name}.json").symlink_to(f"{name}.json")  # to itself: looking at it is an error
     (folder / UNKNOWN).symlink_to(UNKNOWN)
     (folder / f"{LIVING}.part").touch()
-    assert shelf.store.sweep()[:2] == (0, 1)
-    assert caplog.text.count("cannot sweep 012345…") == 1
+    assert shelf.store.sweep() == Swept(leftovers=1)
+    assert caplog.text.count("cannot sweep 012345...") == 1
 
 
 def test_a_sidecar_stays_where_nobody_can_tell_whether_its_picture_is_there(shelf: Shelf, folder: Path) -> None:
     (folder / UNKNOWN).symlink_to(UNKNOWN)
     (folder / f"{UNKNOWN}.json").write_text(sidecar())
-    assert shelf.store.sweep()[:2] == (0, 0)
+    assert shelf.store.sweep() == Swept()
     assert (folder / f"{UNKNOWN}.json").exists()
 
 
@@ -165,7 +166,7 @@ def test_a_sweep_reads_only_the_sidecars_that_are_due(shelf: Shelf, folder: Path
     assert path.stat().st_mtime == pinned.expires
     path.write_text("unreadable")
     os.utime(path, (pinned.expires, pinned.expires))
-    assert shelf.store.sweep()[:2] == (0, 0)
+    assert shelf.store.sweep() == Swept()
 
 
 def test_a_sweep_passes_over_what_is_in_use_and_says_nothing(
@@ -177,11 +178,11 @@ def test_a_sweep_passes_over_what_is_in_use_and_says_nothing(
     with (folder / image.id).open() as held, ThreadPoolExecutor(1) as pool:
         fcntl.flock(held, fcntl.LOCK_EX)
         try:
-            assert pool.submit(shelf.store.sweep).result(20)[:2] == (0, 0)
+            assert pool.submit(shelf.store.sweep).result(20) == Swept()
         finally:
             fcntl.flock(held, fcntl.LOCK_UN)
     assert caplog.text == ""
-    assert shelf.store.sweep()[:2] == (1, 0)
+    assert len(shelf.store.sweep().expired) == 1
     arriving.close()
 
 
@@ -192,7 +193,7 @@ def test_a_sweep_that_saw_a_sidecar_without_its_picture_looks_again(
     with os.scandir(folder) as entries:
         seen = [entry for entry in entries if entry.name.endswith(".json")]
     monkeypatch.setattr(os, "scandir", lambda _: nullcontext(seen))
-    assert shelf.store.sweep()[:2] == (0, 0)
+    assert shelf.store.sweep() == Swept()
     assert shelf.read(image.id) == b"picture"
 
 
@@ -290,6 +291,7 @@ def test_a_full_disk_refuses_uploads_with_507_and_leaves_nothing(tmp_path: Path)
                 assert (answer.status_code, answer.json()["code"]) == (507, "no_room")
                 assert server.names() == before
             assert api.retrieve(image_id).content == pictures.jpeg(3)
+            wait_for(lambda: server.names() == [], "the picture to be gone")  # its reader has it a moment before
             assert api.upload(pictures.jpeg(3)).status_code == 200
     finally:
         subprocess.run(["umount", str(disk)], check=True)

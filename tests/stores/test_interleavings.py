@@ -1,7 +1,7 @@
 """FileStore interrupted by another process between any two of its system calls: as if one had come after the other.
 
-The first is stopped after each of its system calls, as in tests/test_crash_points.py, and goes on afterwards. The
-second is done meanwhile, unless it would have to wait for the lock that the first one holds.
+The first is stopped after each of its system calls, as in test_crash_points.py, and goes on afterwards. The second is
+done meanwhile, unless it would have to wait for the lock that the first one holds.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import pytest
 from heroimg.errors import ImageClaimed, ImageNotFound
 from heroimg.stores.base import Swept
 from heroimg.stores.files.store import FileStore
-from tests.helpers.system_calls import needs_ptrace, trace
-from tests.stores.test_contract import OTHER
-from tests.stores.test_crash_points import (
+from tests.helpers.interrupted_store import (
     OPERATIONS,
     Act,
     Bench,
+    FolderShelf,
     Operation,
-    Shelf,
     Tally,
     anonymous,
     names_of,
 )
+from tests.helpers.store_shelf import OTHER
+from tests.helpers.system_calls import needs_ptrace, trace
 
 pytestmark = [needs_ptrace, pytest.mark.proof]
 
@@ -48,7 +48,7 @@ PAIRS += [(first, SWEEP) for first in OPERATIONS if first.name == "stage, write,
 class Interruption:
     """Something done whole while another process is stopped after one of its system calls, if it need not wait."""
 
-    def __init__(self, bench: Bench, shelf: Shelf, act: Act, number: int) -> None:
+    def __init__(self, bench: Bench, shelf: FolderShelf, act: Act, number: int) -> None:
         self.picture, self.number, self.calls = shelf.uploads / bench.image_id, number, 0
         self.act, self.store, self.image_id, self.answer = act, shelf.open(), bench.image_id, "not asked"
 
@@ -84,7 +84,7 @@ def test_done_between_any_two_system_calls_of_another_it_is_as_if_one_had_come_a
     bench = Bench(tmp_path, first, Tally(first.name))
     (nowhere := tmp_path / "nowhere").mkdir()
 
-    def outcome(shelf: Shelf, answers: tuple[str, str]) -> tuple[object, ...]:
+    def outcome(shelf: FolderShelf, answers: tuple[str, str]) -> tuple[object, ...]:
         store = shelf.open()
         store.sweep()
         found = shelf.pictures(store)

@@ -1,19 +1,19 @@
-// The page's one file: a picture is chosen, paid for in Stripe's embedded checkout, and fetched on the way back.
+// The page's script: the customer chooses a picture, pays in Stripe's embedded checkout, returns, and gets it back.
 
 import { HeroimgError, createCheckoutSession, retrieveImage, sessionStatus, uploadImage } from "/static/heroimg.js";
 
 const { stripeJs = "", publishableKey = "", unitAmount, currency, decimals, maxBytes } = document.body.dataset;
 
-/** @type {Record<string, string>} the page's sections, and where on the journey each is */
+/** @type {Record<string, string>} each section of the page, and its entry in the list of steps */
 const STEPS = {
   choose: "at-picture",
   picture: "at-picture",
   payment: "at-payment",
-  return: "at-board",
-  board: "at-board",
+  return: "at-return",
+  received: "at-return",
 };
 
-// The API's words for a picture that will not be taken, however often it is sent.
+// Codes of errors after which the customer must choose another picture.
 const HOPELESS = [
   "no_image",
   "image_too_large",
@@ -29,9 +29,9 @@ const START_AGAIN = ["Start again", startAnew];
 /** @type {File | undefined} */
 let file;
 let imageId = "";
-// The Checkout Session of the picture: in the address on the way back, else opened here.
+// The picture's Checkout Session: from the address after the payment, or opened by pay().
 let sessionId = new URLSearchParams(location.search).get("session_id") ?? "";
-// What began in one run must not change the page in the next.
+// Counts how often the customer started anew, so that earlier requests do not change the page.
 let run = 0;
 let upload = new AbortController();
 /** @type {{ mount(at: string): void, destroy(): void } | undefined} */
@@ -40,29 +40,29 @@ let checkout;
 start();
 
 function start() {
-  for (const element of document.querySelectorAll("[data-price]")) {
-    element.textContent = price();
+  for (const text of document.querySelectorAll("[data-price]")) {
+    text.textContent = price();
   }
-  for (const element of document.querySelectorAll("[data-limit]")) {
-    element.textContent = megabytes(Number(maxBytes), Math.floor);
+  for (const text of document.querySelectorAll("[data-limit]")) {
+    text.textContent = megabytes(Number(maxBytes), Math.floor);
   }
   for (const id of ["file", "camera"]) {
-    const input = part(id, HTMLInputElement);
+    const input = element(id, HTMLInputElement);
     input.addEventListener("change", () => {
       take(input.files?.[0]);
-      input.value = ""; // so that the same file can be chosen again
+      input.value = ""; // choosing the same file again must fire "change"
     });
   }
   acceptDrops();
-  part("pay", HTMLButtonElement).addEventListener("click", pay);
-  part("back", HTMLButtonElement).addEventListener("click", backToPicture);
-  part("another", HTMLButtonElement).addEventListener("click", startAnew);
-  part("anew", HTMLButtonElement).addEventListener("click", startAnew);
-  part("save", HTMLAnchorElement).addEventListener("click", () =>
+  element("pay", HTMLButtonElement).addEventListener("click", pay);
+  element("back", HTMLButtonElement).addEventListener("click", backToPicture);
+  element("another", HTMLButtonElement).addEventListener("click", startAnew);
+  element("anew", HTMLButtonElement).addEventListener("click", startAnew);
+  element("save", HTMLAnchorElement).addEventListener("click", () =>
     removeEventListener("beforeunload", askBeforeLeaving),
   );
   if (sessionId) {
-    // Some browsers lose it on the way through Stripe's pages. Here all do: this page is to show that it does not matter.
+    // Some browsers lose localStorage on the way through Stripe's pages. This page shows that heroimg does not need it.
     inStorage((storage) => storage.removeItem("hero-me"));
     comeBack();
   } else {
@@ -70,19 +70,19 @@ function start() {
   }
 }
 
-// Choosing a picture, and uploading it
+// Choose and upload a picture
 
 function acceptDrops() {
-  const zone = part("drop", HTMLElement);
+  const zone = element("drop", HTMLElement);
   document.addEventListener("dragover", (event) => {
-    event.preventDefault(); // or the browser would leave the page for the file
+    event.preventDefault(); // otherwise the browser opens the file instead of this page
     zone.classList.toggle("is-over", zone.contains(/** @type {Node} */ (event.target)));
   });
   zone.addEventListener("dragleave", () => zone.classList.remove("is-over"));
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     zone.classList.remove("is-over");
-    if (!part("choose", HTMLElement).hidden) {
+    if (!element("choose", HTMLElement).hidden) {
       take(event.dataTransfer?.files[0]);
     }
   });
@@ -99,40 +99,40 @@ function take(chosen) {
   send();
 }
 
-/** Upload the chosen file, and offer to pay for it. */
+/** Upload the chosen file and offer the payment. */
 async function send() {
   const chosen = /** @type {File} */ (file);
   if (chosen.size > Number(maxBytes)) {
-    // The server would say the same, after a minute on a slow line.
+    // The server would refuse it too, but only after the whole upload.
     const limit = megabytes(Number(maxBytes), Math.floor);
     const sentence = `The picture is ${megabytes(chosen.size)}; the limit is ${limit}.`;
-    return explain(new HeroimgError("image_too_large", sentence), send);
+    return showError(new HeroimgError("image_too_large", sentence), send);
   }
   try {
     await uploadOnce(chosen);
   } catch (error) {
-    explain(error, send);
+    showError(error, send);
   }
 }
 
 /** @param {File} chosen */
 async function uploadOnce(chosen) {
   upload = new AbortController();
-  const progress = part("progress", HTMLProgressElement);
-  const uploading = part("uploading", HTMLElement);
+  const progress = element("progress", HTMLProgressElement);
+  const uploading = element("uploading", HTMLElement);
   const onProgress = (/** @type {number} */ sent) => {
     progress.value = sent;
-    part("percent", HTMLElement).textContent = `${Math.floor(sent * 100)} %`;
+    element("percent", HTMLElement).textContent = `${Math.floor(sent * 100)} %`;
   };
   clearProblem();
-  say("");
-  part("pay", HTMLButtonElement).hidden = true;
+  showStatus("");
+  element("pay", HTMLButtonElement).hidden = true;
   onProgress(0);
   uploading.hidden = false;
   try {
     imageId = await uploadImage(chosen, { onProgress, signal: upload.signal });
-    say("Your picture is safe with us while you pay.");
-    part("pay", HTMLButtonElement).hidden = false;
+    showStatus("Your picture is safe with us while you pay.");
+    element("pay", HTMLButtonElement).hidden = false;
   } finally {
     uploading.hidden = true;
   }
@@ -149,23 +149,23 @@ function startAnew() {
   show("choose");
 }
 
-// Paying
+// Pay
 
 async function pay() {
-  const mine = run;
-  const button = part("pay", HTMLButtonElement);
+  const thisRun = run;
+  const button = element("pay", HTMLButtonElement);
   button.disabled = true;
   clearProblem();
-  say("Opening the checkout…");
+  showStatus("Opening the checkout…");
   try {
-    const { clientSecret, isRenewed } = await openSession();
+    const { clientSecret, isUploadedAgain } = await openSession();
     const stripe = await loadStripe();
-    if (mine !== run) {
-      return; // the customer has chosen another picture meanwhile
+    if (thisRun !== run) {
+      return; // the customer chose another picture
     }
     [sessionId] = clientSecret.split("_secret_");
     const opened = await stripe.createEmbeddedCheckoutPage({ fetchClientSecret: async () => clientSecret });
-    if (mine !== run) {
+    if (thisRun !== run) {
       opened.destroy();
       return;
     }
@@ -173,40 +173,37 @@ async function pay() {
     inStorage((storage) => storage.setItem("hero-me", JSON.stringify({ name: file?.name })));
     show("payment");
     opened.mount("#checkout");
-    if (isRenewed) {
-      say("Your picture had waited for so long that it was uploaded once more. Nothing is lost.");
+    if (isUploadedAgain) {
+      showStatus("Your picture had expired, so we uploaded it again. Nothing is lost.");
     }
   } catch (error) {
-    if (mine === run) {
+    if (thisRun === run) {
       closeCheckout();
-      say("");
-      explain(error, pay);
+      showStatus("");
+      showError(error, pay);
     }
   } finally {
     button.disabled = false;
   }
 }
 
-/**
- * Open a checkout for the picture. Where it has waited there for too long, the file is still at hand here; but where it
- * was paid for, in another window or by a bank's application, it is not to be paid for again.
- */
+/** Open a session. If the picture has expired, upload it again, unless another window has paid for it. */
 async function openSession() {
   try {
-    return { clientSecret: await createCheckoutSession(imageId), isRenewed: false };
+    return { clientSecret: await createCheckoutSession(imageId), isUploadedAgain: false };
   } catch (error) {
     if (codeOf(error) !== "image_not_found" || !file) {
       throw error;
     }
   }
-  if (sessionId && (await sessionStatus(sessionId, { onWait: sayWhy })).status === "complete") {
+  if (sessionId && (await sessionStatus(sessionId, { onWait: explainWait })).status === "complete") {
     throw new HeroimgError("checkout_complete", "This picture has been paid for already.");
   }
   await uploadOnce(file);
-  return { clientSecret: await createCheckoutSession(imageId), isRenewed: true };
+  return { clientSecret: await createCheckoutSession(imageId), isUploadedAgain: true };
 }
 
-/** Stripe.js must come from Stripe, not from a bundle: https://docs.stripe.com/js/including */
+/** Load Stripe.js from Stripe. It must not be bundled: https://docs.stripe.com/js/including */
 async function loadStripe() {
   const page = /** @type {any} */ (window);
   if (!page.Stripe) {
@@ -218,7 +215,7 @@ async function loadStripe() {
     });
     if (!page.Stripe) {
       script.remove();
-      throw new Error("The checkout could not be loaded. Please check your connection, or what blocks content.");
+      throw new Error("The checkout could not be loaded. Please check your connection and your content blocker.");
     }
   }
   return page.Stripe(publishableKey);
@@ -228,39 +225,39 @@ function backToPicture() {
   closeCheckout();
   if (file) {
     show("picture");
-    say("Your picture is still safe with us.");
+    showStatus("Your picture is still safe with us.");
   } else {
-    comeBack(); // we had, too, and have been sent on to pay
+    comeBack(); // the customer returned without having paid, and continued to the payment
   }
 }
 
 function closeCheckout() {
-  checkout?.destroy(); // there can be one at a time
+  checkout?.destroy(); // Stripe.js allows one at a time
   checkout = undefined;
 }
 
-// Coming back
+// Return
 
 async function comeBack() {
   show("return");
   try {
-    const { status, payment_status: payment, metadata } = await sessionStatus(sessionId, { onWait: sayWhy });
+    const { status, payment_status: payment, metadata } = await sessionStatus(sessionId, { onWait: explainWait });
     imageId = metadata.imageId ?? "";
     if (!imageId) {
       throw new HeroimgError("session_not_found", "This session is not for a picture.");
     }
     if (status === "open") {
-      problem("You have not paid yet.", ["Go on to pay", pay], START_AGAIN);
+      showProblem("You have not paid yet.", ["Continue to the payment", pay], START_AGAIN);
     } else if (status === "expired") {
-      problem("The time to pay ran out. Nothing was charged.", START_AGAIN);
+      showProblem("The time to pay ran out. Nothing was charged.", START_AGAIN);
     } else if (payment === "unpaid") {
-      const sentence = "Your bank has not confirmed the payment yet. Keep this page's address, and look again later.";
-      problem(sentence, ["Look again", comeBack], START_AGAIN);
+      const sentence = "Your bank has not confirmed the payment yet. Keep this page's address and check again later.";
+      showProblem(sentence, ["Check again", comeBack], START_AGAIN);
     } else {
       await fetchPicture();
     }
   } catch (error) {
-    explain(error, comeBack);
+    showError(error, comeBack);
   }
 }
 
@@ -271,75 +268,76 @@ async function fetchPicture() {
     const blob = await retrieveImage(imageId, {
       onWait(error, seconds) {
         isElsewhere ||= error.code === "image_claimed";
-        sayWhy(error, seconds);
+        explainWait(error, seconds);
       },
     });
     history.replaceState(null, "", location.pathname);
-    showPicture("recovered", blob);
-    part("size", HTMLElement).textContent = megabytes(blob.size);
-    const save = part("save", HTMLAnchorElement);
-    save.href = part("recovered", HTMLImageElement).src;
+    showPicture("returned", blob);
+    element("size", HTMLElement).textContent = megabytes(blob.size);
+    const save = element("save", HTMLAnchorElement);
+    save.href = element("returned", HTMLImageElement).src;
     save.download = `hero-me.${blob.type === "image/png" ? "png" : "jpg"}`;
-    show("board");
+    show("received");
     addEventListener("beforeunload", askBeforeLeaving);
   } catch (error) {
     if (codeOf(error) !== "image_not_found") {
-      explain(error, fetchPicture);
+      showError(error, fetchPicture);
     } else if (isElsewhere) {
-      problem("Another window of yours has received this picture. Please look there.", START_AGAIN);
+      showProblem("Another window has received this picture. Please look there.", START_AGAIN);
     } else {
-      problem(
-        "This picture was handed over already, or its time is over. Is it in another window? " +
-          `If not, please write to us, and name this payment: ${sessionId}`,
+      showProblem(
+        "This picture was handed over already, or it has expired. Is it in another window? " +
+          `If not, please contact us and mention this payment: ${sessionId}`,
         START_AGAIN,
       );
     }
   }
 }
 
-/** @param {Event} event the picture is nowhere else, and has not been saved */
+/** @param {Event} event leaves the page, which has the only copy of the picture until the customer saves it */
 function askBeforeLeaving(event) {
   event.preventDefault();
 }
 
 /** @type {import("/static/heroimg.js").OnWait} */
-function sayWhy(error, seconds) {
+function explainWait(error, seconds) {
   if (error.code === "image_claimed") {
     const minutes = Math.ceil(seconds / 60);
-    say(
-      `Another window of yours is opening this picture: look there. If that is closed, it comes here in ${minutes} min.`,
+    showStatus(
+      "Another window is opening this picture. Please look there. " +
+        `If that window is closed, the picture appears here in ${minutes} min.`,
     );
   } else {
     const cause = error.code === "connection_lost" ? "The connection broke." : error.message;
-    say(`${cause} Your picture is safe; we ask again in ${seconds} s.`);
+    showStatus(`${cause} Your picture is safe. We try again in ${seconds} s.`);
   }
 }
 
-// What the page shows
+// Show sections and messages
 
 /** @param {string} step */
 function show(step) {
-  const isFirst = Object.keys(STEPS).every((id) => part(id, HTMLElement).hidden);
-  for (const [id, stage] of Object.entries(STEPS)) {
-    part(id, HTMLElement).hidden = id !== step;
-    part(stage, HTMLElement).removeAttribute("aria-current");
+  const isFirst = Object.keys(STEPS).every((id) => element(id, HTMLElement).hidden);
+  for (const [id, entry] of Object.entries(STEPS)) {
+    element(id, HTMLElement).hidden = id !== step;
+    element(entry, HTMLElement).removeAttribute("aria-current");
   }
-  part(STEPS[step], HTMLElement).setAttribute("aria-current", "step");
-  part("fetching", HTMLElement).hidden = false;
+  element(STEPS[step], HTMLElement).setAttribute("aria-current", "step");
+  element("fetching", HTMLElement).hidden = false;
   clearProblem();
-  say("");
+  showStatus("");
   if (!isFirst) {
     focusHeading();
   }
 }
 
 /**
- * Say what is wrong, and offer the ways on.
+ * Show a sentence and a button for each way to continue.
  *
  * @param {string} sentence
  * @param {...[label: string, action: () => void]} ways
  */
-function problem(sentence, ...ways) {
+function showProblem(sentence, ...ways) {
   const text = document.createElement("p");
   text.textContent = sentence;
   const choices = document.createElement("div");
@@ -351,12 +349,12 @@ function problem(sentence, ...ways) {
     button.addEventListener("click", action);
     choices.append(button);
   }
-  part("fetching", HTMLElement).hidden = true;
-  say("");
-  const place = part("problem", HTMLElement);
-  place.className = "notice";
-  place.replaceChildren(text, ...(ways.length ? [choices] : []));
-  place.scrollIntoView({ block: "nearest" });
+  element("fetching", HTMLElement).hidden = true;
+  showStatus("");
+  const notice = element("problem", HTMLElement);
+  notice.className = "notice";
+  notice.replaceChildren(text, ...(ways.length ? [choices] : []));
+  notice.scrollIntoView({ block: "nearest" });
   choices.querySelector("button")?.focus();
 }
 
@@ -364,36 +362,33 @@ function problem(sentence, ...ways) {
  * @param {unknown} error
  * @param {() => void} again
  */
-function explain(error, again) {
+function showError(error, again) {
   if (error instanceof DOMException && error.name === "AbortError") {
-    return; // the customer has stopped it
+    return; // the customer stopped the upload
   }
   const code = codeOf(error);
   const sentence = error instanceof Error ? error.message : String(error);
   if (HOPELESS.includes(code)) {
-    startAnew(); // the way on is to choose another
-    problem(sentence);
+    startAnew();
+    showProblem(sentence);
   } else if (code === "checkout_complete") {
-    problem("This picture has been paid for already.", ["Fetch it", comeBack]);
+    showProblem("This picture has been paid for already.", ["Get the picture", comeBack]);
   } else if (code === "image_not_found") {
-    problem("This picture has waited too long, and is gone.", START_AGAIN);
+    showProblem("This picture has expired, and we no longer have it.", START_AGAIN);
   } else if (code === "session_id_malformed" || code === "session_not_found") {
-    problem("This address is not complete. Please open the link again that brought you here.", [
-      "Start again",
-      startAnew,
-    ]);
+    showProblem("This address is not complete. Please open the link that brought you here again.", START_AGAIN);
   } else {
-    problem(sentence, ["Try again", again], ...(file ? [] : [START_AGAIN]));
+    showProblem(sentence, ["Try again", again], ...(file ? [] : [START_AGAIN]));
   }
-  part("problem", HTMLElement).className = "notice bad";
+  element("problem", HTMLElement).className = "notice bad";
 }
 
 function clearProblem() {
-  const place = part("problem", HTMLElement);
-  if (place.contains(document.activeElement)) {
-    focusHeading(); // or the focus would be lost with the button that has it
+  const notice = element("problem", HTMLElement);
+  if (notice.contains(document.activeElement)) {
+    focusHeading(); // otherwise the focus disappears with the button
   }
-  place.replaceChildren();
+  notice.replaceChildren();
 }
 
 function focusHeading() {
@@ -401,8 +396,8 @@ function focusHeading() {
 }
 
 /** @param {string} sentence */
-function say(sentence) {
-  part("status", HTMLElement).textContent = sentence;
+function showStatus(sentence) {
+  element("status", HTMLElement).textContent = sentence;
 }
 
 /**
@@ -410,7 +405,7 @@ function say(sentence) {
  * @param {Blob} blob
  */
 function showPicture(id, blob) {
-  const image = part(id, HTMLImageElement);
+  const image = element(id, HTMLImageElement);
   URL.revokeObjectURL(image.src);
   image.src = URL.createObjectURL(blob);
 }
@@ -422,7 +417,7 @@ function codeOf(error) {
 
 /**
  * @param {number} bytes
- * @param {(size: number) => number} [round] a picture's size up, a limit down, so that neither reads as the other
+ * @param {(size: number) => number} [round] up for a size and down for a limit, so that a size over the limit reads as more
  */
 function megabytes(bytes, round = Math.ceil) {
   return `${round((bytes / 1024 / 1024) * 10) / 10} MB`;
@@ -435,7 +430,7 @@ function price() {
 }
 
 /**
- * Work with the localStorage, where the browser lets us.
+ * Use localStorage, if the browser allows it.
  *
  * @param {(storage: Storage) => void} work
  */
@@ -443,7 +438,7 @@ function inStorage(work) {
   try {
     work(localStorage);
   } catch {
-    // Nothing of ours depends on it: that is the point of this page.
+    // heroimg does not need it.
   }
 }
 
@@ -453,10 +448,10 @@ function inStorage(work) {
  * @param {new () => T} type
  * @returns {T}
  */
-function part(id, type) {
-  const element = document.getElementById(id);
-  if (!(element instanceof type)) {
+function element(id, type) {
+  const candidate = document.getElementById(id);
+  if (!(candidate instanceof type)) {
     throw new Error(`The page has no ${type.name} with the id ${id}.`);
   }
-  return element;
+  return candidate;
 }

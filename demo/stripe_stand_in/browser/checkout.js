@@ -1,4 +1,4 @@
-// The inside of the stand-in's checkout: says what is sold, and asks what the customer does.
+// The page inside the checkout's frame: it shows what is sold and lets the customer pay or not.
 
 const sessionId = location.hash.slice(1).split("_secret_")[0];
 const session = `/stand-in/sessions/${encodeURIComponent(sessionId)}`;
@@ -7,21 +7,21 @@ const session = `/stand-in/sessions/${encodeURIComponent(sessionId)}`;
 const element = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
 /** @param {object} message */
-const tellPage = (message) => parent.postMessage(message, "*"); // of any origin; it had the session before us
+const sendToPage = (message) => parent.postMessage(message, "*"); // any origin: that page has the session already
 
 /** @param {string} text */
-const tellCustomer = (text) => {
-  element("news").textContent = text;
+const showMessage = (text) => {
+  element("message").textContent = text;
 };
 
 /** @param {boolean} isOpen */
-function offer(isOpen) {
+function setOpen(isOpen) {
   element("choices").hidden = !isOpen;
   element("open").hidden = isOpen;
 }
 
 async function show() {
-  const { name, description, amount, currency, decimals, status } = await ask(session);
+  const { name, description, amount, currency, decimals, status } = await request(session);
   const digits = { minimumFractionDigits: decimals, maximumFractionDigits: decimals };
   const price = new Intl.NumberFormat("en", { style: "currency", currency, ...digits }).format(amount / 10 ** decimals);
   element("name").textContent = name;
@@ -29,16 +29,16 @@ async function show() {
   element("amount").textContent = price;
   element("pay").textContent = `Pay ${price}`;
   element("choices").hidden = status !== "open";
-  tellCustomer(status === "open" ? "" : `This checkout is ${status}; nothing can be paid with it any more.`);
+  showMessage(status === "open" ? "" : `This checkout is ${status} and can no longer be paid.`);
 }
 
-/** @param {"pay" | "pay-later" | "decline"} what */
-async function act(what) {
-  const answer = await ask(`${session}/${what}`, { method: "POST" });
+/** @param {"pay" | "pay-later" | "decline"} change */
+async function act(change) {
+  const answer = await request(`${session}/${change}`, { method: "POST" });
   if (answer.return_url) {
-    tellPage({ returnUrl: answer.return_url });
+    sendToPage({ returnUrl: answer.return_url });
   } else {
-    tellCustomer("Your card was declined. Nothing was charged; try another.");
+    showMessage("Your card was declined. Nothing was charged. Please try another card.");
   }
 }
 
@@ -46,7 +46,7 @@ async function act(what) {
  * @param {string} url
  * @param {RequestInit} [init]
  */
-async function ask(url, init) {
+async function request(url, init) {
   const response = await fetch(url, init);
   const answer = await response.json();
   if (!response.ok) {
@@ -56,22 +56,19 @@ async function ask(url, init) {
 }
 
 /** @param {Promise<void>} work */
-const orTell = (work) => work.catch((error) => tellCustomer(error.message));
+const orShowError = (work) => work.catch((error) => showMessage(error.message));
 
-// Where it cannot be done, such as in a checkout that is over by now, show what the checkout has become.
-/** @param {Promise<void>} work */
-const orShow = (work) => orTell(work.catch(show));
-
-for (const what of /** @type {const} */ (["pay", "pay-later", "decline"])) {
-  element(what).addEventListener("click", () => orShow(act(what)));
+for (const change of /** @type {const} */ (["pay", "pay-later", "decline"])) {
+  // If the session has ended, show its state.
+  element(change).addEventListener("click", () => orShowError(act(change).catch(show)));
 }
 element("close").addEventListener("click", () => {
-  offer(false);
-  tellCustomer("You have closed the checkout. Nothing was charged.");
+  setOpen(false);
+  showMessage("You closed the checkout. Nothing was charged.");
 });
 element("open").addEventListener("click", () => {
-  offer(true);
-  orTell(show());
+  setOpen(true);
+  orShowError(show());
 });
-new ResizeObserver(() => tellPage({ height: document.body.offsetHeight })).observe(document.body);
-orTell(show());
+new ResizeObserver(() => sendToPage({ height: document.body.offsetHeight })).observe(document.body);
+orShowError(show());

@@ -1,29 +1,36 @@
-// Stands in for https://js.stripe.com/endive/stripe.js: the part of it that shows an embedded checkout. No money moves.
+// Stands in for https://js.stripe.com/endive/stripe.js. It shows an embedded checkout and nothing else; no money moves.
 // https://docs.stripe.com/js/embedded_checkout/create
 
 (() => {
   const origin = new URL(/** @type {HTMLScriptElement} */ (document.currentScript).src).origin;
-  let isOneThere = false;
+  let hasCheckout = false;
 
   class EmbeddedCheckout {
     /** @param {string} clientSecret */
     constructor(clientSecret) {
       this._frame = document.createElement("iframe");
       this._frame.title = "Checkout";
-      // After the #, as what stands there is not sent anywhere.
+      // Browsers do not send the part after the #.
       this._frame.src = `${origin}/stand-in/checkout.html#${clientSecret}`;
-      Object.assign(this._frame.style, { border: "0", width: "100%", height: "32rem", colorScheme: "normal" });
+      // The height until the frame reports its own.
+      Object.assign(this._frame.style, {
+        border: "0",
+        display: "block",
+        width: "100%",
+        height: "24rem",
+        colorScheme: "normal",
+      });
       this._isDestroyed = false;
-      this._hear = this._hear.bind(this);
-      addEventListener("message", this._hear);
+      this._receive = this._receive.bind(this);
+      addEventListener("message", this._receive);
     }
 
-    /** @param {string | HTMLElement} location a selector or an element, which must be empty */
+    /** @param {string | HTMLElement} location a selector or an empty element */
     mount(location) {
       this._refuseIfDestroyed();
       const element = typeof location === "string" ? document.querySelector(location) : location;
       if (!element) {
-        throw integrityError(`There is no element ${location} to mount the checkout in.`);
+        throw integrationError(`There is no element ${location} to mount the checkout in.`);
       }
       element.append(this._frame);
     }
@@ -36,19 +43,19 @@
     destroy() {
       this._refuseIfDestroyed();
       this.unmount();
-      removeEventListener("message", this._hear);
+      removeEventListener("message", this._receive);
       this._isDestroyed = true;
-      isOneThere = false;
+      hasCheckout = false;
     }
 
     _refuseIfDestroyed() {
       if (this._isDestroyed) {
-        throw integrityError("This checkout has been destroyed. Create a new one.");
+        throw integrationError("This checkout has been destroyed. Create a new one.");
       }
     }
 
     /** @param {MessageEvent} event */
-    _hear(event) {
+    _receive(event) {
       if (event.source !== this._frame.contentWindow || event.origin !== origin) {
         return;
       }
@@ -63,33 +70,33 @@
 
   /** @param {{ clientSecret?: string, fetchClientSecret?: () => Promise<string> }} options */
   async function createEmbeddedCheckoutPage({ clientSecret, fetchClientSecret }) {
-    if (isOneThere) {
-      throw integrityError("There can be one embedded checkout at a time: destroy() the other.");
+    if (hasCheckout) {
+      throw integrationError("There can be one embedded checkout at a time. Call destroy() on the other.");
     }
-    isOneThere = true;
+    hasCheckout = true;
     try {
       return new EmbeddedCheckout(clientSecret ?? (await /** @type {Function} */ (fetchClientSecret)()));
     } catch (error) {
-      isOneThere = false;
+      hasCheckout = false;
       throw error;
     }
   }
 
   /** @param {string} message */
-  function integrityError(message) {
+  function integrationError(message) {
     return Object.assign(new Error(message), { name: "IntegrationError" });
   }
 
   function missing() {
-    throw integrityError("The stand-in has createEmbeddedCheckoutPage, and nothing else that Stripe.js has.");
+    throw integrationError("The stand-in has createEmbeddedCheckoutPage, and nothing else that Stripe.js has.");
   }
 
   /** @param {string} publishableKey */
   function Stripe(publishableKey) {
     if (!/^pk_(test|live)_/.test(publishableKey)) {
-      throw integrityError("Stripe() wants a publishable key: pk_test_... or pk_live_...");
+      throw integrationError("Stripe() needs a publishable key: pk_test_... or pk_live_...");
     }
-    // @stripe/react-stripe-js knows a Stripe object by the last four.
+    // @stripe/react-stripe-js checks for the last four methods.
     return {
       createEmbeddedCheckoutPage,
       initEmbeddedCheckout: missing,

@@ -1,10 +1,10 @@
 /**
- * The browser's side of heroimg. It makes a photograph fit, talks to the API, keeps the claim that makes a broken connection
- * harmless, and never touches the page.
+ * heroimg's client for browsers. It makes a photograph fit, calls the API, and repeats an upload or a retrieval safely if
+ * the connection breaks. It does not touch the page.
  *
  *     const imageId = await uploadImage(file);
  *     const clientSecret = await createCheckoutSession(imageId);
- *     // ... Stripe's checkout; the customer pays, and comes back with ?session_id= ...
+ *     // ... the customer pays in Stripe's checkout and returns with ?session_id= ...
  *     const { status, metadata } = await sessionStatus(sessionId);
  *     const blob = await retrieveImage(metadata.imageId);
  *
@@ -23,17 +23,17 @@ export type SessionStatus = {
     status: "open" | "complete" | "expired";
     payment_status: "paid" | "unpaid" | "no_payment_required";
     /**
-     * empty for a session that is not heroimg's
+     * empty if heroimg did not make the session
      */
     metadata: {
         imageId: string;
     };
 };
 /**
- * Open a checkout for a picture, or get the one that is open. Stripe takes this as its `fetchClientSecret`:
+ * Open a checkout for a picture, or return the one that is open. Pass it to Stripe as `fetchClientSecret`:
  * `stripe.createEmbeddedCheckoutPage({ fetchClientSecret: () => createCheckoutSession(imageId) })`.
  *
- * Asks again after 503 if the server says when, for two minutes at most.
+ * Retries for up to two minutes after 503 if the server says when.
  *
  * @param {string} imageId
  * @param {object} [options]
@@ -44,9 +44,9 @@ export declare function createCheckoutSession(imageId: string, { onWait }?: {
     onWait?: OnWait;
 }): Promise<string>;
 /**
- * Ask for a checkout's status; again while the connection breaks or the server has a temporary problem.
+ * Request the state of a checkout. Retries if the connection breaks or the server has a temporary problem.
  *
- * @param {string} sessionId as Stripe adds it to the address to which customers return
+ * @param {string} sessionId the `session_id` in the address to which the customer returns
  * @param {object} [options]
  * @param {OnWait} [options.onWait]
  * @returns {Promise<SessionStatus>}
@@ -55,16 +55,17 @@ export declare function sessionStatus(sessionId: string, { onWait }?: {
     onWait?: OnWait;
 }): Promise<SessionStatus>;
 /**
- * Fetch a picture under a claim of this page's own, and confirm once all of it has arrived.
+ * Retrieve a picture, and confirm it once it has arrived completely. Then heroimg deletes it, and the page has the only
+ * copy.
  *
- * If the connection breaks, another page holds the picture or the server has a temporary problem, it tries again, for five
- * and a half minutes. All calls for one picture share one result, also after it has arrived: React's StrictMode makes two
- * at once. Then this page has the only copy, and a reload no longer finds the picture.
+ * Retries for up to five and a half minutes if the connection breaks, the server has a temporary problem or another page
+ * is retrieving the picture. A reload before the end starts again. All calls for one picture share one result, because
+ * React's StrictMode makes two.
  *
  * @param {string} imageId
  * @param {object} [options]
  * @param {OnWait} [options.onWait]
- * @returns {Promise<Blob>} the very bytes that were uploaded
+ * @returns {Promise<Blob>} the uploaded bytes
  */
 export declare function retrieveImage(imageId: string, { onWait }?: {
     onWait?: OnWait;

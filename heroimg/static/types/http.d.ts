@@ -11,7 +11,7 @@ export declare class HeroimgError extends Error {
     code: string;
     /** The HTTP status; 0 if no complete answer arrived. */
     status: number;
-    /** Seconds to wait before another attempt, if the server named them. */
+    /** The seconds to wait before another try, if the server sent them. */
     retryAfter: number | undefined;
     /**
      * @param {string} code the API's stable word, or one of the module's own: see docs/front-end.md
@@ -25,8 +25,8 @@ export declare class HeroimgError extends Error {
     });
 }
 /**
- * Set heroimg's address, if it is not the page's own origin: `setBaseUrl("https://pictures.example.com")`.
- * The page's origin must be that server's FRONTEND_URL.
+ * Set heroimg's address if it is not the page's own origin: `setBaseUrl("https://pictures.example.com")`.
+ * FRONTEND_URL of that server must be the page's origin.
  *
  * @param {string} url
  */
@@ -34,8 +34,8 @@ export declare function setBaseUrl(url: string): void;
 /** @param {string} path */
 export declare const urlOf: (path: string) => string;
 /**
- * Attempt until it works or fails for good. Waits as long as the server says, or twice as long each time. Only time during
- * which the device is awake counts.
+ * Attempt until it succeeds or fails for good. Waits as long as the server asks, or twice as long each time. Time during
+ * which the device sleeps does not count.
  *
  * @template T
  * @param {() => Promise<T>} attempt
@@ -77,11 +77,11 @@ export declare function watchSilence(giveUp: () => void): {
     end(): void;
 };
 /**
- * Ask the API once.
+ * Send one request to the API.
  *
  * @param {string} path
  * @param {RequestInit} [init]
- * @returns {Promise<Response>} a good answer, whose body has arrived
+ * @returns {Promise<Response>} a successful answer with its complete body
  */
 export declare function ask(path: string, init?: RequestInit): Promise<Response>;
 /**

@@ -2,7 +2,7 @@
 
 A server that is gone costs a request less than two seconds: a refused or broken connection is tried three times within
 half a second, a silent one is given up and not tried again. A cluster costs that for each silent node that is asked.
-What is tried again does no harm twice.
+All retried commands are idempotent.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class RedisConnection:
 
         :raises StoreUnavailable: or StoreFull, both with Redis' own words as their cause.
         """
-        with _translated():
+        with _redis_errors():
             yield self._single or self._connected_cluster()
 
     def run(self, script: str, key: str, *arguments: str | int) -> Any:
@@ -131,7 +131,7 @@ def _nodes(url: str) -> list[ClusterNode]:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _redis_errors() -> Iterator[None]:
     try:
         yield
     except OutOfMemoryError as error:

@@ -1,0 +1,59 @@
+"""What is noted with a picture about its Checkout Sessions, and how each event changes it.
+
+Of all sessions that were ever opened for a picture, one is its own. Every other one that can perhaps still be paid is
+listed to be ended. Each function returns the picture as it is to be stored, and changes nothing the second time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from heroimg.stores.base import StoredImage
+
+
+def opened(image: StoredImage, session_id: str) -> StoredImage:
+    """Note a new session. If the picture's checkout is complete already, the session must be ended."""
+    if session_id == image.checkout_session or session_id in image.sessions_to_end:
+        return image
+    if image.checkout_complete:
+        return replace(image, sessions_to_end=(*image.sessions_to_end, session_id))
+    return replace(image, checkout_session=session_id, checkout_ended=False, sessions_to_end=_others(image, session_id))
+
+
+def completed(image: StoredImage, session_id: str, *, is_paid: bool) -> StoredImage:
+    """Note that a session is complete.
+
+    :param is_paid: False while a delayed payment is pending, and for good once it has failed. The news of the failure
+        may arrive before the news of the completion, so a session that was noted as ended stays so until it is paid.
+    """
+    if session_id == image.checkout_session and image.checkout_ended and not is_paid:
+        return image
+    if session_id != image.checkout_session and image.checkout_complete:  # paid for twice
+        return replace(image, sessions_to_end=_without(image, session_id))
+    return replace(
+        image,
+        checkout_session=session_id,
+        checkout_complete=True,
+        checkout_ended=False,
+        sessions_to_end=_others(image, session_id),
+    )
+
+
+def ended(image: StoredImage, session_id: str) -> StoredImage:
+    """Note that a session cannot be paid any more: it was expired, or its delayed payment failed."""
+    image = replace(image, sessions_to_end=_without(image, session_id))
+    if session_id != image.checkout_session:
+        return image
+    return replace(image, checkout_complete=False, checkout_ended=True)
+
+
+def _others(image: StoredImage, session_id: str) -> tuple[str, ...]:
+    """List every session but this one that can perhaps still be paid."""
+    others, own = _without(image, session_id), image.checkout_session
+    if not own or own in (session_id, *others) or image.checkout_ended:
+        return others
+    return (*others, own)
+
+
+def _without(image: StoredImage, session_id: str) -> tuple[str, ...]:
+    return tuple(one for one in image.sessions_to_end if one != session_id)

@@ -1,0 +1,48 @@
+"""What a file system does for this store, and how its errors become ours."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from heroimg.errors import StoreFull, StoreUnavailable
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Raise StoreFull or StoreUnavailable in place of the system's errors."""
+    try:
+        yield
+    except OSError as error:
+        raise (StoreFull if error.errno in _NO_ROOM else StoreUnavailable) from error
+
+
+def private_opener(path: str | Path, flags: int) -> int:
+    """Create files with mode 0600, whatever the umask."""
+    return os.open(path, flags, 0o600)
+
+
+def unlink_if_there(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def is_linked(file: BinaryIO | io.FileIO) -> bool:
+    """Tell whether an open file still has a name."""
+    return os.fstat(file.fileno()).st_nlink > 0
+
+
+def sync_folder(folder: str | Path) -> None:
+    """Put the names in a folder on stable storage."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,135 @@
+"""The folder that holds the pictures: its mode, its room, its names, and a lock on each picture.
+
+A process that changes or removes a picture holds a lock (flock) on the picture itself. The kernel drops the lock if the
+process dies. After locking, it checks that the file was not unlinked meanwhile.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from heroimg.config import ConfigError
+from heroimg.errors import ImageNotFound, StoreFull, StoreUnavailable
+from heroimg.stores.files.disk import is_linked, store_errors, sync_folder, unlink_if_there
+from heroimg.stores.files.staged import StagedFile, open_staged_file
+from heroimg.stores.image import is_image_id
+
+
+class Folder:
+    """A folder of pictures. It is created with mode 0700.
+
+    :param min_free_bytes: pictures are refused if the disk has less than this free.
+    :raises ConfigError: the folder cannot be created or written.
+    """
+
+    def __init__(self, path: Path, min_free_bytes: int) -> None:
+        self.name = str(path)
+        self._path = path
+        self._min_free_bytes = min_free_bytes
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            mode = path.stat().st_mode
+            if mode & stat.S_ISVTX:
+                raise ConfigError([self._advice("it is shared, as /tmp is")])
+            if mode & 0o077:
+                path.chmod(0o700)
+            self._sync_parents()
+            self._probe()
+        except OSError as error:
+            raise ConfigError([self._advice(error.strerror)]) from error
+
+    def path_of(self, image_id: str, suffix: str = "") -> str:
+        """Give the path of one of a picture's files.
+
+        A str, not a Path: a journey asks for thirty of them, and Path objects took 14 % of its Python time.
+        """
+        return f"{self.name}/{image_id}{suffix}"
+
+    def open_part(self) -> StagedFile:
+        """Open a new part.
+
+        :raises StoreFull: the disk has too little room for more pictures.
+        """
+        self._refuse_without_room()
+        with store_errors():
+            return open_staged_file(self.name)
+
+    @contextmanager
+    def locked(self, image_id: str, *, wait: bool = True) -> Iterator[BinaryIO]:
+        """Hold the lock on a picture, and give the picture open for reading.
+
+        :raises ImageNotFound: there is none, or it was removed before we had the lock.
+        :raises BlockingIOError: another process holds the lock, and `wait` is false.
+        """
+        with self._open(image_id) as picture:
+            fcntl.flock(picture, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            try:
+                if not is_linked(picture):
+                    raise ImageNotFound
+                with store_errors():
+                    yield picture
+            finally:
+                # Explicitly, because close() is not enough: a claim's stream is a duplicate, which would keep the lock.
+                fcntl.flock(picture, fcntl.LOCK_UN)
+
+    def unlink(self, image_id: str) -> None:
+        """Remove a picture's files. The picture goes first, which makes the others leftovers."""
+        for suffix in ("", ".json", ".new"):
+            unlink_if_there(self.path_of(image_id, suffix))
+
+    def sync(self) -> None:
+        """Put the names in the folder on stable storage."""
+        sync_folder(self.name)
+
+    def check(self) -> None:
+        """Check that pictures can be kept.
+
+        :raises StoreUnavailable: or StoreFull; the cause says what an operator can do about it.
+        """
+        try:
+            self._probe()
+        except OSError as error:
+            raise StoreUnavailable from OSError(self._advice(error.strerror))
+        self._refuse_without_room()
+
+    def _open(self, image_id: str) -> BinaryIO:
+        if not is_image_id(image_id):
+            raise ImageNotFound
+        with store_errors():
+            try:
+                return open(self.path_of(image_id), "rb")
+            except FileNotFoundError:
+                raise ImageNotFound from None
+
+    def _probe(self) -> None:
+        """Create and remove a file to check that the folder is writable."""
+        open_staged_file(self.name).close()
+
+    def _sync_parents(self) -> None:
+        """Put the folder's own name on stable storage. Otherwise a power cut removes a new folder with its contents."""
+        for parent in self._path.parents:
+            with suppress(OSError):  # we have not created a parent that we cannot read or sync
+                sync_folder(parent)
+
+    def _refuse_without_room(self) -> None:
+        with store_errors():
+            room = os.statvfs(self.name)
+        free = room.f_bavail * room.f_frsize
+        if free < self._min_free_bytes:
+            raise StoreFull from OSError(
+                f"{self.name} has {free:,} bytes free, and uploads are refused below HEROIMG_MIN_FREE_BYTES="
+                f"{self._min_free_bytes}: free some room, or set it lower"
+            )
+
+    def _advice(self, fault: str | None) -> str:
+        return (
+            f"HEROIMG_UPLOAD_DIR is {self.name}, where pictures cannot be kept ({fault}): make it a folder that "
+            f"belongs to the user running heroimg (uid {os.geteuid()}), or name another; "
+            "for example /var/lib/heroimg/uploads"
+        )

@@ -1,0 +1,129 @@
+"""Sweeping a folder: remove the pictures whose time is over, and the files that a crash left.
+
+Only names and modification times are read, except for the sidecars that are due. Leftovers are a part that nobody
+locks, a sidecar or a next sidecar without a picture, and a picture without a valid sidecar. A file that another process
+has locked is in use, and is left to the next sweep.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import math
+import os
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from heroimg.errors import ImageNotFound, StoreUnavailable
+from heroimg.logs import short
+from heroimg.stores.base import Expired, Swept
+from heroimg.stores.files.disk import unlink_if_there
+from heroimg.stores.files.folder import Folder
+from heroimg.stores.files.sidecar import Sidecars
+from heroimg.stores.image import is_image_id
+
+log = logging.getLogger(__name__)
+
+
+class FolderSweep:
+    """One sweep of a folder.
+
+    :param now: the instant, in whole Unix seconds; asked again for each picture.
+    """
+
+    def __init__(self, folder: Folder, sidecars: Sidecars, now: Callable[[], int]) -> None:
+        self._folder = folder
+        self._sidecars = sidecars
+        self._now = now
+        self._ids: dict[str, set[str]] = {"": set(), ".part": set(), ".json": set(), ".new": set()}
+        self._expired = list[Expired]()
+        self._unended = list[str]()
+        self._leftovers = 0
+
+    def run(self, seconds: float | None = None) -> Swept:
+        """Read all names, and remove what is due; stop after this time."""
+        due = self._read_names()
+        # A picture without its sidecar, a sidecar without its picture, and what only a crash leaves.
+        due |= (self._ids[""] ^ self._ids[".json"]) | self._ids[".part"] | self._ids[".new"]
+        ids = [image_id for image_id in due if is_image_id(image_id)]
+        random.shuffle(ids)  # so that sweeps that end early do not all look at the same ones
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
+        while ids:
+            self._sweep_id(ids.pop())
+            if time.monotonic() >= deadline:
+                break
+        return Swept(tuple(self._expired), self._leftovers, unseen=len(ids), unended=tuple(self._unended))
+
+    def _read_names(self) -> set[str]:
+        """Note which ids there are under each suffix, and return those whose sidecar is due."""
+        due, now = set(), self._now()
+        with os.scandir(self._folder.name) as entries:
+            for entry in entries:
+                image_id, suffix = entry.name[:32], entry.name[32:]
+                if suffix not in self._ids:
+                    continue
+                self._ids[suffix].add(image_id)
+                try:
+                    if suffix == ".json" and entry.stat().st_mtime <= now:
+                        due.add(image_id)
+                except OSError:
+                    due.add(image_id)  # either removed meanwhile, or _sweep_id logs the error
+        return due
+
+    def _sweep_id(self, image_id: str) -> None:
+        try:
+            if image_id in self._ids[""]:
+                self._sweep_picture(image_id)
+            elif image_id in self._ids[".part"]:
+                self._sweep_part(image_id)
+            else:
+                self._sweep_sidecar(image_id)
+        except (BlockingIOError, FileNotFoundError, ImageNotFound):
+            pass  # in use, or removed by another process meanwhile; the next sweep comes in a minute
+        except (OSError, StoreUnavailable) as error:
+            log.error("cannot sweep %s in %s: %s", short(image_id), self._folder.name, error.__cause__ or error)
+
+    def _sweep_picture(self, image_id: str) -> None:
+        with self._folder.locked(image_id, wait=False):
+            now = self._now()
+            try:
+                image, _ = self._sidecars.read(image_id, now)
+            except ImageNotFound:
+                self._folder.unlink(image_id)
+                self._leftovers += 1
+                return
+            if image.expires <= now:
+                self._folder.unlink(image_id)
+                self._expired.append(Expired.from_image(image))
+                return
+            unlink_if_there(self._folder.path_of(image_id, ".new"))
+            if image.sessions_to_end:
+                self._unended.append(image_id)
+
+    def _sweep_part(self, image_id: str) -> None:
+        path = self._folder.path_of(image_id, ".part")
+        with open(path, "rb") as part:
+            fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(path)
+        self._leftovers += 1
+        if self._is_gone(image_id):
+            self._sidecars.remove(image_id)
+
+    def _sweep_sidecar(self, image_id: str) -> None:
+        if self._is_gone(image_id):
+            self._sidecars.remove(image_id)
+            self._leftovers += 1
+
+    def _is_gone(self, image_id: str) -> bool:
+        """Look again whether a sidecar has no picture.
+
+        While other processes rename files, the list of names may show neither name of a part that is being published.
+        Look for the part first: if it is gone, the picture is there already or never will be.
+        """
+        for suffix in (".part", ""):
+            with suppress(FileNotFoundError):  # not os.path.exists, which takes a disk's error for a missing file
+                os.stat(self._folder.path_of(image_id, suffix))
+                return False
+        return True

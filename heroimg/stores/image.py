@@ -1,0 +1,120 @@
+"""What a store knows about a picture, and what its id and a claim's token look like.
+
+StoredImage is the one declaration of what is stored: both stores write and read its fields by name.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from hmac import compare_digest
+from typing import Any, Self
+
+from heroimg.errors import ImageClaimed
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right of one token to a picture, until it lapses."""
+
+    token: str
+    until: int
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+def _stored_as(name: str, read: Callable[[Any], Any]) -> dict[str, Any]:
+    return {"name": name, "read": read}
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """Everything that a store knows about a picture except its bytes.
+
+    A field with metadata is stored: under this name in the sidecar and in the Redis hash, and read by this function. To
+    store one more, add it here.
+
+    :param size: bytes.
+    :param checkout_session: the id of the Checkout Session that was opened for it last, if any.
+    :param checkout_complete: whether that session is known to be complete.
+    :param checkout_ended: whether that session is known to have ended without a payment.
+    :param sessions_to_end: the ids of earlier sessions that can perhaps still be paid, and must be ended.
+    :param claim: its current claim; None if there is none, or if it has lapsed.
+    :param claim_lapsed: whether the last claim has ended without being confirmed or given back.
+    """
+
+    id: str
+    media_type: str = field(metadata=_stored_as("mimetype", str))
+    size: int = field(metadata=_stored_as("size", int))
+    stored: int = field(metadata=_stored_as("timestamp", int))
+    expires: int = field(metadata=_stored_as("expires", int))
+    checkout_session: str | None = field(default=None, metadata=_stored_as("checkout_session", str))
+    checkout_complete: bool = field(default=False, metadata=_stored_as("checkout_complete", bool))
+    checkout_ended: bool = field(default=False, metadata=_stored_as("checkout_ended", bool))
+    sessions_to_end: tuple[str, ...] = field(default=(), metadata=_stored_as("sessions_to_end", _words))
+    claim: Claim | None = None  # stored as claim_token and claim_until
+    claim_lapsed: bool = False
+
+    @classmethod
+    def from_fields(cls, image_id: str, stored: Mapping[str, Any], now: int) -> Self:
+        """Read what a store has written, by name.
+
+        :raises Exception: a ValueError, TypeError, LookupError or ArithmeticError, if `stored` is not valid.
+        """
+        values = {name: read(stored[key]) for name, key, read in _READERS if stored.get(key) is not None}
+        token = stored.get("claim_token")
+        last = Claim(str(token), int(stored["claim_until"])) if token is not None else None
+        is_current = last is not None and last.until > now
+        return cls(image_id, **values, claim=last if is_current else None, claim_lapsed=bool(last and not is_current))
+
+    @property
+    def has_payable_session(self) -> bool:
+        """Whether a session for it can perhaps still be paid."""
+        is_own_payable = self.checkout_session and not self.checkout_complete and not self.checkout_ended
+        return bool(is_own_payable or self.sessions_to_end)
+
+    def checkout_fields(self) -> dict[str, str | int]:
+        """Return the fields about the checkout as they are stored; an empty text stands for a field that is not."""
+        return {
+            "checkout_session": self.checkout_session or "",
+            "checkout_complete": 1 if self.checkout_complete else "",
+            "checkout_ended": 1 if self.checkout_ended else "",
+            "sessions_to_end": " ".join(self.sessions_to_end),
+        }
+
+    def refuse_others(self, token: str | None, now: int) -> None:
+        """Raise an error unless this token holds the claim, or there is no claim.
+
+        :raises ImageClaimed: another token holds it; carries the seconds until that claim lapses.
+        """
+        if self.claim and not compare_digest(self.claim.token, token or ""):
+            seconds = self.claim.until - now
+            raise ImageClaimed(
+                f"Another page is fetching this picture just now. Please try again in {seconds} seconds.",
+                retry_after=seconds,
+            )
+
+
+_READERS = [(each.name, each.metadata["name"], each.metadata["read"]) for each in fields(StoredImage) if each.metadata]
+
+# The names under which every store writes a picture's fields.
+FIELD_NAMES = (*(key for _, key, _ in _READERS), "claim_token", "claim_until")
+
+
+def new_image_id() -> str:
+    """Make an id that nobody can guess: 128 bits from the system's random source, as 32 hexadecimal digits."""
+    return secrets.token_hex(16)
+
+
+def is_image_id(text: str) -> bool:
+    """Tell whether this has the form of an id, before it becomes part of a path or a key."""
+    return re.fullmatch(r"[0-9a-f]{32}", text) is not None
+
+
+def is_claim_token(text: str) -> bool:
+    """Tell whether this is 16 to 64 URL-safe characters."""
+    return re.fullmatch(r"[A-Za-z0-9_-]{16,64}", text) is not None

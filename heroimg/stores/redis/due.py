@@ -1,0 +1,48 @@
+"""The pictures that a sweep must look at: the sorted set `heroimg:due` of ids, by the instant at which they are due.
+
+An id is added before the change that makes its picture due, and removed after the picture is gone. A crash between the
+two leaves an id that means nothing, and never a picture that no sweep looks at. In a cluster the set and most pictures
+are on different nodes, so no script uses both.
+"""
+
+from __future__ import annotations
+
+from heroimg.stores.redis.connection import RedisConnection
+
+_KEY = "heroimg:due"
+_PAGE = 100
+
+# Scripts, because plain commands must not write into a full server.
+_ADD = "return redis.call('ZADD', KEYS[1], 'LT', ARGV[1], ARGV[2])"
+
+# Another process may have removed the id, or added it for an earlier instant than ours, since it was due.
+_POSTPONE = """
+local due = redis.call('ZSCORE', KEYS[1], ARGV[2])
+if due and tonumber(due) <= tonumber(ARGV[3]) then redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2]) end
+"""
+
+
+class DueIds:
+    """The ids in the set."""
+
+    def __init__(self, redis: RedisConnection) -> None:
+        self._redis = redis
+
+    def add(self, image_id: str, due: int) -> None:
+        """Add an id; if it is there already, it is due at the earlier instant."""
+        self._redis.run(_ADD, _KEY, due, image_id)
+
+    def postpone(self, image_id: str, due: int, now: int) -> None:
+        """Make an id that is due now due later."""
+        self._redis.run(_POSTPONE, _KEY, due, image_id, now)
+
+    def remove(self, image_id: str) -> None:
+        """Remove the id of a picture that is gone."""
+        with self._redis.client() as client:
+            client.zrem(_KEY, image_id)
+
+    def first(self, now: int) -> list[str]:
+        """List the first ids that are due."""
+        with self._redis.client() as client:
+            ids = client.zrange(_KEY, "-inf", now, byscore=True, offset=0, num=_PAGE)
+        return [image_id.decode() for image_id in ids]

@@ -1,0 +1,73 @@
+"""Waiting until a change is where a restart or a failover does not lose it: on the disk, and on the replicas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.exceptions import RedisError, ResponseError
+
+from heroimg.errors import StoreUnavailable
+from heroimg.stores.redis.connection import RETRY_AFTER_SECONDS, SCRIPT_HEAD, RedisConnection
+
+# Less than the time that an answer may take (connection.py). Otherwise we would stop listening before the answer.
+_WAIT_MILLISECONDS = 700
+
+
+class Durability:
+    """How far a change gets before it counts.
+
+    :param replicas: how many replicas must have it (HEROIMG_REDIS_REPLICAS).
+    """
+
+    def __init__(self, redis: RedisConnection, replicas: int) -> None:
+        self._redis = redis
+        self._replicas = replicas
+        self._can_wait_for_disk = True
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is anything to wait for, as far as is known."""
+        return bool(self._replicas) or self._can_wait_for_disk
+
+    def run(self, script: str, key: str, *arguments: str | int) -> Any:
+        """Run a script that has been run before, and wait until its change is safe.
+
+        :raises StoreUnavailable: it is not safe in time, and nothing may rest on it.
+        """
+        with self._redis.node_of(key) as node, node.pipeline(transaction=False) as pipe:
+            # On one connection: WAIT and WAITAOF wait for what their own connection has written.
+            pipe.eval(SCRIPT_HEAD + script, 1, key, *arguments)
+            if self._replicas:
+                pipe.execute_command("WAIT", self._replicas, _WAIT_MILLISECONDS)
+            if self._can_wait_for_disk:
+                pipe.execute_command("WAITAOF", 1, 0, _WAIT_MILLISECONDS)
+            reply, *answers = pipe.execute(raise_on_error=False)
+            if isinstance(reply, Exception):
+                raise reply
+            if self._replicas:
+                self._expect_on_replicas(answers.pop(0))
+            if answers:
+                self._expect_on_disk(answers.pop())
+        return reply
+
+    def _expect_on_replicas(self, answer: Any) -> None:
+        if isinstance(answer, Exception):
+            raise answer
+        if answer < self._replicas:
+            raise StoreUnavailable(retry_after=RETRY_AFTER_SECONDS) from RedisError(
+                f"{answer} of {self._replicas} replicas have a picture after {_WAIT_MILLISECONDS} ms: "
+                "repair the others, or set HEROIMG_REDIS_REPLICAS lower"
+            )
+
+    def _expect_on_disk(self, answer: Any) -> None:
+        """Check the answer to WAITAOF. Redis has it from 7.2 on; without appendonly there is no disk to wait for."""
+        if isinstance(answer, ResponseError) and "unknown command" in str(answer):
+            self._can_wait_for_disk = False
+        elif isinstance(answer, Exception):
+            if "appendonly is disabled" not in str(answer):
+                raise answer
+        elif not answer[0]:
+            raise StoreUnavailable(retry_after=RETRY_AFTER_SECONDS) from RedisError(
+                f"Redis has not written to its disk within {_WAIT_MILLISECONDS} ms: set appendfsync to always, "
+                "or find out what slows the disk"
+            )

@@ -1,0 +1,96 @@
+"""The scripts that change a picture in Redis. Redis runs each of them alone, so that each is atomic.
+
+Every script gets the picture's key, the current instant, and its own arguments. It reads the picture's fields by name,
+and returns them as JSON; it returns nothing, and does nothing, if there is no such picture.
+"""
+
+from __future__ import annotations
+
+from heroimg.stores.image import FIELD_NAMES
+
+# The last is a field of the Redis hash alone: how many blocks it has.
+STORED_NAMES = (*FIELD_NAMES, "blocks")
+
+# A picture that was paid for stays this long after its time, so that a sweep can report it.
+_GRACE_SECONDS = 86400
+
+_LOOK = f"""
+local now = tonumber(ARGV[1])
+local names = {{'{"', '".join(STORED_NAMES)}'}}
+local function look()
+  local values, image = redis.call('HMGET', KEYS[1], unpack(names)), {{}}
+  for number, name in ipairs(names) do image[name] = values[number] or nil end
+  return image
+end
+local image = look()
+if not image.mimetype then return false end
+"""
+
+_LOOK_CURRENT = f"""{_LOOK}
+if tonumber(image.expires) <= now then return false end
+local is_claimed = image.claim_token and tonumber(image.claim_until) > now
+local function is_claimed_by_other(token) return is_claimed and image.claim_token ~= token end
+local function set_expiry(image)
+  redis.call('EXPIREAT', KEYS[1], image.expires + (image.checkout_complete and {_GRACE_SECONDS} or 0))
+end
+"""
+
+CLAIM = f"""{_LOOK_CURRENT}
+local token, claim_until = ARGV[2], ARGV[3]
+if not is_claimed_by_other(token) then
+  redis.call('HSET', KEYS[1], 'claim_token', token, 'claim_until', claim_until)
+end
+return cjson.encode(image)
+"""
+
+RENEW = f"""{_LOOK_CURRENT}
+local token, claim_until = ARGV[2], ARGV[3]
+if image.claim_token == token then redis.call('HSET', KEYS[1], 'claim_until', claim_until) end
+return cjson.encode(image)
+"""
+
+RELEASE = f"""{_LOOK_CURRENT}
+local token = ARGV[2]
+if is_claimed and image.claim_token == token then redis.call('HDEL', KEYS[1], 'claim_token', 'claim_until') end
+return cjson.encode(image)
+"""
+
+REMOVE = f"""{_LOOK_CURRENT}
+local token = ARGV[2]
+if not is_claimed_by_other(token) then redis.call('UNLINK', KEYS[1]) end
+return cjson.encode(image)
+"""
+
+PIN = f"""{_LOOK_CURRENT}
+local earliest, renewed = tonumber(ARGV[2]), tonumber(ARGV[3])
+if tonumber(image.expires) < earliest then redis.call('HSET', KEYS[1], 'expires', math.max(earliest, renewed)) end
+set_expiry(look())
+return cjson.encode(look())
+"""
+
+# Compare and set: the arguments are the fields' names, their old values and their new ones, as many of each. A caller
+# whose first answer was lost asks again, and finds the new values.
+NOTE = f"""{_LOOK_CURRENT}
+local count = (#ARGV - 1) / 3
+local function has_values(first)
+  for number = 1, count do
+    if (image[ARGV[1 + number]] or '') ~= ARGV[first + number] then return false end
+  end
+  return true
+end
+local old, new = 1 + count, 1 + 2 * count
+if has_values(old) or has_values(new) then
+  for number = 1, count do
+    local name, value = ARGV[1 + number], ARGV[new + number]
+    if value == '' then redis.call('HDEL', KEYS[1], name) else redis.call('HSET', KEYS[1], name, value) end
+  end
+  set_expiry(look())
+end
+return cjson.encode(look())
+"""
+
+# The one caller whose answer shows an `expires` that has come has removed the picture.
+REMOVE_EXPIRED = f"""{_LOOK}
+if tonumber(image.expires) <= now then redis.call('UNLINK', KEYS[1]) end
+return cjson.encode(image)
+"""

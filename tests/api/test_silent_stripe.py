@@ -1,0 +1,91 @@
+"""A Stripe that does not answer must not keep others waiting."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import stripe
+
+from demo.stripe_stand_in import StandIn
+from heroimg import gunicorn_conf
+from heroimg.payments import stripe_http
+from heroimg.payments.stripe_http import MAX_CALLS_AT_ONCE, StripeHttp
+from heroimg.pictures.hand_over import MAX_UNBUFFERED
+from tests.helpers import pictures
+from tests.helpers.api import Api, new_token
+from tests.helpers.serving import serving, wait_for
+from tests.helpers.shop import stripe_settings
+
+
+def test_customers_waiting_for_stripe_leave_threads_to_others_and_the_rest_is_refused_at_once(tmp_path: Path) -> None:
+    with (
+        StandIn() as stand_in,
+        serving(tmp_path / "served", stripe_settings(stand_in), workers=1) as server,
+        ThreadPoolExecutor(MAX_CALLS_AT_ONCE) as pool,
+    ):
+        api = Api(server)
+        image_ids = [api.keep(pictures.jpeg()) for _ in range(MAX_CALLS_AT_ONCE)]
+        stand_in.hold()
+        waiting = [pool.submit(api.open_checkout, image_id) for image_id in image_ids]
+        wait_for(lambda: len(stand_in.requests) == MAX_CALLS_AT_ONCE, "all calls to reach Stripe")
+        mine = api.keep(pictures.jpeg())
+        answer = api.open_checkout(mine)
+        assert (answer.status_code, answer.json()["code"]) == (503, "payment_unreachable")
+        assert answer.headers["Retry-After"] == "2"
+        assert api.request("GET", "/healthz").status_code == 200
+        assert api.retrieve(mine, new_token()).content == pictures.jpeg()
+        stand_in.release()
+        assert {call.result().status_code for call in waiting} == {200}
+        assert api.open_checkout(image_ids[0]).status_code == 200
+
+
+def test_stripe_and_slow_readers_together_leave_threads_to_others() -> None:
+    assert gunicorn_conf.threads // 2 >= MAX_CALLS_AT_ONCE
+    assert gunicorn_conf.threads > MAX_CALLS_AT_ONCE + MAX_UNBUFFERED
+
+
+@pytest.fixture
+def dripping_url() -> Iterator[str]:
+    """Serve answers that never end: a byte at a time, more often than any timeout between two bytes."""
+    is_over = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            while not is_over.wait(0.02):
+                connection.sendall(b"a")
+
+    def accept(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=drip, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, args=(listener,), daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        is_over.set()
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_an_answer_that_drips_is_given_up(dripping_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stripe_http, "DEADLINE_SECONDS", 0.2)
+    with pytest.raises(stripe.APIConnectionError, match="no answer within"):
+        StripeHttp(time.time).request_with_retries("get", dripping_url, {})
+
+
+def test_where_no_thread_can_start_stripe_is_asked_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
+    with StandIn() as stand_in:
+        client = StripeHttp(time.time)
+        for _ in range(MAX_CALLS_AT_ONCE + 1):
+            assert client.request_with_retries("get", f"{stand_in.url}/v1/checkout/sessions", {})[1] == 401

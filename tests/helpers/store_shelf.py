@@ -1,0 +1,49 @@
+"""A store with a clock to set and a look at what it has written, and the constants of the stores' tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from heroimg.stores.base import ImageStore, StoredImage
+
+HOUR = 3600
+START = 2_100_000_000  # in the future, or Redis would remove a picture at once; and before 2038, for every disk
+CLAIM = "the-token-of-one"
+OTHER = "the-token-of-two"
+UNKNOWN = "0123456789abcdef" * 2
+
+
+@dataclass
+class Clock:
+    now: float = START
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Shelf:
+    """A store, its clock, and the names of the files or keys that it has written."""
+
+    store: ImageStore
+    clock: Clock
+    names: Callable[[], list[str]]
+
+    def keep(self, content: bytes = b"picture") -> StoredImage:
+        staged = self.store.stage()
+        staged.write(content)
+        image = self.store.keep(staged, "image/png")
+        staged.close()
+        return image
+
+    def read(self, image_id: str, token: str = CLAIM) -> bytes:
+        _, stream = self.store.claim(image_id, token)
+        with stream:
+            return stream.read()
+
+
+def noted(**fields: Any) -> Callable[[StoredImage], StoredImage]:
+    """Return a change for `ImageStore.note` that sets these fields of the checkout."""
+    return lambda image: replace(image, **fields)

@@ -1,0 +1,87 @@
+"""How Redis is set, and how REDIS_URL names it: what works, what the operator reads, and what stops the start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers import pictures
+from tests.helpers.api import Api
+from tests.helpers.redis_servers import RedisServer
+from tests.helpers.requirements import require
+from tests.helpers.serving import Server, serving
+
+
+@pytest.fixture(autouse=True)
+def _programs() -> None:
+    require("redis-server")
+
+
+def test_readyz_warns_where_redis_could_lose_pictures(tmp_path: Path, redis: RedisServer) -> None:
+    with serving(tmp_path / "served", {"REDIS_URL": redis.url}) as server:
+
+        def ready() -> Any:
+            answer = Api(server).request("GET", "/readyz")
+            assert answer.status_code == 200
+            return answer.json()
+
+        assert ready() == {"status": "ok"}
+        for policy in ("allkeys-lru", "volatile-ttl"):
+            redis.client.config_set("maxmemory-policy", policy)
+            (warning,) = ready()["warnings"]
+            assert f"set its maxmemory-policy to noeviction, not {policy}" in warning
+        redis.client.config_set("appendonly", "no")
+        assert any("set its appendonly to yes" in warning for warning in ready()["warnings"])
+
+
+def test_the_password_of_redis_url_never_reaches_the_log(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis", requirepass="a-long-secret") as redis:
+        url = redis.url.replace("://", "://:a-long-secret@")
+        with serving(tmp_path / "served", {"REDIS_URL": url}) as server:
+            assert Api(server).request("GET", "/readyz").status_code == 200
+            redis.end()
+            assert Api(server).request("GET", "/readyz").status_code == 503
+            assert f"pictures wait in {redis.url}" in server.log()
+            assert "a-long-secret" not in server.log()
+
+
+def test_a_unix_socket_serves_too(tmp_path: Path) -> None:
+    socket = tmp_path / "socket"
+    with (
+        RedisServer(tmp_path / "redis", unixsocket=str(socket)),
+        serving(tmp_path / "served", {"REDIS_URL": f"unix://{socket}?db=0"}) as server,
+    ):
+        image_id = Api(server).keep(pictures.jpeg())
+        assert Api(server).retrieve(image_id).content == pictures.jpeg()
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:hunter2/x@localhost:6379", "redis+cluster://localhost", "redis://localhost/?maxconnections=3"]
+)
+def test_a_redis_url_that_cannot_be_read_stops_the_start_and_is_not_repeated(tmp_path: Path, url: str) -> None:
+    server = Server(tmp_path, {"REDIS_URL": url})
+    with pytest.raises(AssertionError, match="REDIS_URL cannot be read") as stopped:
+        server.gunicorn()
+    assert "hunter2" not in str(stopped.value)
+
+
+@pytest.fixture
+def without_redis_py(tmp_path: Path) -> dict[str, Any]:
+    """Make an environment in which `import redis` fails as if it were not installed."""
+    (tmp_path / "hidden" / "redis").mkdir(parents=True)
+    (tmp_path / "hidden" / "redis" / "__init__.py").write_text("raise ModuleNotFoundError('No module named redis')\n")
+    server = Server(tmp_path, {})
+    return {"PYTHONPATH": f"{tmp_path / 'hidden'}:{server.environ['PYTHONPATH']}"}
+
+
+def test_without_redis_py_the_start_says_what_to_install(tmp_path: Path, without_redis_py: dict[str, str]) -> None:
+    server = Server(tmp_path, {"REDIS_URL": "redis://localhost", **without_redis_py})
+    with pytest.raises(AssertionError, match=r"pip install -r requirements-redis\.txt"):
+        server.gunicorn()
+
+
+def test_without_redis_url_nobody_imports_redis(tmp_path: Path, without_redis_py: dict[str, str]) -> None:
+    with serving(tmp_path, without_redis_py) as server:
+        assert Api(server).upload(pictures.jpeg()).status_code == 200

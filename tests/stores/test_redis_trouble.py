@@ -1,0 +1,242 @@
+"""Redis in trouble: full, gone, killed in the middle of traffic, or without enough replicas."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.helpers import pictures
+from tests.helpers.api import Api, new_token
+from tests.helpers.machines import Machines, OpenMachines
+from tests.helpers.redis_servers import RedisCluster, RedisServer
+from tests.helpers.serving import LONG, serving, wait_for
+from tests.helpers.store_shelf import CLAIM, OTHER
+
+
+def test_a_full_redis_refuses_uploads_and_hands_pictures_over(tmp_path: Path, open_machines: OpenMachines) -> None:
+    with RedisServer(tmp_path / "redis", maxmemory="12mb") as redis:
+        machines = open_machines(redis.url)
+        one, kept = machines.one, list[str]()
+        while (answer := one.upload(pictures.portrait())).status_code == 200:
+            kept.append(answer.json()["imageId"])
+        assert (answer.status_code, answer.json()["code"]) == (507, "no_room")
+        assert "maxmemory" in one.server.log()
+        assert len(redis.names()) == len(kept) >= 1
+        redis.client.config_set("maxmemory", "1mb")
+        assert one.request("GET", "/healthz").status_code == 200
+        ready = one.request("GET", "/readyz")
+        assert (ready.status_code, "maxmemory" in ready.json()["error"]) == (503, True)
+        for image_id in kept:
+            assert one.retrieve(image_id, CLAIM).content == pictures.portrait()
+            assert one.retrieve(image_id, OTHER).status_code == 409
+            assert one.confirm(image_id, CLAIM).status_code == 204
+        redis.client.config_set("maxmemory", "12mb")
+        assert one.upload(pictures.portrait()).status_code == 200
+
+
+EVERYTHING: list[Callable[[Api, str], requests.Response]] = [
+    lambda api, _: api.upload(pictures.jpeg()),
+    lambda api, image_id: api.retrieve(image_id),
+    lambda api, image_id: api.retrieve(image_id, CLAIM, "HEAD"),
+    lambda api, image_id: api.confirm(image_id),
+    lambda api, image_id: api.open_checkout(image_id),
+    lambda api, _: api.request("GET", "/healthz"),
+    lambda api, _: api.request("GET", "/readyz"),
+]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["gone", "silent"])
+def test_without_redis_everything_is_503_until_it_is_back(machines: Machines, redis: RedisServer, number: int) -> None:
+    api = machines.one
+    image_id = api.keep(pictures.jpeg())
+    redis.end(number)
+    for ask in EVERYTHING:
+        answer = ask(api, image_id)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+    assert "does not do its work" in api.server.log()
+    assert "Traceback" not in api.server.log()
+    if number == signal.SIGSTOP:
+        redis.resume()
+    else:
+        redis.start()
+    wait_for(lambda: api.request("GET", "/healthz").status_code == 200, "the connection to be back")
+    machines.clock.forward(301)  # a claim that was told 503 may have been made all the same, when Redis spoke again
+    assert api.retrieve(image_id).content == pictures.jpeg()
+
+
+def test_workers_start_without_redis_and_work_once_it_is_there(tmp_path: Path, redis: RedisServer) -> None:
+    redis.end()
+    with serving(tmp_path / "served", {"REDIS_URL": redis.url}) as server:
+        assert Api(server).request("GET", "/readyz").status_code == 503
+        redis.start()
+        wait_for(lambda: Api(server).request("GET", "/readyz").status_code == 200, "the connection")
+
+
+class Traffic:
+    """Customers of two machines who come, pay and go while Redis has its troubles, and what they were told."""
+
+    def __init__(self, machines: Machines) -> None:
+        self._machines = machines
+        self._data = pictures.jpeg(0.2)
+        self.pinned: set[str] = set()
+        self.received = Counter[str]()
+        self.surprises: list[str] = []
+        self.is_over = threading.Event()
+
+    def customer(self, seed: int) -> None:
+        chance = random.Random(seed)
+        while not self.is_over.is_set():
+            api = chance.choice([self._machines.one, self._machines.two])
+            if (image_id := self._bring(api)) and chance.random() < 0.7:
+                self._fetch(chance, image_id)
+
+    def _bring(self, api: Api) -> str | None:
+        upload = self._noted(api.upload(self._data), 200)
+        if upload is None:
+            return None
+        image_id: str = upload.json()["imageId"]
+        if self._noted(api.open_checkout(image_id), 200) is None:
+            return None
+        self.pinned.add(image_id)
+        return image_id
+
+    def _fetch(self, chance: random.Random, image_id: str) -> None:
+        """Let two readers of their own ask for it until one has it, as pages do."""
+        for _ in range(30):
+            token = new_token()
+            answer = self._noted(self._machines.two.retrieve(image_id, token), 200, 404, 409)
+            if answer is not None and answer.status_code == 200:
+                if answer.content != self._data:
+                    self.surprises.append(f"{len(answer.content)} bytes")
+                self.received[image_id] += 1
+                for _ in range(60):
+                    if self._noted(self._machines.one.confirm(image_id, token), 204, 409) is not None:
+                        break
+                    self.is_over.wait(0.1)
+                return
+            self.is_over.wait(chance.random() / 10)
+
+    def _noted(self, answer: requests.Response, *expected: int) -> requests.Response | None:
+        if answer.status_code in expected:
+            return answer
+        if answer.status_code != 503:
+            self.surprises.append(f"{answer.status_code} {answer.text[:100]}")
+        return None
+
+    def is_beyond(self, count: int) -> bool:
+        return len(self.pinned) > count
+
+
+def expect_promises_kept(machines: Machines, traffic: Traffic) -> None:
+    assert traffic.surprises == []
+    assert {image_id: count for image_id, count in traffic.received.items() if count > 1} == {}
+    machines.clock.forward(301)  # past every claim
+    for image_id in traffic.pinned - set(traffic.received):
+        assert machines.one.retrieve(image_id).status_code == 200
+    for image_id in traffic.received:
+        assert machines.one.retrieve(image_id).status_code == 404
+
+
+def test_redis_killed_and_started_again_in_the_middle_of_traffic_loses_and_doubles_nothing(
+    redis: RedisServer, machines: Machines
+) -> None:
+    traffic = Traffic(machines)
+
+    def troubles(traffic: Traffic) -> None:
+        for number in range(1, 5):
+            wait_for(partial(traffic.is_beyond, 10 * number), "some traffic")
+            redis.end()
+            redis.start()
+
+    run(traffic, troubles)
+    assert len(traffic.pinned) > 40
+    expect_promises_kept(machines, traffic)
+
+
+def run(traffic: Traffic, troubles: Callable[[Traffic], None]) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        customers = [pool.submit(traffic.customer, seed) for seed in range(6)]
+        try:
+            troubles(traffic)
+        finally:
+            traffic.is_over.set()
+        for customer in customers:
+            customer.result()
+
+
+@pytest.mark.proof
+def test_a_failover_of_the_cluster_in_the_middle_of_traffic_loses_and_doubles_nothing(
+    tmp_path: Path, open_machines: OpenMachines
+) -> None:
+    with RedisCluster(tmp_path / "cluster", replicas=1) as cluster:
+        machines = open_machines(cluster.url, HEROIMG_REDIS_REPLICAS="1")
+        traffic = Traffic(machines)
+
+        def troubles(traffic: Traffic) -> None:
+            wait_for(partial(traffic.is_beyond, 10), "some traffic")
+            cluster.nodes[0].end()
+            heir = cluster.nodes[3].client
+            wait_for(lambda: heir.info("replication")["role"] == "master", "the replica to take over")
+            cluster.nodes[0].start()
+            wait_for(lambda: cluster.nodes[0].client.info("replication").get("master_link_status") == "up", "the other")
+            wait_for(partial(traffic.is_beyond, len(traffic.pinned) + 10), "traffic again")
+
+        run(traffic, troubles)
+        expect_promises_kept(machines, traffic)
+
+
+def test_no_checkout_is_opened_for_a_picture_that_too_few_replicas_have(
+    redis: RedisServer, open_machines: OpenMachines, tmp_path: Path
+) -> None:
+    machines = open_machines(redis.url, HEROIMG_REDIS_REPLICAS="1")
+    image_id = machines.one.keep(pictures.jpeg())
+    assert machines.one.open_checkout(image_id).status_code == 503
+    assert "0 of 1 replicas" in machines.one.server.log()
+    assert machines.stand_in.sessions == {}
+    with RedisServer(tmp_path / "replica", replicaof=f"127.0.0.1 {redis.port}") as replica:
+        # The answer itself: a replica that is connected may still take longer than a checkout waits for it.
+        wait_for(lambda: machines.one.open_checkout(image_id).status_code == 200, "the replica to have the picture")
+        assert replica.names() == redis.names()
+
+
+def test_a_picture_is_on_the_disk_before_its_checkout_is_opened_where_redis_can_tell(
+    redis: RedisServer, open_machines: OpenMachines
+) -> None:
+    machines = open_machines(redis.url)
+    machines.one.session_of(machines.one.keep(pictures.jpeg()))
+    server = redis.client.info("server")
+    can_tell = "valkey_version" in server or server["redis_version"] >= "7.2"
+    waited = redis.client.info("commandstats").get("cmdstat_waitaof", {"calls": 0, "failed_calls": 0})
+    assert (waited["calls"] - waited["failed_calls"] == 1) == can_tell
+
+
+def test_a_checkout_whose_note_no_replica_has_is_ended_and_not_given_out(
+    redis: RedisServer, open_machines: OpenMachines, tmp_path: Path
+) -> None:
+    with (
+        RedisServer(tmp_path / "replica", replicaof=f"127.0.0.1 {redis.port}") as replica,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        machines = open_machines(redis.url, HEROIMG_REDIS_REPLICAS="1")
+        other, image_id = machines.one.keep(pictures.jpeg()), machines.one.keep(pictures.jpeg())
+        wait_for(lambda: machines.one.open_checkout(other).status_code == 200, "the replica to follow")
+        asked = machines.stand_in.hold()
+        answer = pool.submit(machines.one.open_checkout, image_id)
+        assert asked.wait(LONG)  # so the pin has reached the replica
+        replica.client.execute_command("REPLICAOF", "NO", "ONE")
+        wait_for(lambda: redis.client.info("replication")["connected_slaves"] == 0, "the replica to be lost")
+        machines.stand_in.release()
+        assert answer.result().status_code == 503
+        assert [session["status"] for session in machines.stand_in.sessions.values()] == ["open", "expired"]
+        redis.end()
+        on_replica = open_machines(replica.url).one
+        assert on_replica.retrieve(image_id).status_code == 200

@@ -1,0 +1,323 @@
+"""The rule of the checkout, without a server: open, reuse, end, note, keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stripe.checkout import Session
+
+from heroimg.config import Config
+from heroimg.errors import (
+    CheckoutComplete,
+    ClockWrong,
+    ImageClaimed,
+    ImageNotFound,
+    SessionNotFound,
+    StripeFailed,
+    StripeUnreachable,
+)
+from heroimg.payments import notes
+from heroimg.payments.checkout import Checkout
+from heroimg.stores.base import ImageStore, StoredImage
+from heroimg.stores.files.store import FileStore
+from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, Clock
+
+MINUTE = 60
+
+
+class Sessions:
+    """Sessions in memory, by the names of StripeSessions' methods. Calls can fail, or be interrupted by an act."""
+
+    seconds_ahead = 0.0
+
+    def __init__(self) -> None:
+        self.all = dict[str, Any]()
+        self.failures = list[Exception]()
+        self.calls = 0
+        self.during_create: Callable[[], object] = lambda: None
+        self.event = ("", "")
+
+    def create(self, image_id: str, expires_at: int, after: str | None = None) -> Session:
+        self._call()
+        session_id = f"cs_test_{image_id[:8]}{expires_at}{hash(after) % 1000}"  # as if by an idempotency key
+        self.all.setdefault(
+            session_id,
+            {
+                "id": session_id, "status": "open", "payment_status": "unpaid", "expires_at": expires_at,
+                "metadata": {"imageId": image_id}, "client_secret": f"{session_id}_secret",
+            },
+        )  # fmt: skip
+        during, self.during_create = self.during_create, lambda: None
+        during()
+        return self._session(session_id)
+
+    def retrieve(self, session_id: str) -> Session:
+        self._call()
+        if session_id not in self.all:
+            raise SessionNotFound
+        return self._session(session_id)
+
+    def expire(self, session: Session) -> Session:
+        if session.status != "open":
+            return session
+        self._call()
+        if self.all[session.id]["status"] == "open":
+            self.all[session.id]["status"] = "expired"
+        return self._session(session.id)
+
+    def read_event(self, _payload: bytes, _signature: str | None) -> tuple[str, str]:
+        return self.event
+
+    def clock_warning(self) -> str | None:
+        return "the clock is off" if abs(self.seconds_ahead) > 60 else None
+
+    def pay(self, session_id: str, payment_status: str = "paid") -> None:
+        self.all[session_id] |= {"status": "complete", "payment_status": payment_status}
+
+    def open_ids(self) -> list[str]:
+        return [session_id for session_id, session in self.all.items() if session["status"] == "open"]
+
+    def _session(self, session_id: str) -> Session:
+        return Session.construct_from(dict(self.all[session_id]), None)
+
+    def _call(self) -> None:
+        self.calls += 1
+        if self.failures:
+            raise self.failures.pop(0)
+
+
+class Counter:
+    def __init__(self) -> None:
+        self.value = 0
+
+    def __call__(self) -> None:
+        self.value += 1
+
+
+class Desk:
+    """A checkout with its store, its sessions and its clock."""
+
+    def __init__(self, folder: Path) -> None:
+        config = Config(upload_dir=folder / "uploads", min_free_bytes=0)
+        self.clock = Clock()
+        self.store: ImageStore = FileStore(config, self.clock)
+        self.sessions = Sessions()
+        self.completed = Counter()
+        self.checkout = Checkout(config, self.store, self.sessions, self.clock, self.completed)  # type: ignore[arg-type]
+
+    def keep(self) -> StoredImage:
+        staged = self.store.stage()
+        staged.write(b"picture")
+        image = self.store.keep(staged, "image/png")
+        staged.close()
+        return image
+
+    def hear(self, kind: str, session_id: str) -> None:
+        self.sessions.event = (f"checkout.session.{kind}", session_id)
+        self.checkout.handle_event(b"", None)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+# open
+
+
+def test_a_session_ends_20_minutes_before_its_picture_and_is_noted_with_it(desk: Desk) -> None:
+    image = desk.keep()
+    session = desk.checkout.open(image.id)
+    assert session.expires_at == image.expires - 20 * MINUTE
+    assert desk.store.get(image.id).checkout_session == session.id
+
+
+def test_a_picture_with_too_little_time_left_gets_an_hour_more(desk: Desk) -> None:
+    image = desk.keep()
+    desk.clock.now += 30 * MINUTE
+    session = desk.checkout.open(image.id)
+    assert desk.store.get(image.id).expires == desk.clock.now + HOUR == session.expires_at + 20 * MINUTE
+
+
+def test_nothing_is_opened_for_an_unknown_picture(desk: Desk) -> None:
+    with pytest.raises(ImageNotFound):
+        desk.checkout.open("0" * 32)
+    assert desk.sessions.calls == 0
+
+
+def test_a_claimed_picture_is_sold_to_its_holder_alone(desk: Desk) -> None:
+    image = desk.keep()
+    desk.store.claim(image.id, CLAIM).stream.close()
+    for claim in (None, OTHER):
+        with pytest.raises(ImageClaimed):
+            desk.checkout.open(image.id, claim)
+    assert desk.checkout.open(image.id, CLAIM).status == "open"
+
+
+@pytest.mark.parametrize("event", ["claimed", "removed"])
+def test_a_picture_handed_over_while_stripe_is_asked_has_no_payable_session(desk: Desk, event: str) -> None:
+    image = desk.keep()
+
+    def hand_over() -> None:
+        if event == "claimed":
+            desk.store.claim(image.id, CLAIM).stream.close()
+        else:
+            desk.store.remove(image.id)
+
+    desk.sessions.during_create = hand_over
+    with pytest.raises(ImageClaimed if event == "claimed" else ImageNotFound):
+        desk.checkout.open(image.id)
+    assert desk.sessions.open_ids() == []
+
+
+def test_a_clock_that_is_ahead_by_more_than_the_time_to_return_sells_nothing(desk: Desk) -> None:
+    image = desk.keep()
+    desk.sessions.seconds_ahead = 19 * MINUTE - 1
+    desk.checkout.open(image.id)
+    desk.sessions.seconds_ahead = 19 * MINUTE + 1
+    for picture in (image, desk.keep()):
+        with pytest.raises(ClockWrong):
+            desk.checkout.open(picture.id)
+
+
+def test_a_failure_that_stripe_would_replay_is_not_asked_for_again(desk: Desk) -> None:
+    image = desk.keep()
+    desk.sessions.failures = [StripeFailed()]
+    with pytest.raises(StripeFailed):
+        desk.checkout.open(image.id)
+    assert desk.checkout.open(image.id).expires_at == image.expires + 1 - 20 * MINUTE
+
+
+# reuse
+
+
+def test_an_open_session_is_used_again_while_it_leaves_15_minutes(desk: Desk) -> None:
+    image = desk.keep()
+    first = desk.checkout.open(image.id)
+    desk.clock.now += 25 * MINUTE
+    assert desk.checkout.open(image.id).id == first.id
+    desk.clock.now += 1
+    second = desk.checkout.open(image.id)
+    assert desk.sessions.open_ids() == [second.id] != [first.id]
+
+
+def test_a_session_that_was_expired_elsewhere_is_replaced_by_another(desk: Desk) -> None:
+    image = desk.keep()
+    first = desk.checkout.open(image.id)
+    desk.sessions.all[first.id]["status"] = "expired"
+    assert desk.checkout.open(image.id).id != first.id
+
+
+def test_a_picture_that_was_paid_for_gets_no_second_session(desk: Desk) -> None:
+    image = desk.keep()
+    desk.sessions.pay(desk.checkout.open(image.id).id)
+    for _ in range(2):
+        with pytest.raises(CheckoutComplete):
+            desk.checkout.open(image.id)
+    assert desk.store.get(image.id).checkout_complete
+    assert desk.completed.value == 1
+
+
+# end
+
+
+def test_ending_is_noted_so_that_stripe_is_not_asked_again(desk: Desk) -> None:
+    image = desk.keep()
+    desk.checkout.open(image.id)
+    desk.checkout.end(desk.store.get(image.id))
+    assert desk.sessions.open_ids() == []
+    calls = desk.sessions.calls
+    desk.checkout.end(desk.store.get(image.id))
+    assert desk.sessions.calls == calls
+    desk.checkout.open(image.id)
+    assert len(desk.sessions.open_ids()) == 1
+
+
+def test_a_session_of_another_account_counts_as_ended(desk: Desk) -> None:
+    image = desk.keep()
+    desk.checkout.open(image.id)
+    desk.sessions.all.clear()
+    desk.checkout.end(desk.store.get(image.id))
+    assert desk.store.get(image.id).checkout_ended
+
+
+def test_a_replaced_session_that_cannot_be_ended_keeps_its_picture_from_being_sold_or_handed_over(desk: Desk) -> None:
+    image = desk.keep()
+    first = desk.checkout.open(image.id)
+    desk.clock.now += 30 * MINUTE
+    other = "cs_test_other"
+    desk.sessions.all[other] = dict(desk.sessions.all[first.id], id=other, expires_at=desk.clock.now + HOUR)
+
+    def replace_meanwhile() -> None:
+        desk.store.note(image.id, lambda seen: notes.opened(seen, other))
+        desk.sessions.failures = [StripeUnreachable(), StripeUnreachable()]
+
+    desk.sessions.during_create = replace_meanwhile
+    with pytest.raises(StripeUnreachable):
+        desk.checkout.open(image.id)
+    noted = desk.store.get(image.id)
+    assert noted.sessions_to_end == (other,)
+    for act in (lambda: desk.checkout.open(image.id), lambda: desk.checkout.end_before_hand_over(noted)):
+        desk.sessions.failures = [StripeUnreachable()]
+        with pytest.raises(StripeUnreachable):
+            act()
+    desk.checkout.end_others([image.id])
+    assert desk.sessions.all[other]["status"] == "expired"
+    assert desk.store.get(image.id).sessions_to_end == ()
+
+
+def test_a_plain_reader_gets_its_picture_if_its_own_session_cannot_be_ended(desk: Desk) -> None:
+    image = desk.keep()
+    desk.checkout.open(image.id)
+    desk.sessions.failures = [StripeUnreachable()]
+    desk.checkout.end_before_hand_over(desk.store.get(image.id))
+
+
+# note and keep
+
+
+@pytest.mark.parametrize("kind", ["completed", "async_payment_succeeded"])
+def test_a_paid_picture_is_kept_for_a_day(desk: Desk, kind: str) -> None:
+    image = desk.keep()
+    session_id = desk.checkout.open(image.id).id
+    desk.sessions.pay(session_id)
+    for _ in range(2):
+        desk.hear(kind, session_id)
+    kept = desk.store.get(image.id)
+    assert (kept.checkout_complete, kept.expires) == (True, desk.clock.now + 24 * HOUR)
+    assert desk.completed.value == 1
+
+
+def test_a_failed_debit_lets_the_picture_be_paid_for_again(desk: Desk) -> None:
+    image = desk.keep()
+    session_id = desk.checkout.open(image.id).id
+    desk.sessions.pay(session_id, "unpaid")
+    desk.hear("completed", session_id)
+    with pytest.raises(CheckoutComplete):
+        desk.checkout.open(image.id)
+    desk.hear("async_payment_failed", session_id)
+    assert desk.checkout.open(image.id).id != session_id
+
+
+def test_the_status_of_a_complete_session_is_noted_with_its_picture(desk: Desk) -> None:
+    image = desk.keep()
+    session_id = desk.checkout.open(image.id).id
+    desk.checkout.status(session_id)
+    assert not desk.store.get(image.id).checkout_complete
+    desk.sessions.pay(session_id)
+    desk.checkout.status(session_id)
+    assert desk.store.get(image.id).checkout_complete
+    assert desk.store.get(image.id).expires == image.expires
+
+
+def test_events_of_other_kinds_and_of_other_products_change_nothing(desk: Desk) -> None:
+    image = desk.keep()
+    session_id = desk.checkout.open(image.id).id
+    desk.hear("expired", session_id)
+    desk.sessions.pay(session_id)
+    desk.sessions.all[session_id]["metadata"] = {}
+    desk.hear("completed", session_id)
+    assert not desk.store.get(image.id).checkout_complete
