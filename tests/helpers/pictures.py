@@ -43,10 +43,9 @@ def png(megabytes: float = 0.05) -> bytes:
 
 
 @cache
-def portrait(quality: int = 97) -> bytes:
+def portrait(width: int = 2400) -> bytes:
     """Make a JPEG of about 3 MB that is nice to look at: a face before a sky, with a photograph's grain."""
-    width, height = 2400, 1800
-    image = Image.linear_gradient("L").resize((width, height))
+    image = Image.linear_gradient("L").resize((2400, 1800))
     image = Image.merge(
         "RGB", [image.point([255 - value * part // 255 for value in range(256)]) for part in (110, 60, 5)]
     )
@@ -59,7 +58,8 @@ def portrait(quality: int = 97) -> bytes:
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
     draw.pieslice((620, 310, 1780, 1200), 180, 360, "#4a2f1d")
     draw.arc((900, 780, 1500, 1240), 25, 155, "#a8402f", 40)
-    return encode(Image.blend(image, noise(width, height), 0.08), "JPEG", quality=quality)
+    size = (width, width * 3 // 4)
+    return encode(Image.blend(image.resize(size), noise(*size), 0.08), "JPEG", quality=97)
 
 
 @cache
