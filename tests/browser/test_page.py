@@ -320,10 +320,20 @@ def test_an_unreachable_stripe_is_explained_and_can_be_retried(site: Site, visit
     page = visitor.page
     page.goto(site.url)
     choose(page, pictures.jpeg())
+    expect(page.get_by_text("Your picture is safe with us")).to_be_visible()
+    page.clock.install()
     site.stand_in.fail_next("disconnect", 2)
     page.get_by_role("button", name="Pay $2.00").click()
     sentence = "The payment service cannot be reached just now. Please try again in a moment."
+    expect(page.get_by_role("status")).to_contain_text(f"{sentence} Your picture is safe. We try again in")
+    refusal = {"status": 503, "json": {"error": sentence, "code": "payment_unreachable"}}
+    page.route(
+        "**/api/checkout/embedded-session", lambda route: route.fulfill(**refusal, headers={"Retry-After": "60"})
+    )
+    while not page.get_by_role("alert").locator("p").is_visible():
+        page.clock.run_for(16_000)
     assert problem(page) == sentence
+    page.unroute_all()
     picture(page, "problem-stripe-out-of-reach")
     assert barriers(page) == []
     page.get_by_role("button", name="Try again").click()
@@ -528,11 +538,12 @@ def test_a_problem_is_in_view_and_its_button_has_the_focus(site: Site, visit: Ca
     page.set_viewport_size({"width": 375, "height": 500})
     page.goto(site.url)
     choose(page, pictures.portrait())
-    site.stand_in.fail_next("disconnect", 2)
+    page.route("**/stripe.js", lambda route: route.abort())
     page.get_by_role("button", name="Pay $2.00").click()
     again = page.get_by_role("button", name="Try again")
     expect(again).to_be_focused()
     expect(again).to_be_in_viewport(ratio=1)
+    page.unroute_all()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Payment")).to_be_focused()
 
