@@ -240,15 +240,21 @@ def test_the_page_of_another_origin_is_told_errors_only_if_it_is_the_front_end(s
     assert answer.headers["Access-Control-Expose-Headers"] == "Image-Size, Retry-After"
     allowed = preflight(shared, "http://localhost:3000").headers
     assert set(allowed["Access-Control-Allow-Methods"].split(", ")) == {"GET", "HEAD", "POST", "DELETE"}
-    assert allowed["Access-Control-Allow-Headers"] == "content-type"
     assert allowed["Access-Control-Max-Age"] == "86400"
 
 
-def preflight(api: Api, origin: str) -> requests.Response:
+def test_the_front_end_may_send_any_header(shared: Api) -> None:
+    names = "baggage, cache-control, content-type, sentry-trace, traceparent, x-requested-with"
+    assert preflight(shared, "http://localhost:3000", names).headers["Access-Control-Allow-Headers"] == names
+    answer = preflight(shared, "http://evil.example", names)
+    assert [name for name in answer.headers if name.startswith("Access-Control-")] == []
+
+
+def preflight(api: Api, origin: str, names: str = "content-type") -> requests.Response:
     headers = {
         "Origin": origin,
         "Access-Control-Request-Method": "DELETE",
-        "Access-Control-Request-Headers": "content-type",
+        "Access-Control-Request-Headers": names,
     }
     return api.request("OPTIONS", "/api/temp-image-retrieve", headers=headers)
 

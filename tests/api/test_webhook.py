@@ -118,6 +118,36 @@ def test_a_delayed_payment_that_arrives_keeps_the_picture_for_another_day(shop: 
     assert shop.api.retrieve(image_id).content == pictures.jpeg()
 
 
+@pytest.mark.parametrize("order", [["completed", "async_payment_failed"], ["async_payment_failed", "completed"]])
+def test_a_picture_whose_bank_debit_failed_can_be_paid_for_again(shop: Shop, order: list[str]) -> None:
+    image_id = shop.api.keep(pictures.jpeg())
+    session_id = shop.api.session_of(image_id)
+    shop.stand_in.webhook_url = None
+    shop.stand_in.change(session_id, "pay-later")
+    shop.stand_in.change(session_id, "decline")
+    shop.stand_in.webhook_url = f"{shop.api.server.url}{WEBHOOK}"
+    for kind in order:
+        delivery = shop.stand_in.send_webhook(f"checkout.session.{kind}", session_id)
+        assert delivery
+        assert delivery.status == 200
+    assert shop.api.status(session_id).json()["payment_status"] == "unpaid"
+    second = shop.api.session_of(image_id)
+    assert second != session_id
+    shop.stand_in.pay(second)
+    assert shop.api.open_checkout(image_id).json()["code"] == "checkout_complete"
+
+
+def test_a_picture_whose_bank_debit_failed_does_not_count_as_paid_and_never_fetched(shop: Shop) -> None:
+    image_id = shop.api.keep(pictures.jpeg())
+    session_id = shop.api.session_of(image_id)
+    shop.stand_in.change(session_id, "pay-later")
+    shop.stand_in.change(session_id, "decline")
+    shop.clock.forward(25 * HOUR)
+    shop.api.server.flask("sweep")
+    wait_for(lambda: shop.api.server.names() == [], "the picture to be swept")
+    assert "was paid for" not in shop.api.server.log()
+
+
 def test_an_event_over_1_mb_and_a_signed_one_that_is_no_json_are_refused(shop: Shop) -> None:
     assert shop.api.request("POST", WEBHOOK, data=bytes(1_100_000)).status_code == 413
     assert signed(shop.api, b"nonsense") == 400

@@ -100,7 +100,8 @@ class Apache:
         for server in (self.site, self.panel):
             _give(server.folder, _users()[1])
         apache = shutil.which("apache2") or "/usr/sbin/apache2"
-        command = (apache, "-f", str(self._folder / "apache2.conf"), "-DFOREGROUND")
+        in_root = ("sh", "-c", 'cd / && exec "$@"', "sh")  # systemd starts Apache there
+        command = (*in_root, apache, "-f", str(self._folder / "apache2.conf"), "-DFOREGROUND")
         url = self.site.url
         try:
             with suppress(AssertionError):
