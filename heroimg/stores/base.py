@@ -80,11 +80,10 @@ class Expired(NamedTuple):
 class Swept(NamedTuple):
     """The result of a sweep.
 
-    :param unended: the ids of pictures that have sessions to end.
-
     :param expired: the pictures that it removed because their time was over.
     :param leftovers: how many ids it removed that a crash had left without a whole picture.
     :param unseen: how many ids that may be due it did not look at, because its time was over.
+    :param unended: the ids of the pictures that have sessions to end.
     """
 
     expired: tuple[Expired, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,24 +19,21 @@ from tests.helpers.shop import Shop, stripe_settings
 
 
 @pytest.fixture(params=["files", "redis"])
-def sweeping_shop(request: pytest.FixtureRequest, tmp_path: Path, clock: DrivenClock) -> Iterator[Shop]:
-    """A shop that sweeps only by command, with a picture's two sessions of which the replaced one is still open."""
-    settings = {"HEROIMG_SWEEP_SECONDS": "0"}
-    redis = RedisServer(tmp_path / "redis") if request.param == "redis" else None
-    if redis:
-        require("redis-server")
-        redis.start()
-        settings["REDIS_URL"] = redis.url
-    try:
-        with (
-            StandIn(clock=clock) as stand_in,
-            serving_at(clock, tmp_path / "served", stripe_settings(stand_in) | settings) as server,
-        ):
+def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
+    if request.param == "files":
+        yield {}
+        return
+    require("redis-server")
+    with RedisServer(tmp_path / "redis") as redis:
+        yield {"REDIS_URL": redis.url}
+
+
+@contextmanager
+def open_shop(folder: Path, clock: DrivenClock, settings: dict[str, str], sweep_seconds: int) -> Iterator[Shop]:
+    with StandIn(clock=clock) as stand_in:
+        settings = stripe_settings(stand_in) | settings | {"HEROIMG_SWEEP_SECONDS": str(sweep_seconds)}
+        with serving_at(clock, folder / "served", settings) as server:
             yield Shop(Api(server), stand_in, clock)
-    finally:
-        if redis:
-            redis.end()
-            redis.client.close()
 
 
 def replace_a_session(shop: Shop, image_id: str) -> list[int]:
@@ -58,28 +56,31 @@ def open_sessions(shop: Shop) -> list[str]:
 
 
 def test_no_second_secret_is_given_out_and_no_picture_handed_over_before_the_replaced_session_has_ended(
-    sweeping_shop: Shop,
+    tmp_path: Path, clock: DrivenClock, store_settings: dict[str, str]
 ) -> None:
-    shop, image_id = sweeping_shop, sweeping_shop.api.keep(pictures.jpeg())
-    assert replace_a_session(shop, image_id) == [200, 503]
-    assert len(open_sessions(shop)) == 2
-    for answer in (shop.api.open_checkout(image_id), shop.api.retrieve(image_id), shop.api.confirm(image_id)):
-        assert (answer.status_code, answer.json()["code"]) == (503, "payment_unreachable")
-    shop.stand_in.recover()
-    assert shop.api.session_of(image_id) in open_sessions(shop)
-    assert len(open_sessions(shop)) == 1
+    with open_shop(tmp_path, clock, store_settings, sweep_seconds=0) as shop:
+        image_id = shop.api.keep(pictures.jpeg())
+        assert replace_a_session(shop, image_id) == [200, 503]
+        assert len(open_sessions(shop)) == 2
+        for answer in (shop.api.open_checkout(image_id), shop.api.retrieve(image_id), shop.api.confirm(image_id)):
+            assert (answer.status_code, answer.json()["code"]) == (503, "payment_unreachable")
+        shop.stand_in.recover()
+        assert shop.api.session_of(image_id) in open_sessions(shop)
+        assert len(open_sessions(shop)) == 1
 
 
-def test_a_sweep_ends_the_replaced_session(sweeping_shop: Shop) -> None:
-    shop, image_id = sweeping_shop, sweeping_shop.api.keep(pictures.jpeg())
-    replace_a_session(shop, image_id)
-    shop.api.server.flask("sweep")
-    assert len(open_sessions(shop)) == 2
-    shop.stand_in.recover()
-    shop.clock.forward(60)
-    shop.api.server.flask("sweep")
-    assert len(open_sessions(shop)) == 1
-    assert shop.api.session_of(image_id) == open_sessions(shop)[0]
+def test_the_sweep_ends_the_replaced_session(
+    tmp_path: Path, clock: DrivenClock, store_settings: dict[str, str]
+) -> None:
+    with open_shop(tmp_path, clock, store_settings, sweep_seconds=1) as shop:
+        image_id = shop.api.keep(pictures.jpeg())
+        replace_a_session(shop, image_id)
+        wait_for(lambda: "cannot end all replaced checkouts" in shop.api.server.log(), "a sweep to try")
+        assert len(open_sessions(shop)) == 2
+        shop.stand_in.recover()
+        clock.forward(60)
+        wait_for(lambda: len(open_sessions(shop)) == 1, "a sweep to end the replaced session")
+        assert shop.api.session_of(image_id) == open_sessions(shop)[0]
 
 
 def test_a_picture_whose_session_ended_asks_nothing_more_of_stripe(shop: Shop) -> None:
