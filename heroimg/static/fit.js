@@ -34,8 +34,8 @@ const PROBLEMS = {
   no_memory: ["image_too_large", "This picture is too large for this browser's memory. Please choose a smaller one."],
 };
 
-/** @type {(() => Promise<any>) | undefined} */
-let loadHeicDecoder;
+/** @type {() => Promise<any>} */
+let loadHeicDecoder = () => Promise.reject(new Error("the page has not called setHeicDecoder"));
 
 /**
  * Supply a decoder for HEIC, which all browsers but Safari lack: `setHeicDecoder(() => import("libheif-js/wasm-bundle"))`.
@@ -157,15 +157,16 @@ function startWorker() {
  * @param {ArrayBuffer} bytes
  */
 async function decodeHeic(bytes) {
-  if (!loadHeicDecoder) {
-    throw new HeroimgError(
-      "heic_unsupported",
+  let libheif;
+  try {
+    const { default: loaded } = await loadHeicDecoder();
+    libheif = typeof loaded === "function" ? await loaded() : loaded; // libheif-bundle.mjs, or wasm-bundle
+  } catch (cause) {
+    const sentence =
       "This photograph is a HEIC file, which this browser cannot open. Please open this page in Safari, or save the " +
-        "photograph as a JPEG first.",
-    );
+      "photograph as a JPEG first.";
+    throw new HeroimgError("heic_unsupported", sentence, { cause });
   }
-  const { default: loaded } = await loadHeicDecoder();
-  const libheif = typeof loaded === "function" ? await loaded() : loaded; // libheif-bundle.mjs, or wasm-bundle
   const images = new libheif.HeifDecoder().decode(bytes);
   const image = images.find((/** @type {any} */ one) => one.is_primary()) ?? images[0];
   if (!image) {

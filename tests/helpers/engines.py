@@ -132,6 +132,9 @@ class Engine:
     def switch_to(self, handle: str) -> None:
         self.command("SwitchToWindow", "POST", "/window", {"handle": handle})
 
+    def close_window(self) -> None:
+        self.command("CloseWindow", "DELETE", "/window", {})
+
     def wait(self, script: str, what: str) -> None:
         """Wait until an expression is true in the page."""
         wait_for(lambda: self.run(f"return {script}"), f"{what} in {self.name}")
