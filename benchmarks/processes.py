@@ -46,9 +46,11 @@ class Program:
     def kill(self) -> None:
         """End all processes at once, as a power cut does."""
         assert self._process
-        for pid in self.pids():
+        pids = self.pids()
+        for pid in pids:
             os.kill(pid, signal.SIGKILL)
         self._process.wait(LONG)
+        wait_for(lambda: not any(map(_is_running, pids)), "all processes to end, and free the port")
 
     def stop(self) -> None:
         if self._process and self.is_alive():
@@ -60,6 +62,13 @@ def _family(pid: int) -> list[int]:
     """List a process and all its descendants."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [pid, *(member for child in children for member in _family(int(child)))]
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def cpu_milliseconds(pids: list[int]) -> float:

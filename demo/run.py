@@ -9,9 +9,9 @@ import socket
 import subprocess
 import sys
 
-from dotenv import load_dotenv
-
 from demo.stripe_stand_in import StandIn
+from heroimg.config import ConfigError
+from heroimg.env_file import read_env_file
 
 
 def main() -> int:
@@ -20,7 +20,10 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=3000)
     parser.add_argument("--stand-in-port", type=int, default=12111)
     ports = parser.parse_args()
-    load_dotenv(".env")
+    try:
+        os.environ.update(read_env_file() | os.environ)
+    except ConfigError as error:
+        sys.exit(str(error))
     if os.environ.get("STRIPE_SECRET_KEY", "").strip():
         if not os.environ.get("STRIPE_PUBLISHABLE_KEY", "").strip():
             sys.exit("The page needs both keys: set STRIPE_PUBLISHABLE_KEY to pk_test_..., or unset STRIPE_SECRET_KEY")

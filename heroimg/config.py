@@ -6,6 +6,8 @@ They are read once, at start, and every fault is reported in one message. After 
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -29,13 +31,27 @@ MAX_REQUEST_BYTES = 33 * 1024 * 1024
 MIN_CHECKOUT_SECONDS = 30 * 60 + 120
 MAX_CHECKOUT_SECONDS = 24 * 3600 - 120
 
+# A webhook that arrives after a payment at the last moment must still find the picture.
+MIN_RETURN_SECONDS = 60
+
+# A Kubernetes Service of our name puts these into the environment of its namespace: HEROIMG_SERVICE_HOST,
+# HEROIMG_PORT=tcp://10.0.0.1:3000, HEROIMG_PORT_3000_TCP_ADDR; one named heroimg-x puts HEROIMG_X_PORT there.
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_KUBERNETES = re.compile(
+    r"HEROIMG_(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=[0-9]+|PORT=(tcp|udp|sctp)://.*"
+    r"|PORT_[0-9]+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?=.*)"
+)
+
 
 class ConfigError(ClickException):
     """Settings that cannot work. The message lists every fault; the `flask` command prints it without a traceback."""
 
     def __init__(self, faults: list[str]) -> None:
         self.faults = faults
-        super().__init__("heroimg cannot start with these settings:\n" + "\n".join(f"  - {fault}" for fault in faults))
+        lines = ["heroimg cannot start with these settings:", *(f"  - {fault}" for fault in faults)]
+        if not os.path.exists(".env"):
+            lines.append(f"No .env was read: there is none in the working folder, {os.path.abspath('.')}.")
+        super().__init__("\n".join(lines))
 
     def __str__(self) -> str:
         return self.message
@@ -105,7 +121,8 @@ class Config:
     # fmt: off
     frontend_origins: tuple[str, ...] = setting("FRONTEND_URL", parsers.origins, "http://localhost:3000",
         "The origin of the front end, the only one that CORS admits. Separate further origins with commas; customers "
-        "return to the first.", example="https://www.example.com")
+        "return to the first. Further ones may be those of apps, such as `capacitor://localhost`.",
+        example="https://www.example.com")
     stripe_secret_key: str | None = setting("STRIPE_SECRET_KEY", parsers.secret_key, None,
         "Stripe's secret key, or a restricted key (rk_) that may write Checkout Sessions. Without it pictures work and "
         "the two checkout endpoints answer 503.", example="sk_test_...", is_secret=True)
@@ -134,13 +151,15 @@ class Config:
         "The largest picture, at most 33554432. A web server in front must admit a little more.")
     claim_seconds: int = setting("HEROIMG_CLAIM_SECONDS", parsers.whole(1, 86400), "300",
         "How long a claim lasts after its last fetch, if it is not confirmed.")
-    return_seconds: int = setting("HEROIMG_RETURN_SECONDS", parsers.whole(0, 86400), "1200",
-        "How long a picture is kept after the last moment to pay: the time a customer has to come back.")
+    return_seconds: int = setting("HEROIMG_RETURN_SECONDS",
+        parsers.whole(MIN_RETURN_SECONDS, 86400, ", so that the webhook of a last-minute payment finds the picture"),
+        "1200",
+        "How long a picture is kept after the last moment to pay: the time a customer has to come back. At least 60.")
     paid_seconds: int = setting("HEROIMG_PAID_SECONDS", parsers.whole(1, 30 * 86400), "86400",
         "How long a picture is kept that was paid for and not fetched. Needs the webhook.")
     sweep_seconds: int = setting("HEROIMG_SWEEP_SECONDS", parsers.whole(0, 86400), "60",
         "How often expired pictures are removed from the disk. 0 if threads are not allowed: then let cron run "
-        "`flask --app wsgi sweep`; a request sweeps after its response if nobody has for three minutes.")
+        "`flask --app wsgi sweep`. A request sweeps after its response if the last sweep was over three minutes ago.")
     min_free_bytes: int = setting("HEROIMG_MIN_FREE_BYTES", parsers.whole(0, 2**50), "268435456",
         "Uploads are refused (507) while the disk has less free space than this.")
     image_check: str = setting("HEROIMG_IMAGE_CHECK", parsers.one_of("decode", "header"), "decode",
@@ -148,7 +167,7 @@ class Config:
     trusted_proxies: int = setting("HEROIMG_TRUSTED_PROXIES", parsers.whole(0, 10), "0",
         "How many proxies in front set X-Forwarded-For. With 0 the header is ignored.")
     metrics: bool = setting("HEROIMG_METRICS", parsers.switch, "0",
-        "1 serves /metrics in Prometheus' format to everybody who can reach it; deploy/nginx.conf admits only this "
+        "1 serves /metrics in Prometheus' format to every client that can reach it; deploy/nginx.conf admits only this "
         "machine. See docs/operations.md.")
     upload_rate: str = setting("HEROIMG_UPLOAD_RATE", parsers.rate, "60 per minute",
         "How many uploads one address may make; empty for no limit. Without Redis each worker process counts for "
@@ -160,7 +179,7 @@ class Config:
     product_description: str = setting("HEROIMG_PRODUCT_DESCRIPTION", parsers.at_most(1000),
         "AI-powered personalized feelings board with 24+ custom images", "The text below the name.")
     unit_amount: int = setting("HEROIMG_UNIT_AMOUNT", parsers.whole(1, 99_999_999), "200",
-        "The price in the currency's smallest unit: 200 is $2.00. Stripe's minimum is 50 cents.")
+        "The price in the currency's smallest unit: 200 is $2.00, but 200 yen. Stripe has minimums, such as 50 cents.")
     currency: str = setting("HEROIMG_CURRENCY", parsers.currency, "usd", "The currency of the price.")
     return_path: str = setting("HEROIMG_RETURN_PATH", parsers.path, "/hero-me",
         "The page that customers return to, with `?session_id=`.")
@@ -210,7 +229,8 @@ class Config:
 
 def _unknown(environ: Mapping[str, str], names: list[str]) -> list[str]:
     """List the variables that have our prefix and are no setting: a misspelt setting would be ignored otherwise."""
-    unknown = sorted(name for name in environ if name.startswith("HEROIMG_") and name not in names)
+    unknown = [name for name in sorted(environ) if name.startswith("HEROIMG_") and name not in names]
+    unknown = [name for name in unknown if not _KUBERNETES.fullmatch(f"{name}={environ[name]}")]
     return [f"{name} is no setting; the nearest is {get_close_matches(name, names, 1, 0)[0]}" for name in unknown]
 
 
@@ -230,8 +250,13 @@ def _contradictions(config: Config) -> list[str]:
             f"HEROIMG_IMAGE_SECONDS less HEROIMG_RETURN_SECONDS is {paying_seconds}, but Stripe gives a customer "
             f"between {MIN_CHECKOUT_SECONDS} and {MAX_CHECKOUT_SECONDS} seconds to pay; for example 3600 and 1200"
         )
-    if config.currency == "usd" and config.unit_amount < 50:
-        faults.append(f"HEROIMG_UNIT_AMOUNT is {config.unit_amount} cents, but Stripe's minimum is 50; for example 200")
+    if fault := parsers.price_fault(config.unit_amount, config.currency):
+        faults.append(f"HEROIMG_UNIT_AMOUNT {fault}")
+    if "_live_" in (config.stripe_secret_key or "") and config.frontend_origins[0].startswith("http:"):
+        faults.append(
+            f"FRONTEND_URL starts with {config.frontend_origins[0]}, but with a live key Stripe returns customers only "
+            "to https://; for example https://www.example.com"
+        )
     if config.stripe_api_base and "_live_" in (config.stripe_secret_key or ""):
         faults.append("STRIPE_API_BASE is for a stand-in, which must not get a live key; unset it, or use a test key")
     return faults

@@ -58,6 +58,11 @@ class SignatureInvalid(HeroimgError):
     status, code, sentence = 400, "signature_invalid", "The webhook's signature is missing, wrong or too old."
 
 
+class ThinEvent(HeroimgError):
+    status, code = 400, "thin_event"
+    sentence = "This is a thin event of Stripe's API v2. Set the webhook's destination to snapshot events of API v1."
+
+
 class ImageNotFound(HeroimgError):
     status, code, sentence = 404, "image_not_found", "Image not found or expired"
 

@@ -1,33 +1,63 @@
 """gunicorn's settings. In a checkout it finds them by itself; elsewhere, `gunicorn -c python:heroimg.gunicorn_conf`.
 
-It listens where `--bind` says, be it `unix:/run/heroimg.sock`, or on the socket that systemd hands it.
+`--bind` and a socket that systemd hands over take precedence over the address here.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import os
 import sys
-
-from dotenv import dotenv_values
+from contextlib import suppress
+from pathlib import Path
 
 from heroimg import create_app
 from heroimg.config import Config, ConfigError
+from heroimg.env_file import read_env_file
 from heroimg.operations.counters import begin_at_zero
 
 # What one worker may need at once, when it decodes the costliest picture that is taken: docs/promises.md.
 _WORKER_BYTES = 300_000_000
+
+_CGROUPS = Path("/sys/fs/cgroup")
 
 # glibc's, from malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
 def _workers() -> int:
-    """As many as there are cores for, and half of the memory: decoding is the work."""
+    """Count the workers that the cores and half of the memory allow: two, unless not even two fit into the memory.
+
+    A container's limits count like the machine's own.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(2, min(cores, memory // 2 // _WORKER_BYTES))
+    core_limit, memory_limit = _container_limits()
+    cores, memory = min(cores, math.ceil(core_limit)), min(memory, memory_limit)
+    least = max(1, min(2, memory // _WORKER_BYTES))
+    return max(least, min(cores, memory // 2 // _WORKER_BYTES))
+
+
+def _container_limits() -> tuple[float, int]:
+    """Return the cores and the bytes of memory that cgroup v2 allows this process.
+
+    Each group above its own can have lower limits. In a container the path may be one of the host's, which is not to be
+    seen there; then the container's own group is the root.
+    https://docs.kernel.org/admin-guide/cgroup-v2.html#interface-files
+    """
+    cores, memory = float(sys.maxsize), sys.maxsize
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        own = next(line.removeprefix("0::/") for line in lines if line.startswith("0::/"))
+        for group in (_CGROUPS / own, *(_CGROUPS / parent for parent in Path(own).parents)):
+            with suppress(OSError, ValueError):  # ValueError: "max", which is no limit
+                quota, period = map(int, (group / "cpu.max").read_text().split())
+                cores = min(cores, quota / period)
+            with suppress(OSError, ValueError):
+                memory = min(memory, int((group / "memory.max").read_text()))
+    return cores, memory
 
 
 def settle_allocator() -> None:
@@ -44,9 +74,11 @@ def settle_allocator() -> None:
 
 
 wsgi_app = "heroimg.wsgi:app"
-bind = "127.0.0.1:3000"
 worker_class = "gthread"
-workers = _workers()
+
+# Hosting platforms set PORT, and some set WEB_CONCURRENCY. gunicorn by itself uses both.
+bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1:3000"
+workers = int(os.environ.get("WEB_CONCURRENCY") or _workers())
 
 # Some threads wait for Stripe (MAX_CALLS_AT_ONCE in payments/stripe_http.py), or for readers without a claim
 # (MAX_UNBUFFERED in pictures/hand_over.py).
@@ -78,10 +110,9 @@ control_socket_disable = True
 def on_starting(_server: object) -> None:
     """Make the application once before there are workers, so that a wrong setting is reported once."""
     settle_allocator()
-    # Not load_dotenv: workers that start later would inherit the variables, and not read a file that has changed.
-    settings = {name: value for name, value in dotenv_values(".env").items() if value is not None}
     try:
-        config = Config.from_env(settings | os.environ)
+        # The file is not put into the environment here: workers that start later must see its changes.
+        config = Config.from_env(read_env_file() | os.environ)
         begin_at_zero(config)
         create_app(config)
     except ConfigError as error:

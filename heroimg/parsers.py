@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
+import idna
 from limits import parse_many
 
 
@@ -32,12 +34,15 @@ def matching(pattern: str, requirement: str) -> Callable[[str], str]:
     return parse
 
 
-def whole(low: int, high: int) -> Callable[[str], int]:
-    """Make a parser for whole numbers, both bounds included."""
+def whole(low: int, high: int, reason: str = "") -> Callable[[str], int]:
+    """Make a parser for whole numbers, both bounds included.
+
+    :param reason: why there is a bound, as a phrase for the message, if that is not obvious.
+    """
 
     def parse(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,18}", text) or not low <= int(text) <= high:
-            raise BadValue(f"must be a whole number from {low} to {high}", text)
+            raise BadValue(f"must be a whole number from {low} to {high}{reason}", text)
         return int(text)
 
     return parse
@@ -64,17 +69,48 @@ def switch(text: str) -> bool:
 
 
 def folder(text: str) -> Path:
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise BadValue("must be a folder; this machine does not know the user after ~", text) from error
 
 
 def origin(text: str) -> str:
-    """Parse an origin as browsers send it: lower case, without a path."""
-    pattern = r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
-    return matching(pattern, "must be http:// or https:// and a host, without a path")(text.rstrip("/").lower())
+    """Parse a web origin and write it as browsers send it: lower case, punycode, a short IPv6 address, no default port.
+
+    https://url.spec.whatwg.org/#host-serializing
+    """
+    parts = re.fullmatch(r"(https?)://(\[[^]%]*\]|[^][\s/?#@:%]+)(?::([0-9]{1,5}))?/*", text.lower())
+    host = parts and _host(parts[2])
+    port = int(parts[3] or 0) if parts else 0
+    if not parts or not host or port > 65535 or (parts[3] and not port):
+        raise BadValue("must be http:// or https:// and a host, with a port up to 65535 if need be and no path", text)
+    is_default = port in (0, {"http": 80, "https": 443}[parts[1]])
+    return f"{parts[1]}://{host}" + ("" if is_default else f":{port}")
+
+
+def _host(host: str) -> str | None:
+    """Write a host as browsers do; None if it cannot be one."""
+    try:
+        if host.startswith("["):
+            address = IPv6Address(host[1:-1])
+            return None if address.ipv4_mapped else f"[{address}]"  # Python 3.13 writes these unlike browsers
+        if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", host.rpartition(".")[2]):
+            return str(IPv4Address(host))
+        ascii_host = host if host.isascii() else idna.encode(host, uts46=True).decode()
+    except ValueError:  # idna's errors are of this kind, too
+        return None
+    is_name = re.fullmatch(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*", ascii_host) and len(ascii_host) <= 253
+    return ascii_host if is_name else None
 
 
 def origins(text: str) -> tuple[str, ...]:
-    return tuple(origin(part.strip()) for part in text.split(","))
+    """Parse the origins of front ends. Apps made with Capacitor or Ionic have schemes of their own."""
+    first, *others = (part.strip() for part in text.split(","))
+    app = re.compile(r"(capacitor|ionic)://[a-z0-9.-]+")
+    if app.fullmatch(first.lower()):
+        raise BadValue("must start with an origin of http:// or https://, to which customers return", first)
+    return (origin(first), *(other.lower() if app.fullmatch(other.lower()) else origin(other) for other in others))
 
 
 def currency(text: str) -> str:
@@ -100,3 +136,26 @@ redis_url = matching(
     r"(rediss?(\+cluster)?|unix)://.+",
     "must start with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://",
 )
+
+# https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts, in the currency's smallest unit: for those
+# without decimals, such as the yen, that is the currency itself.
+_MIN_AMOUNTS = {
+    "aed": 200, "ars": 50, "aud": 50, "brl": 50, "cad": 50, "chf": 50, "cop": 50, "czk": 1500, "dkk": 250, "eur": 50,
+    "gbp": 30, "hkd": 400, "huf": 17500, "idr": 50, "ils": 50, "inr": 50, "jpy": 50, "krw": 50, "mxn": 1000, "myr": 200,
+    "nok": 300, "nzd": 50, "php": 50, "pln": 200, "ron": 200, "rub": 50, "sek": 300, "sgd": 50, "thb": 1000, "usd": 50,
+    "zar": 50,
+}  # fmt: skip
+
+# Amounts must be multiples of these. Two currencies have no decimals, but Stripe counts them in hundredths:
+# https://docs.stripe.com/currencies#special-cases. The others have three decimals, of which the last must be 0.
+_AMOUNT_STEPS = {"isk": 100, "ugx": 100, "bhd": 10, "jod": 10, "kwd": 10, "omr": 10, "tnd": 10}
+
+
+def price_fault(amount: int, currency: str) -> str | None:
+    """Say what Stripe would refuse about a price; None if nothing is known to be wrong with it."""
+    least, step = _MIN_AMOUNTS.get(currency, 1), _AMOUNT_STEPS.get(currency, 1)
+    if amount < least:
+        return f"is {amount}, but Stripe's minimum for {currency} is {least}; for example {4 * least}"
+    if amount % step:
+        return f"is {amount}, but for {currency} Stripe accepts only multiples of {step}; for example {100 * step}"
+    return None

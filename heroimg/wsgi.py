@@ -6,15 +6,16 @@ import logging
 import os
 
 import click
-from dotenv import load_dotenv
 
 from heroimg import create_app
 from heroimg.api.services import services
 from heroimg.config import Config
+from heroimg.env_file import read_env_file
 from heroimg.logs import configure_logging
 
 configure_logging()
-load_dotenv(".env")
+for _name, _value in read_env_file().items():
+    os.environ.setdefault(_name, _value)
 _config = Config.from_env(os.environ)
 app = create_app(_config)
 

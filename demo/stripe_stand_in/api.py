@@ -72,6 +72,11 @@ class StripeApi(StripeAccount):
         with self._lock:
             self._failures.extend([mode] * times)
 
+    def recover(self) -> None:
+        """Let no further request fail."""
+        with self._lock:
+            self._failures.clear()
+
     def hold(self) -> threading.Event:
         """Let every create wait, with its idempotency key in use, until `release`.
 

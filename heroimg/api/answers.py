@@ -31,7 +31,7 @@ def shape_answers(app: Flask, config: Config) -> None:
         # Flask-CORS takes an origin that looks like a regular expression for one, as an IPv6 address does.
         origins=[re.compile(re.escape(origin) + r"\Z") for origin in config.frontend_origins],
         methods=["GET", "HEAD", "POST", "DELETE"],
-        allow_headers=["Content-Type"],
+        allow_headers="*",  # upload libraries and tracing add headers of their own; the application reads none of them
         expose_headers=["Image-Size", "Retry-After"],
         max_age=86400,
     )

@@ -25,6 +25,9 @@ bp = Blueprint("temp_images", __name__)
 
 _MEGABYTE = 1024 * 1024
 
+# Where browsers, old and new, say that they fetch ahead. deploy/nginx.conf passes these on.
+_PURPOSE_HEADERS = ("Sec-Purpose", "Purpose", "X-Moz", "X-Purpose")
+
 
 @bp.post("/api/temp-image-upload")
 def upload() -> ResponseReturnValue:
@@ -44,7 +47,8 @@ def upload() -> ResponseReturnValue:
 @bp.get("/api/temp-image-retrieve")
 def retrieve() -> ResponseReturnValue:
     """Hand the picture over: for one use, or with a claim as often as its holder asks until it confirms."""
-    if any("prefetch" in request.headers.get(name, "").lower() for name in ("Sec-Purpose", "Purpose")):
+    purposes = " ".join(request.headers.get(name, "") for name in _PURPOSE_HEADERS).lower()
+    if "prefetch" in purposes or "preview" in purposes:
         raise Prefetched
     image_id, claim = _required_image_id(), _claim()
     if request.method == "HEAD":

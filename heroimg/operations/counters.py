@@ -78,7 +78,7 @@ def open_counters(config: Config) -> Counters:
     """
     if not config.metrics:
         return Counters()
-    make_instance_file(counters_dir(config) / "lock")
+    make_instance_file(_lock_path(counters_dir(config)))
     # prometheus_client reads this when it is imported, so it is imported where it is used.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counters_dir(config))
     return Counters(counters_dir(config))
@@ -96,8 +96,8 @@ def begin_at_zero(config: Config) -> None:
     """
     if config.metrics:
         folder = counters_dir(config)
-        make_instance_file(folder / "lock")
-        with suppress(BlockingIOError), open_instance_file(folder / "lock") as lock:
+        make_instance_file(_lock_path(folder))
+        with suppress(BlockingIOError), open_instance_file(_lock_path(folder)) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for file in folder.glob("counter_*"):
                 file.unlink(missing_ok=True)
@@ -120,7 +120,8 @@ def _process_counters(folder: Path) -> dict[str, Counter]:
     file = folder / f"counter_{os.getpid()}.db"
     if not file.exists():
         _open.cache_clear()  # the folder may have been removed since
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        open_instance_file(_lock_path(folder)).close()
+        folder.mkdir(mode=0o700, exist_ok=True)
         _write_zeros(file)
     return _open(file)
 
@@ -152,4 +153,8 @@ def _open(file: Path) -> dict[str, Counter]:
 
 def _keep_files(folder: Path) -> None:
     """Hold a shared lock until this process and its children end: another server that starts removes no files then."""
-    fcntl.flock(os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_SH)
+    fcntl.flock(os.open(_lock_path(folder), os.O_RDWR), fcntl.LOCK_SH)
+
+
+def _lock_path(folder: Path) -> Path:
+    return folder.with_suffix(".lock")

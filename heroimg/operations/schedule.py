@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from heroimg.config import ConfigError
+
 # Not at once: the process may be a command, such as the sweep itself, and end soon.
 _START_SECONDS = 2
 
@@ -18,6 +20,7 @@ def run_in_background(jobs: Mapping[Callable[[], object], float]) -> None:
     A server that loads the application before it forks (gunicorn --preload, Passenger) leaves threads behind.
 
     :param jobs: the seconds between two runs of each.
+    :raises ConfigError: this host does not allow threads.
     """
 
     def start() -> None:
@@ -33,5 +36,9 @@ def run_in_background(jobs: Mapping[Callable[[], object], float]) -> None:
             )
         scheduler.start()
 
-    start()
+    try:
+        start()
+    except RuntimeError as error:
+        fault = f"HEROIMG_SWEEP_SECONDS is not 0, and this host allows no threads ({error}): set it to 0"
+        raise ConfigError([f"{fault}, and requests sweep"]) from error
     os.register_at_fork(after_in_child=start)

@@ -58,6 +58,7 @@ class Sweeper:
         self._clock = clock
         self._end_sessions = end_sessions
         self._started = int(clock())
+        self._untraced = 0.0  # when this process last tried to sweep and could not note it in the lock file
         self._lock_path = instance_path(config, "sweep.lock")
         if not store.is_shared:
             make_instance_file(self._lock_path)
@@ -77,7 +78,13 @@ class Sweeper:
     def _sweep_alone(self, seconds: float | None) -> Swept | None:
         if self._store.is_shared:  # other machines sweep it too, so a lock on this one would not help
             return self._store.sweep(seconds)
-        with open_instance_file(self._lock_path) as lock:
+        try:
+            lock = open_instance_file(self._lock_path)
+        except OSError as error:  # pictures must be forgotten on time, and concurrent sweeps do no harm
+            self._untraced = self._clock()
+            log.error("cannot lock the sweep: %s", error)
+            return self._store.sweep(seconds)
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -95,7 +102,7 @@ class Sweeper:
         """Return when the last sweep ended, in Unix seconds."""
         try:
             return self._lock_path.stat().st_mtime
-        except FileNotFoundError:  # removed by hand; the next sweep makes it again
+        except OSError:  # the folder was removed, for example; the next sweep makes it again
             return 0
 
     def seconds_overdue(self) -> int:
@@ -131,10 +138,12 @@ class Sweeper:
         try:
             self.sweep(seconds)
         except (OSError, StoreUnavailable) as error:
+            self._untraced = self._clock()
             log.error("cannot sweep: %s", error.__cause__ or error)
 
     def _seconds_since_last(self) -> float:
-        return abs(self._clock() - self.last_swept())  # abs: the clock may have been ahead at the last sweep
+        # abs: the clock may have been ahead at the last sweep
+        return min(abs(self._clock() - last) for last in (self.last_swept(), self._untraced))
 
     def _report(self, swept: Swept) -> None:
         if swept.expired or swept.leftovers:

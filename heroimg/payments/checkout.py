@@ -81,13 +81,11 @@ class Checkout:
         if image.checkout_complete:
             raise CheckoutComplete
         needed = self._now() + MIN_CHECKOUT_SECONDS + self._config.return_seconds
-        if image.checkout_session:
-            if session := self._reusable(image, image.checkout_session):
-                return session
-            # Change expires_at, or the idempotency key replays the ended session.
-            needed = max(needed, image.expires + 1)
+        if image.checkout_session and (session := self._reusable(image, image.checkout_session)):
+            return session
+        last_session = image.checkout_session
         image = self._store.pin(image_id, needed, renewed=self._now() + self._config.image_seconds)
-        session = self._create(image)
+        session = self._create(image, last_session)
         try:
             self._refuse_to_outlive(image, session)
             self._note_opened(image, session, claim)
@@ -158,7 +156,13 @@ class Checkout:
         if kind not in (*_PAID_EVENTS, _FAILED_EVENT):
             return
         # The event's copy of the session may be old, and in another API version, so retrieve the session.
-        session = self._sessions.retrieve(session_id)
+        try:
+            session = self._sessions.retrieve(session_id)
+        except SessionNotFound:  # Stripe would repeat a refused event for days
+            log.warning(
+                "ignored an event about checkout %s, which is not of this Stripe account and mode", short(session_id)
+            )
+            return
         if image_id := image_id_of(session):
             try:
                 if kind == _FAILED_EVENT:
@@ -197,9 +201,9 @@ class Checkout:
         self._note(image.id, partial(notes.ended, session_id=session_id))
         return None
 
-    def _create(self, image: StoredImage) -> Session:
+    def _create(self, image: StoredImage, last_session: str | None) -> Session:
         try:
-            return self._sessions.create(image.id, image.expires - self._config.return_seconds)
+            return self._sessions.create(image.id, image.expires - self._config.return_seconds, after=last_session)
         except StripeFailed as error:
             # Stripe replays a failure for a day to the same parameters, so the next request must have others.
             self._store.pin(image.id, image.expires + 1)

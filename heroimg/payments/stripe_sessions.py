@@ -13,7 +13,7 @@ from typing import Any, cast
 import stripe
 
 # Imported by name: the library imports them lazily, which every worker would repeat after gunicorn forked it.
-from stripe import StripeClient, Webhook
+from stripe import StripeClient, Webhook, WebhookSignature
 from stripe.checkout import Session, SessionService
 
 from heroimg.config import Config
@@ -24,11 +24,15 @@ from heroimg.errors import (
     SignatureInvalid,
     StripeFailed,
     StripeUnreachable,
+    ThinEvent,
 )
 from heroimg.payments.stripe_http import StripeHttp
 from heroimg.stores.base import Clock, is_image_id
 
 log = logging.getLogger(__name__)
+
+# Raised while reading JSON that is not an event.
+_NO_EVENT = (ValueError, LookupError, AttributeError, TypeError)
 
 # Otherwise the library writes a file into the user's home.
 stripe.enable_telemetry = False
@@ -55,14 +59,16 @@ class StripeSessions:
         """Return a sentence for the operator if this machine's clock is off by more than a minute."""
         return self._http.clock_warning()
 
-    def create(self, image_id: str, expires_at: int) -> Session:
+    def create(self, image_id: str, expires_at: int, after: str | None = None) -> Session:
         """Create a session that cannot be paid after `expires_at`.
 
-        Concurrent and repeated calls for one picture and instant return one session: the idempotency key is derived
-        from the parameters.
+        Concurrent and repeated calls with the same arguments return one session: the idempotency key is derived from
+        them.
+
+        :param after: the picture's last session, which has ended. Without it Stripe might replay that session.
         """
         params = self._params(image_id, expires_at)
-        key = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps([params, after], sort_keys=True).encode()).hexdigest()
         with self._stripe_errors():
             return self._sessions.create(params=cast(Any, params), options={"idempotency_key": f"heroimg-{key}"})
 
@@ -97,14 +103,18 @@ class StripeSessions:
         """Read a webhook's event: its type, and the id of its object, or an empty string if that has no id.
 
         :raises SignatureInvalid: not signed with STRIPE_WEBHOOK_SECRET, signed over 300 seconds ago, or not an event.
+        :raises ThinEvent: a signed event of Stripe's API v2, which has no object.
         """
         if not signature or not signature.isascii():  # the library's comparison raises TypeError for non-ASCII text
             raise SignatureInvalid
         try:
-            secret = self._config.stripe_webhook_secret or ""
-            event = Webhook.construct_event(payload, signature, secret)
-            return str(event.type), str(getattr(event.data.object, "id", ""))
-        except (stripe.SignatureVerificationError, ValueError, AttributeError, TypeError, RecursionError) as error:
+            secret = self._config.stripe_webhook_secret
+            WebhookSignature.verify_header(payload, signature, secret, Webhook.DEFAULT_TOLERANCE)
+            event = json.loads(payload)
+            if event["object"] == "v2.core.event":
+                raise ThinEvent
+            return str(event["type"]), str(event["data"]["object"].get("id", ""))
+        except (stripe.SignatureVerificationError, RecursionError, *_NO_EVENT) as error:
             raise SignatureInvalid from error
 
     @contextmanager

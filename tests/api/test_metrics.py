@@ -176,7 +176,7 @@ def test_a_second_server_on_the_same_folders_leaves_the_figures_alone(tmp_path: 
 def test_a_damaged_file_is_left_out_of_the_figures_and_logged_once(tmp_path: Path, content: bytes) -> None:
     with serving(tmp_path / "served", ON) as server:
         Api(server).keep(pictures.jpeg())
-        (folder,) = server.folder.glob("instance/metrics-*")
+        (folder,) = server.folder.glob("instance/metrics-*/")
         (folder / "counter_1.db").write_bytes(content)
         for _ in range(10):
             assert figures(Api(server))["uploads_total"] == 1

@@ -182,7 +182,14 @@ def test_head_of_a_claimed_picture_answers_as_get_would(shared: Api) -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [{"Sec-Purpose": "prefetch"}, {"Sec-Purpose": "prefetch;prerender"}, {"Purpose": "Prefetch", "Sec-Purpose": ""}],
+    [
+        {"Sec-Purpose": "prefetch"},
+        {"Sec-Purpose": "prefetch;prerender"},
+        {"Purpose": "Prefetch", "Sec-Purpose": ""},
+        {"Purpose": "preview"},
+        {"X-Purpose": "preview"},
+        {"X-Moz": "prefetch"},
+    ],
 )
 def test_a_prefetch_is_refused_and_uses_nothing_up(shared: Api, headers: dict[str, str]) -> None:
     image_id = shared.keep(pictures.jpeg())

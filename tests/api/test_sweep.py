@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,6 +44,54 @@ def test_expired_pictures_are_off_the_disk_soon_without_any_request(
         wait_for(lambda: server.names() == [], "the new workers to sweep")
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("sweep_seconds", ["0", "1"])
+@pytest.mark.parametrize("becomes", ["missing", "a file"])
+def test_without_its_instance_folder_the_server_answers_sweeps_and_counts_without_a_traceback(
+    tmp_path: Path, clock: DrivenClock, becomes: str, sweep_seconds: str
+) -> None:
+    settings = {"HEROIMG_SWEEP_SECONDS": sweep_seconds, "HEROIMG_METRICS": "1"}
+    with serving_at(clock, tmp_path / "served", settings, workers=1) as server:
+        api, instance = Api(server), server.folder / "instance"
+        for _ in range(2):
+            api.keep(pictures.jpeg())
+            shutil.rmtree(instance)
+            if becomes == "a file":
+                instance.touch()
+            image_id = api.keep(pictures.jpeg())
+            assert api.retrieve(image_id).status_code == 200
+            api.keep(pictures.jpeg())
+            clock.forward(3700)
+            for _ in range(10):
+                assert api.request("GET", "/healthz").status_code == 200
+                assert api.request("GET", "/metrics").status_code == 200
+            wait_for(lambda: server.names() == [], "the expired pictures to be swept")
+            if becomes == "a file":
+                assert server.log().count("cannot count for /metrics") == 1
+                assert 1 <= server.log().count("cannot lock the sweep") < 20
+                instance.unlink()
+                clock.forward(200)  # a failed attempt is not repeated at once
+                api.request("GET", "/healthz")
+            wait_for(lambda: any(instance.glob("sweep-*.lock")), "the folder to be made again")
+            assert instance.stat().st_mode & 0o777 == 0o700
+            api.keep(pictures.jpeg())
+            assert "heroimg_uploads_total 0.0" not in api.request("GET", "/metrics").text
+            assert api.request("GET", "/readyz").status_code == 200
+        assert "Traceback" not in server.log()
+
+
+def test_a_folder_that_cannot_be_swept_costs_a_line_an_attempt_and_not_a_request(
+    tmp_path: Path, clock: DrivenClock
+) -> None:
+    with serving_at(clock, tmp_path / "served", {"HEROIMG_SWEEP_SECONDS": "0"}, workers=1) as server:
+        shutil.rmtree(server.uploads)
+        server.uploads.touch()
+        clock.forward(200)
+        for _ in range(10):
+            Api(server).request("GET", "/healthz")
+        wait_for(lambda: "cannot sweep: " in server.log(), "an attempt")
+        assert server.log().count("cannot sweep: ") == 1
 
 
 def test_one_worker_sweeps_at_a_time(tmp_path: Path) -> None:

@@ -240,25 +240,33 @@ def test_the_page_of_another_origin_is_told_errors_only_if_it_is_the_front_end(s
     assert answer.headers["Access-Control-Expose-Headers"] == "Image-Size, Retry-After"
     allowed = preflight(shared, "http://localhost:3000").headers
     assert set(allowed["Access-Control-Allow-Methods"].split(", ")) == {"GET", "HEAD", "POST", "DELETE"}
-    assert allowed["Access-Control-Allow-Headers"] == "content-type"
     assert allowed["Access-Control-Max-Age"] == "86400"
 
 
-def preflight(api: Api, origin: str) -> requests.Response:
+def test_the_front_end_may_send_any_header(shared: Api) -> None:
+    names = "baggage, cache-control, content-type, sentry-trace, traceparent, x-requested-with"
+    assert preflight(shared, "http://localhost:3000", names).headers["Access-Control-Allow-Headers"] == names
+    answer = preflight(shared, "http://evil.example", names)
+    assert [name for name in answer.headers if name.startswith("Access-Control-")] == []
+
+
+def preflight(api: Api, origin: str, names: str = "content-type") -> requests.Response:
     headers = {
         "Origin": origin,
         "Access-Control-Request-Method": "DELETE",
-        "Access-Control-Request-Headers": "content-type",
+        "Access-Control-Request-Headers": names,
     }
     return api.request("OPTIONS", "/api/temp-image-retrieve", headers=headers)
 
 
-def test_an_ipv6_front_end_is_admitted_and_nobody_who_resembles_it(tmp_path: Path) -> None:
-    with serving(tmp_path / "served", {"FRONTEND_URL": "http://[::1]:3000,http://a.example"}, workers=1) as server:
-        for origin in ("http://[::1]:3000", "http://a.example"):
+def test_front_ends_are_admitted_however_the_setting_writes_them_and_no_others(tmp_path: Path) -> None:
+    written = "http://[0:0:0:0:0:0:0:1]:3000,HTTP://a.example:80/,https://müller.example:443,capacitor://localhost"
+    sent = ("http://[::1]:3000", "http://a.example", "https://xn--mller-kva.example", "capacitor://localhost")
+    with serving(tmp_path / "served", {"FRONTEND_URL": written}, workers=1) as server:
+        for origin in sent:
             answer = Api(server).upload(b"", headers={"Origin": origin})
             assert answer.headers["Access-Control-Allow-Origin"] == origin
-        for origin in ("http://1:3000.evil.example", "http://a.example.evil", "http://a-example"):
+        for origin in ("http://1:3000.evil.example", "http://a.example.evil", "http://a-example", "ionic://localhost"):
             assert "Access-Control-Allow-Origin" not in Api(server).upload(b"", headers={"Origin": origin}).headers
 
 

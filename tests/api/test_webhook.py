@@ -86,6 +86,26 @@ def test_other_events_and_other_products_of_the_same_account_are_no_error(shop: 
     assert shop.stand_in.requests == []
 
 
+def test_an_event_about_a_session_of_another_account_is_ignored(shop: Shop) -> None:
+    event = {
+        "id": "evt_1",
+        "object": "event",
+        "account": "acct_another",
+        "data": {"object": {"id": "cs_test_another"}},
+        "type": "checkout.session.completed",
+    }
+    assert signed(shop.api, json.dumps(event).encode()) == 200
+    assert "ignored an event about checkout cs_test_anot..." in shop.api.server.log()
+
+
+def test_a_thin_event_is_called_that(shop: Shop) -> None:
+    event = {"id": "evt_1", "object": "v2.core.event", "type": "v1.billing.meter.error_report_triggered"}
+    payload = json.dumps(event)
+    header = WebhookSignature.generate_signature_header(payload, "whsec_standin")
+    answer = shop.api.request("POST", WEBHOOK, data=payload, headers={"Stripe-Signature": header})
+    assert (answer.status_code, answer.json()["code"]) == (400, "thin_event")
+
+
 def test_a_webhook_that_finds_stripe_out_of_reach_is_asked_again_later(shop: Shop) -> None:
     session_id = shop.api.session_of(shop.api.keep(pictures.jpeg()))
     shop.stand_in.fail_next("429")
@@ -116,6 +136,36 @@ def test_a_delayed_payment_that_arrives_keeps_the_picture_for_another_day(shop: 
     shop.stand_in.change(session_id, "settle")
     shop.clock.forward(23 * HOUR)
     assert shop.api.retrieve(image_id).content == pictures.jpeg()
+
+
+@pytest.mark.parametrize("order", [["completed", "async_payment_failed"], ["async_payment_failed", "completed"]])
+def test_a_picture_whose_bank_debit_failed_can_be_paid_for_again(shop: Shop, order: list[str]) -> None:
+    image_id = shop.api.keep(pictures.jpeg())
+    session_id = shop.api.session_of(image_id)
+    shop.stand_in.webhook_url = None
+    shop.stand_in.change(session_id, "pay-later")
+    shop.stand_in.change(session_id, "decline")
+    shop.stand_in.webhook_url = f"{shop.api.server.url}{WEBHOOK}"
+    for kind in order:
+        delivery = shop.stand_in.send_webhook(f"checkout.session.{kind}", session_id)
+        assert delivery
+        assert delivery.status == 200
+    assert shop.api.status(session_id).json()["payment_status"] == "unpaid"
+    second = shop.api.session_of(image_id)
+    assert second != session_id
+    shop.stand_in.pay(second)
+    assert shop.api.open_checkout(image_id).json()["code"] == "checkout_complete"
+
+
+def test_a_picture_whose_bank_debit_failed_does_not_count_as_paid_and_never_fetched(shop: Shop) -> None:
+    image_id = shop.api.keep(pictures.jpeg())
+    session_id = shop.api.session_of(image_id)
+    shop.stand_in.change(session_id, "pay-later")
+    shop.stand_in.change(session_id, "decline")
+    shop.clock.forward(25 * HOUR)
+    shop.api.server.flask("sweep")
+    wait_for(lambda: shop.api.server.names() == [], "the picture to be swept")
+    assert "was paid for" not in shop.api.server.log()
 
 
 def test_an_event_over_1_mb_and_a_signed_one_that_is_no_json_are_refused(shop: Shop) -> None:

@@ -35,7 +35,7 @@ SMALL_SOCKETS = {" ssl http2;": " ssl http2 sndbuf=4k;"}
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
     """Serve as in production, with less patience for the application."""
     folder = tmp_path_factory.mktemp("nginx") / "whole"
-    with production(folder, changes={"proxy_read_timeout 90s;": "proxy_read_timeout 1s;"}) as whole:
+    with production(folder, 2, {"proxy_read_timeout 90s;": "proxy_read_timeout 1s;"}) as whole:
         yield whole
 
 
@@ -150,7 +150,7 @@ def test_a_full_disk_below_nginx_is_in_the_journal(house: Production) -> None:
 
 
 def test_connections_that_run_out_are_in_the_journal(tmp_path: Path) -> None:
-    with production(tmp_path / "whole", changes={"768": "20"}) as house, ExitStack() as stack:
+    with production(tmp_path / "whole", 2, {"768": "20"}) as house, ExitStack() as stack:
         while "20 worker_connections are not enough" not in house.nginx_errors():
             with suppress(OSError):  # nginx closes what it has no connection for
                 Phone(house, stack).asks("POST", f"{UPLOAD}?imageId={IMAGE_ID}", "Content-Length: 9\r\n", b"1")
@@ -169,7 +169,7 @@ def test_nginx_serves_when_nothing_reads_its_errors(tmp_path: Path) -> None:
 
 @needs("curl")
 def test_a_picture_of_1_mb_never_touches_a_temporary_file_but_one_of_3_mb_does(tmp_path: Path) -> None:
-    with production(tmp_path / "whole", changes=WARN | SMALL_SOCKETS) as house, ExitStack() as stack:
+    with production(tmp_path / "whole", 2, WARN | SMALL_SOCKETS) as house, ExitStack() as stack:
         small, large = (pictures.jpeg().ljust(size * MEGABYTE, b"\0") for size in (1, 3))
         for version in ("--http1.1", "--http2"):
             transfer(house, stack, version, small)

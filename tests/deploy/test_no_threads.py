@@ -1,4 +1,4 @@
-"""A host that allows no threads: one process for each request at a time, and nothing beside it."""
+"""A host that allows no threads: one process serves one request at a time."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ from tests.helpers.requirements import needs_root
 from tests.helpers.serving import ROOT, DrivenClock, Server, wait_for
 
 pytestmark = needs_root
+
+GUNICORN = (
+    *("gunicorn", "--config", str(ROOT / "gunicorn.conf.py"), "--bind", "127.0.0.1:0"),
+    *("--workers", "1", "--worker-class", "sync", "--threads", "1"),
+)
 
 
 @pytest.fixture
@@ -41,8 +46,7 @@ def _limited(processes: int, *command: str) -> tuple[str, ...]:
 
 
 def test_without_threads_heroimg_serves_counts_rates_and_sweeps(server: Server, clock: DrivenClock) -> None:
-    gunicorn = ("gunicorn", "--config", str(ROOT / "gunicorn.conf.py"), "--bind", "127.0.0.1:0", "--workers", "1")
-    server.start(*_limited(2, *gunicorn, "--worker-class", "sync", "--threads", "1", "tests.helpers.clocked_wsgi:app"))
+    server.start(*_limited(2, *GUNICORN, "tests.helpers.clocked_wsgi:app"))
     api = Api(server)
     image_id = api.keep(pictures.jpeg())
     assert api.retrieve(image_id).content == pictures.jpeg()
@@ -59,3 +63,9 @@ def test_without_threads_heroimg_serves_counts_rates_and_sweeps(server: Server, 
 )
 def test_without_threads_the_commands_work(server: Server, command: str, shown: str) -> None:
     server.start(*_limited(1, "flask", "--app", "wsgi", command), listening=f"({shown})")
+
+
+def test_without_threads_the_usual_interval_is_refused_with_the_setting_to_change(server: Server) -> None:
+    del server.environ["HEROIMG_SWEEP_SECONDS"]
+    refusal = r"(HEROIMG_SWEEP_SECONDS is not 0, and this host allows no threads .*: set it to 0)"
+    server.start(*_limited(2, *GUNICORN, "wsgi:app"), listening=refusal)

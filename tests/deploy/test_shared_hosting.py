@@ -280,6 +280,25 @@ def test_an_error_after_the_headers_leaves_no_id_in_apaches_log(mod_wsgi: Hosted
     assert image_id not in mod_wsgi.apache.logs()
 
 
+@needs_root
+def test_mod_wsgi_without_home_says_that_there_is_no_env_file(machine: Path) -> None:
+    with _public_folder() as folder:
+        apache = Apache(folder, "wsgi", machine, {})
+        site = apache.site.folder / "deploy" / "apache.conf"
+        assert " home=" in site.read_text()
+        # For another user than Apache's, mod_wsgi would use the home of that user, and "nobody" has none.
+        options = site.read_text().replace(" home=", " python-path=")
+        site.write_text(options.replace("user=nobody", "user=www-data"))
+        apache.start()
+        try:
+            wait_for(
+                lambda: "No .env was read: there is none in the working folder, /." in apache.logs(), "the message"
+            )
+            assert "HEROIMG_UPLOAD_DIR is /uploads, " in apache.logs()
+        finally:
+            apache.stop()
+
+
 def test_many_slow_uploads_keep_nobody_waiting(site: Hosted) -> None:
     body, media_type = multipart(pictures.jpeg(1))
     with ExitStack() as stack:

@@ -1,21 +1,110 @@
-"""Starting: with settings and folders that cannot work the servers end, and say why."""
+"""Starting: where the server listens, with how many workers, and which settings and folders stop it."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.helpers.bad_settings import BAD
-from tests.helpers.serving import Server
+from tests.helpers.requirements import needs_root
+from tests.helpers.serving import LONG, ROOT, Server, free_port, wait_for
+
+GUNICORN = (sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py"))
+
+# Gives a command the files of cgroup v2 that a container has, in a namespace of its own.
+IN_A_CONTAINER = """
+mount -t tmpfs tmpfs /sys/fs/cgroup
+echo "$1" > /sys/fs/cgroup/cpu.max
+echo "$2" > /sys/fs/cgroup/memory.max
+shift 2
+exec "$@"
+"""
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Server:
-    return Server(tmp_path, {})
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path, {})
+    yield server
+    server.stop()
+
+
+def test_a_hosting_platforms_port_is_served_on_every_address(server: Server) -> None:
+    port = free_port()
+    server.environ["PORT"] = str(port)
+    server.start(*GUNICORN)
+    assert server.url == f"http://0.0.0.0:{port}"
+    assert requests.get(f"http://127.0.0.1:{port}/healthz", timeout=LONG).status_code == 200
+
+
+def test_a_bind_option_takes_precedence_over_the_platforms_port(server: Server) -> None:
+    server.environ["PORT"] = str(free_port())
+    server.gunicorn()
+    assert server.url.startswith("http://127.0.0.1:")
+    assert not server.url.endswith(f":{server.environ['PORT']}")
+
+
+def test_a_platform_may_set_the_number_of_workers(server: Server) -> None:
+    server.environ["WEB_CONCURRENCY"] = "3"
+    server.start(*GUNICORN, "--bind", "127.0.0.1:0")
+    wait_for(lambda: server.log().count("ready: ") == 3, "three workers")
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("cpu", "memory", "workers"), [("50000 100000", "536870912", 1), ("50000 100000", "max", 2)], ids=["512 MB", "CPU"]
+)
+def test_workers_follow_the_limits_of_the_container(server: Server, cpu: str, memory: str, workers: int) -> None:
+    server.environ["PORT"] = str(free_port())
+    server.start("unshare", "--mount", "sh", "-ec", IN_A_CONTAINER, "sh", cpu, memory, *GUNICORN)
+    wait_for(lambda: server.log().count("ready: ") == workers, "the workers")
+    assert len(server.workers()) == workers
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("HEROIMG_CURRENCY=eur\n".encode("utf-16"), "line 1, is not in UTF-8"),
+        ("A=1\nHEROIMG_PRODUCT_NAME=Fühlbrett\n".encode("latin-1"), "line 2, is not in UTF-8"),
+        (b"A=1\nHEROIMG_CURRENCY: eur\n", "line 2, is not NAME=value"),
+    ],
+    ids=["UTF-16", "Latin-1", "a colon"],
+)
+def test_an_env_file_that_cannot_be_read_stops_gunicorn_with_a_sentence(
+    server: Server, content: bytes, message: str
+) -> None:
+    (server.folder / ".env").write_bytes(content)
+    with pytest.raises(AssertionError):
+        server.gunicorn()
+    assert f"  - {server.folder}/.env, {message}" in server.log()
+    assert "Traceback" not in server.log()
+
+
+def test_dollars_in_the_env_file_are_dollars(server: Server) -> None:
+    (server.folder / ".env").write_text("HEROIMG_PRODUCT_NAME=${HOME}\nHEROIMG_RETURN_PATH=/$x\n")
+    with pytest.raises(AssertionError):
+        server.gunicorn()
+    assert "HEROIMG_RETURN_PATH must be a path, not '/$x'" in server.log()
+
+
+def test_a_pod_with_a_kubernetes_service_of_our_name_starts(server: Server) -> None:
+    server.environ |= {"HEROIMG_PORT": "tcp://10.0.0.1:3000", "HEROIMG_PORT_3000_TCP_ADDR": "10.0.0.1"}
+    server.gunicorn()
+    assert requests.get(f"{server.url}/healthz", timeout=LONG).status_code == 200
+
+
+def test_without_an_env_file_the_message_names_the_working_folder(server: Server) -> None:
+    server.environ["HEROIMG_METRICS"] = "yes"
+    (server.folder / ".env").touch()
+    assert "No .env was read" not in server.flask("held").stderr
+    (server.folder / ".env").unlink()
+    message = f"No .env was read: there is none in the working folder, {server.folder}.\n"
+    assert server.flask("held").stderr.endswith(message)
 
 
 def test_bad_settings_stop_gunicorn_with_one_message(server: Server) -> None:

@@ -83,12 +83,13 @@ def long_jpeg() -> bytes:
     return padded_jpeg(16 * 1024 * 1024)
 
 
+@cache
 def jpeg_of_many_scans(scans: int, width: int = 64, height: int = 64) -> bytes:
     """Repeat one scan of a progressive JPEG, which a decoder has to go through every time."""
     data = progressive_jpeg(width, height)
     start = data.index(b"\xff\xda\x00\x08\x01\x01")
     end = data.index(b"\xff\xda", start + 2)
-    return data[:-2] + data[start:end] * scans + b"\xff\xd9"
+    return data[:end] + data[start:end] * scans + data[end:]
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -96,13 +97,29 @@ def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def png_header(width: int, height: int) -> bytes:
+def png_header(width: int, height: int, depth: int = 8, colour: int = 2, interlace: int = 0) -> bytes:
     """Start a PNG that claims to be this large."""
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    content = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", content)
+
+
+@cache
+def zeros(count: int) -> bytes:
+    """Compress at least so many zeros, in zlib's format without its checksum, faster than zlib does."""
+    deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    megabyte = deflate.compress(bytes(2**20)) + deflate.flush(zlib.Z_FULL_FLUSH)
+    return b"\x78\x9c" + megabyte * (count // 2**20) + deflate.compress(bytes(count % 2**20)) + deflate.flush()
+
+
+def png_of_zeros(width: int, height: int, depth: int = 8, colour: int = 2) -> bytes:
+    """Make a whole PNG that expands as much as a PNG can."""
+    samples = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
+    rows = height * (1 + (width * depth * samples + 7) // 8)
+    return png_header(width, height, depth, colour) + chunk(b"IDAT", zeros(rows)) + chunk(b"IEND", b"")
 
 
 def png_of_size(width: int, height: int) -> bytes:
-    """Make a PNG that claims to be this large, all its checksums right."""
+    """Make a PNG that claims to be this large, and has fewer rows. All its checksums are right."""
     return png_header(width, height) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
 
 

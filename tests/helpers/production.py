@@ -6,8 +6,9 @@ import itertools
 import re
 import shutil
 import socket
+import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class _From(HTTPAdapter):
 class Production:
     """The whole server: its way in by TLS, what stands behind, what both write into logs."""
 
-    def __init__(self, folder: Path, settings: dict[str, str], stand_in: StandIn, changes: dict[str, str]) -> None:
+    def __init__(self, folder: Path, settings: dict[str, str], stand_in: StandIn, changes: Mapping[str, str]) -> None:
         self.folder = folder
         self.changes = changes
         self.workers = 2
@@ -122,9 +123,35 @@ class Production:
         return site
 
 
+class Phone:
+    """A customer's TLS connection, which sends and reads as slowly as a test wants."""
+
+    def __init__(self, house: Production, stack: ExitStack, window: int | None = None) -> None:
+        plain = socket.socket()
+        plain.settimeout(LONG)
+        if window:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        plain.bind((next(addresses), 0))
+        plain.connect(("127.0.0.1", house.port))
+        context = ssl.create_default_context(cafile=str(house.certificate))
+        self.connection = stack.enter_context(context.wrap_socket(plain, server_hostname="heroimg.example.com"))
+
+    def asks(self, method: str, path: str, headers: str = "", body: bytes = b"") -> None:
+        head = f"{method} {path} HTTP/1.1\r\nHost: heroimg.example.com\r\nConnection: close\r\n{headers}\r\n"
+        self.connection.sendall(head.encode() + body)
+
+    def answer(self) -> bytes:
+        """Read to the end, as fast as possible."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**20)
+        received = b""
+        while data := self.connection.recv(65536):
+            received += data
+        return received
+
+
 @contextmanager
 def production(
-    folder: Path, workers: int = 2, changes: dict[str, str] | None = None, **settings: str
+    folder: Path, workers: int = 2, changes: Mapping[str, str] | None = None, /, **settings: str
 ) -> Iterator[Production]:
     """Serve as in production while in the block.
 

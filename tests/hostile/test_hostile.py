@@ -252,7 +252,7 @@ def test_a_length_that_promises_more_than_comes_is_a_broken_connection(
 
 def test_16_costly_requests_at_once_take_no_more_memory_than_a_worker_may_have(tmp_path: Path) -> None:
     """As many as it has threads: the largest pictures, forms and bodies of the kinds that are taken."""
-    taken = [pictures.progressive_jpeg(10_000, 5_000).ljust(5 * 2**20, b"\0"), pictures.jpeg().ljust(5 * 2**20, b"\0")]
+    taken = [pictures.progressive_jpeg(13_000, 5_000).ljust(5 * 2**20, b"\0"), pictures.jpeg().ljust(5 * 2**20, b"\0")]
     fields = [(f"field{number}", (None, b"x" * 250_000)) for number in range(19)]
     with serving(tmp_path / "served", {}, workers=1) as server, ThreadPoolExecutor(16) as pool:
         api = Api(server)

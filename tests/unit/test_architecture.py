@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "pictures": {"stores"} | LEAVES,
     "stores": LEAVES,
     "config": {"parsers"},
+    "env_file": {"config"},
     "errors": set(),
     "logs": set(),
     "parsers": set(),

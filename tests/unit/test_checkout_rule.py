@@ -40,9 +40,9 @@ class Sessions:
         self.during_create: Callable[[], object] = lambda: None
         self.event = ("", "")
 
-    def create(self, image_id: str, expires_at: int) -> Session:
+    def create(self, image_id: str, expires_at: int, after: str | None = None) -> Session:
         self._call()
-        session_id = f"cs_test_{image_id[:8]}{expires_at}"  # as if by an idempotency key
+        session_id = f"cs_test_{image_id[:8]}{expires_at}{hash(after) % 1000}"  # as if by an idempotency key
         self.all.setdefault(
             session_id,
             {

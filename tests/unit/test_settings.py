@@ -13,6 +13,8 @@ from heroimg.config import Config, ConfigError, setting, settings_of
 from tests.helpers.bad_settings import BAD
 from tests.helpers.serving import ROOT
 
+LIVE = {"STRIPE_SECRET_KEY": "sk_live_x", "FRONTEND_URL": "https://www.example.com"}
+
 
 def faults(environ: dict[str, str]) -> list[str]:
     with pytest.raises(ConfigError) as caught:
@@ -78,6 +80,111 @@ def test_customers_return_to_the_first_origin() -> None:
     assert config.return_url.startswith("https://hero.example/hero-me?")
 
 
+def test_settings_that_go_together_are_no_fault() -> None:
+    Config.from_env({**LIVE, "FRONTEND_URL": "https://www.example.com, http://localhost:3000"})
+    for currency, amount in (
+        ("usd", 50),
+        ("huf", 17500),
+        ("jpy", 50),
+        ("krw", 99),
+        ("isk", 300),
+        ("kwd", 5120),
+        ("xyz", 1),
+    ):
+        Config.from_env({"HEROIMG_CURRENCY": currency, "HEROIMG_UNIT_AMOUNT": str(amount)})
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("HTTPS://WWW.Example.com/", "https://www.example.com"),
+        ("https://www.example.com:443", "https://www.example.com"),
+        ("https://www.example.com:00443", "https://www.example.com"),
+        ("http://www.example.com:80", "http://www.example.com"),
+        ("http://www.example.com:443", "http://www.example.com:443"),
+        ("https://www.example.com:8443", "https://www.example.com:8443"),
+        ("http://192.0.2.1:65535", "http://192.0.2.1:65535"),
+        ("http://[0:0:0:0:0:0:0:1]:3000", "http://[::1]:3000"),
+        ("https://[2001:DB8::0:1]", "https://[2001:db8::1]"),
+        ("https://Müller.example", "https://xn--mller-kva.example"),
+        ("https://xn--mller-kva.example", "https://xn--mller-kva.example"),
+    ],
+)
+def test_origins_are_compared_as_browsers_send_them(written: str, sent: str) -> None:
+    assert Config.from_env({"FRONTEND_URL": f"http://a.example, {written}"}).frontend_origins[1] == sent
+    assert Config.from_env({"STRIPE_API_BASE": written}).stripe_api_base == sent
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "*", "null", "www.example.com", "ftp://www.example.com", "https://", "https://www.example.com/shop",
+        "https://me@www.example.com", "https://*.example.com", "https://www.example.com:99999",
+        "https://www.example.com:0", "https://www..example", "https://.example", "https://www.example.",
+        "https://" + "a" * 64, "https://a b.example", "https://a_b.example", "https://a%62.example", "https://☃.example",
+        "http://[::1", "http://[::1%25lo]", "http://[::ffff:192.0.2.1]", "http://[1]", "http://256.0.0.1",
+        "http://127.1", "http://0x7f.1", "capacitor://localhost:80", "",
+    ],
+)  # fmt: skip
+def test_what_no_browser_sends_as_an_origin_is_a_fault(written: str) -> None:
+    (fault,) = faults({"FRONTEND_URL": f"http://a.example,{written}"})
+    assert fault.startswith("FRONTEND_URL must be http:// or https:// and a host")
+    assert repr(written) in fault
+
+
+def test_apps_are_further_origins_and_never_the_first() -> None:
+    origins = "https://www.example.com, capacitor://localhost, Ionic://localhost"
+    assert Config.from_env({"FRONTEND_URL": origins}).frontend_origins[1:] == (
+        "capacitor://localhost",
+        "ionic://localhost",
+    )
+    (fault,) = faults({"FRONTEND_URL": "capacitor://localhost, https://www.example.com"})
+    assert "must start with an origin of http:// or https://" in fault
+
+
+def test_the_time_to_return_is_long_enough_for_a_webhook() -> None:
+    (fault,) = faults({"HEROIMG_RETURN_SECONDS": "59"})
+    assert fault.startswith(
+        "HEROIMG_RETURN_SECONDS must be a whole number from 60 to 86400, so that the webhook of a last-minute payment "
+        "finds the picture, not '59'"
+    )
+    assert Config.from_env({"HEROIMG_RETURN_SECONDS": "60"}).return_seconds == 60
+
+
+def test_the_folder_of_an_unknown_user_is_a_fault_among_the_others() -> None:
+    reported = faults({"HEROIMG_UPLOAD_DIR": "~nosuchuser/uploads", "HEROIMG_METRICS": "yes"})
+    assert reported[0].startswith("HEROIMG_UPLOAD_DIR must be a folder; this machine does not know the user after ~")
+    assert reported[1].startswith("HEROIMG_METRICS ")
+
+
+# What a pod's environment has for the Services "heroimg" and "heroimg-redis".
+KUBERNETES = {
+    "HEROIMG_SERVICE_HOST": "10.96.13.7",
+    "HEROIMG_SERVICE_PORT": "3000",
+    "HEROIMG_SERVICE_PORT_HTTP": "3000",
+    "HEROIMG_PORT": "tcp://10.96.13.7:3000",
+    "HEROIMG_PORT_3000_TCP": "tcp://10.96.13.7:3000",
+    "HEROIMG_PORT_3000_TCP_PROTO": "tcp",
+    "HEROIMG_PORT_3000_TCP_PORT": "3000",
+    "HEROIMG_PORT_3000_TCP_ADDR": "10.96.13.7",
+    "HEROIMG_REDIS_SERVICE_HOST": "10.96.88.1",
+    "HEROIMG_REDIS_PORT": "tcp://10.96.88.1:6379",
+    "HEROIMG_REDIS_PORT_6379_TCP_ADDR": "10.96.88.1",
+}
+
+
+def test_variables_of_a_kubernetes_service_are_ignored_and_misspelt_settings_are_not() -> None:
+    assert Config.from_env(KUBERNETES) == Config.from_env({})
+    misspelt = {
+        "HEROIMG_PORT": "8000",
+        "HEROIMG_SERVICE_HOSTS": "x",
+        "HEROIMG_PORT_X": "1",
+        "HEROIMG_SWEEP_SECOND": "1",
+    }
+    reported = faults({**KUBERNETES, **misspelt})
+    assert {fault.partition(" is no setting")[0] for fault in reported} == set(misspelt)
+
+
 def test_a_misspelt_setting_is_named_with_the_nearest() -> None:
     assert faults({"HEROIMG_UPLOAD_DIRR": "/srv"}) == [
         "HEROIMG_UPLOAD_DIRR is no setting; the nearest is HEROIMG_UPLOAD_DIR"
@@ -91,9 +198,15 @@ def test_a_misspelt_setting_is_named_with_the_nearest() -> None:
         ({"STRIPE_SECRET_KEY": "sk_test_x", "HEROIMG_IMAGE_SECONDS": "100000"}, "86280"),
         ({"STRIPE_WEBHOOK_SECRET": "whsec_x"}, "STRIPE_SECRET_KEY"),
         ({"HEROIMG_UPLOAD_RATE": "0 per minute"}, "60 per minute"),
-        ({"HEROIMG_UNIT_AMOUNT": "49"}, "50"),
         ({"STRIPE_SECRET_KEY": "sk_test_x", "STRIPE_PUBLISHABLE_KEY": "pk_live_x"}, "different modes"),
-        ({"STRIPE_SECRET_KEY": "sk_live_x", "STRIPE_API_BASE": "http://localhost:1"}, "live"),
+        ({**LIVE, "STRIPE_API_BASE": "http://localhost:1"}, "STRIPE_API_BASE"),
+        ({**LIVE, "FRONTEND_URL": "http://www.example.com, https://a.example"}, "http://www.example.com"),
+        ({"HEROIMG_UNIT_AMOUNT": "49"}, "is 49, but Stripe's minimum for usd is 50; for example 200"),
+        ({"HEROIMG_CURRENCY": "gbp", "HEROIMG_UNIT_AMOUNT": "29"}, "30"),
+        ({"HEROIMG_CURRENCY": "HUF"}, "17500"),
+        ({"HEROIMG_CURRENCY": "jpy", "HEROIMG_UNIT_AMOUNT": "2"}, "50"),
+        ({"HEROIMG_CURRENCY": "isk", "HEROIMG_UNIT_AMOUNT": "5"}, "multiples of 100"),
+        ({"HEROIMG_CURRENCY": "kwd", "HEROIMG_UNIT_AMOUNT": "5124"}, "multiples of 10"),
     ],
 )
 def test_settings_that_do_not_go_together_are_reported_with_both_numbers(environ: dict[str, str], word: str) -> None:

@@ -1,0 +1,50 @@
+"""The file `.env` in the working folder, for settings that are not in the environment."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+
+from dotenv.parser import parse_stream
+
+from heroimg.config import ConfigError
+
+
+def read_env_file(path: Path = Path(".env")) -> dict[str, str]:
+    """Read a file of lines such as NAME=value; nothing is replaced in a value, so `$` is a `$`.
+
+    The messages name lines but do not show them, because they may contain secrets.
+
+    :returns: the values by their names; none if there is no file.
+    :raises ConfigError: the file cannot be read, is not in UTF-8, or has lines that are not NAME=value. They are faults
+        because without them the defaults would count: the wrong product would be sold.
+    """
+    path = path.absolute()
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ConfigError([f"{path} cannot be read ({error.strerror})"]) from error
+    try:
+        text = content.decode("utf-8-sig")  # Windows' editors put a mark at the beginning
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, content[: error.start]) from error
+    if "\0" in text:  # UTF-16 without its mark
+        raise _not_utf8(path, content[: content.index(b"\0")])
+    values, faults = dict[str, str](), list[str]()
+    for binding in parse_stream(StringIO(text)):
+        if binding.value is not None and binding.key is not None and not binding.error:
+            values[binding.key] = binding.value
+        elif binding.key is not None or binding.error:
+            start = binding.original.string
+            line = binding.original.line + start[: len(start) - len(start.lstrip())].count("\n")
+            faults.append(f"{path}, line {line}, is not NAME=value: a = or a quotation mark may be missing")
+    if faults:
+        raise ConfigError(faults)
+    return values
+
+
+def _not_utf8(path: Path, before: bytes) -> ConfigError:
+    line = before.count(b"\n") + 1
+    return ConfigError([f"{path}, line {line}, is not in UTF-8: save the file in that encoding"])
