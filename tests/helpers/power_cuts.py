@@ -2,7 +2,8 @@
 
 A disk keeps everything that was fsynced. A file that was not fsynced can be whole, cut short, empty, or as it was at
 its last fsync. A file that was written over in place since then can be a mixture of both. A name that was made, moved
-or removed since the last fsync of its folder can be in the old or the new state. Names change independently of each other, but the changes of one name or one file keep their order.
+or removed since the last fsync of its folder can be in the old or the new state. Names change independently of each
+other, but the changes of one name or one file keep their order.
 """
 
 from __future__ import annotations
