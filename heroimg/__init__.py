@@ -12,8 +12,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from heroimg.api import checkout, health, temp_images
 from heroimg.api.answers import hide_late_errors, shape_answers
-from heroimg.api.form import accept_uploads
 from heroimg.api.rates import Rates
+from heroimg.api.request_body import limit_bodies
 from heroimg.api.services import Services
 from heroimg.config import Config
 from heroimg.operations.commands import operator_commands
@@ -44,7 +44,7 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     app = Flask(__name__)
     app.url_map.merge_slashes = False  # otherwise Werkzeug redirects /api//x, using the client's Host header
     app.extensions["heroimg"] = Services(config, store, rule, hand_overs, rates, sweeper, counters, clock)
-    accept_uploads(app)
+    limit_bodies(app)
     for blueprint in (temp_images.bp, checkout.bp, health.bp):
         app.register_blueprint(blueprint)
     rates.limit_endpoints(app)
