@@ -14,7 +14,7 @@ from heroimg.api.rates import STRIPE
 from heroimg.api.services import services
 from heroimg.errors import ClaimMalformed, ImageIdRequired, ImageNotFound, ImageTooLarge, Prefetched
 from heroimg.logs import short
-from heroimg.pictures.formats import extension_of, media_type_of
+from heroimg.pictures.formats import extension_of, check_picture
 from heroimg.stores.image import StoredImage, is_claim_token
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def upload() -> ResponseReturnValue:
             # Rounded up: otherwise a picture that is one byte too large would show the limit itself.
             size = math.ceil(part.size / _MEGABYTE * 10) / 10
             raise ImageTooLarge(f"The picture is {size} MB; the limit is {config.max_image_bytes / _MEGABYTE:.3g} MB.")
-        media_type = media_type_of(part.read, decode=config.image_check == "decode")
+        media_type = check_picture(part.read, decode=config.image_check == "decode")
         image = services().store.keep(part.staged, media_type)
     log.info("kept %s: %s, %d bytes", short(image.id), image.media_type, image.size)
     services().counters.uploads.inc()
