@@ -14,7 +14,7 @@ from heroimg.api.rates import STRIPE
 from heroimg.api.services import services
 from heroimg.errors import ClaimMalformed, ImageIdRequired, ImageNotFound, ImageTooLarge, Prefetched
 from heroimg.logs import short
-from heroimg.pictures.formats import extension_of, check_picture
+from heroimg.pictures.formats import check_picture, extension_of
 from heroimg.stores.image import StoredImage, is_claim_token
 
 log = logging.getLogger(__name__)

@@ -30,7 +30,8 @@ from heroimg.errors import (
 from heroimg.logs import short
 from heroimg.payments import notes
 from heroimg.payments.stripe_sessions import StripeSessions, image_id_of
-from heroimg.stores.base import Clock, ImageStore, StoredImage
+from heroimg.stores.base import Clock, ImageStore
+from heroimg.stores.image import StoredImage
 
 log = logging.getLogger(__name__)
 

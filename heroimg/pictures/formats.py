@@ -72,7 +72,7 @@ def check_picture(read: Callable[[int], bytes], *, decode: bool = True) -> str:
     :param decode: if False, check only the header.
     :raises NotAPicture: the bytes are in no format of FORMATS. Its field `found` names what they are.
     :raises TooManyPixels: the picture is too large; nothing was decoded.
-    :raises ImageTooComplex: the picture takes too much to decode; nothing was decoded.
+    :raises ImageTooComplex: the picture takes too much to decode.
     :raises ImageDamaged: the picture does not decode.
     """
     with _one_at_a_time:

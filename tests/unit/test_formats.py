@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from heroimg.errors import ImageDamaged, NotAPicture
-from heroimg.pictures.formats import FORMATS, extension_of, check_picture
+from heroimg.pictures.formats import FORMATS, check_picture, extension_of
 from tests.helpers import pictures
 
 
