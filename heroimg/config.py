@@ -249,8 +249,8 @@ def _contradictions(config: Config) -> list[str]:
     keys = (config.stripe_secret_key, config.stripe_publishable_key)
     if None not in keys and len({"_live_" in str(key) for key in keys}) == 2:
         faults.append(
-            "STRIPE_SECRET_KEY and STRIPE_PUBLISHABLE_KEY must be of the same mode, but one is a test key and the other "
-            "a live key; take both from test, or live"
+            "STRIPE_SECRET_KEY and STRIPE_PUBLISHABLE_KEY must be of the same mode, but one is a test key and the "
+            "other a live key; use two test keys, or two live keys"
         )
     paying_seconds = config.image_seconds - config.return_seconds
     if config.stripe_secret_key and not MIN_CHECKOUT_SECONDS <= paying_seconds <= MAX_CHECKOUT_SECONDS:

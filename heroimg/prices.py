@@ -15,8 +15,8 @@ _MIN_AMOUNTS = {
     "zar": 50,
 }  # fmt: skip
 
-# Amounts must be multiples of these. ISK and UGX have no decimals, but Stripe counts them in hundredths. The others have
-# three decimals, and the last must be 0.
+# Amounts must be multiples of these. ISK and UGX have no decimals, but Stripe counts them in hundredths. The others
+# have three decimals, and the last must be 0.
 # https://docs.stripe.com/currencies#special-cases
 _AMOUNT_STEPS = {"isk": 100, "ugx": 100, "bhd": 10, "jod": 10, "kwd": 10, "omr": 10, "tnd": 10}
 

@@ -128,7 +128,7 @@ def test_origins_are_compared_as_browsers_send_them(written: str, sent: str) -> 
 )  # fmt: skip
 def test_what_no_browser_sends_as_an_origin_is_a_fault(written: str) -> None:
     (fault,) = faults({"FRONTEND_URL": f"http://a.example,{written}"})
-    assert fault.startswith("FRONTEND_URL must be http:// or https:// and a host")
+    assert fault.startswith("FRONTEND_URL must be an origin: http:// or https://, a host")
     assert repr(written) in fault
 
 
