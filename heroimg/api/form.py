@@ -18,7 +18,7 @@ from heroimg.config import MAX_REQUEST_BYTES
 from heroimg.errors import NoImage, RequestTooLarge
 from heroimg.stores.base import Staged
 
-# Each read costs time, and gunicorn copies smaller reads more often: docs/performance.md.
+# Each read costs time, and gunicorn copies smaller reads more often.
 _READ_BYTES = 512 * 1024
 
 # Our form has one part with two headers. No browser sends more than this, and this much is cheap to read.
