@@ -64,8 +64,8 @@ class HandOvers:
         :param before_stripe: called before Stripe must be asked to end a session. If it raises, nothing is handed over.
         :raises ImageNotFound: unknown, expired or removed already.
         :raises ImageClaimed: another token holds it.
-        :raises StripeUnreachable: an earlier session may still be open.
-        :raises StripeFailed: an earlier session may still be open.
+        :raises StripeUnreachable: another session may still be open.
+        :raises StripeFailed: another session may still be open.
         """
         if token:
             claimed = self.store.claim(image_id, token)
