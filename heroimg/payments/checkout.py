@@ -223,9 +223,9 @@ class Checkout:
     def _note_opened(self, image: StoredImage, session: Session, claim: str | None) -> None:
         """Note a session, and end the one that it replaces. After any error the session must not be paid.
 
-        :raises CheckoutComplete: the picture was paid for while Stripe was asked.
-        :raises ImageClaimed: another reader claimed it meanwhile.
-        :raises ImageNotFound: it was handed over meanwhile.
+        :raises CheckoutComplete: the picture was paid for since it was read.
+        :raises ImageClaimed: another reader has claimed it.
+        :raises ImageNotFound: it was handed over.
         :raises StripeUnreachable: a concurrent request opened a newer session, or another one may still be open.
         :raises StripeFailed: another session may still be open.
         :raises StoreUnavailable: the note may get lost.
@@ -254,7 +254,7 @@ class Checkout:
         return image
 
     def _end_one(self, image: StoredImage, session_id: str) -> StoredImage:
-        """Expire a session, and note its end with the picture. Then Stripe need not be asked again."""
+        """Expire a session, and note its end with the picture, so that later requests do not ask Stripe again."""
         change: Callable[[StoredImage], StoredImage] = partial(notes.ended, session_id=session_id)
         try:
             session = self._sessions.expire(self._sessions.retrieve(session_id))
