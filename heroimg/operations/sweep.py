@@ -98,7 +98,7 @@ class Sweeper:
                 # Even if the sweep was cut short: otherwise every request would sweep until all is done.
                 os.utime(lock.fileno(), (int(self._clock()), int(self._clock())))
             finally:
-                # Closing the file does not unlock it if a process was forked meanwhile, so unlock it explicitly.
+                # Unlock explicitly: closing does not unlock a file that a process forked since then also has open.
                 fcntl.flock(lock, fcntl.LOCK_UN)
         return swept
 
