@@ -16,9 +16,10 @@ import pytest
 
 from heroimg.config import Config
 from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull
-from heroimg.stores.base import StoredImage, Swept
+from heroimg.stores.base import Swept
 from heroimg.stores.files import sidecar
 from heroimg.stores.files.store import FileStore
+from heroimg.stores.image import StoredImage
 from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, START, Clock, noted
 from tests.helpers.system_calls import Step, trace
 
