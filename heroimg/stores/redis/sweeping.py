@@ -12,7 +12,7 @@ from collections.abc import Callable
 from heroimg.errors import ImageNotFound, StoreUnavailable
 from heroimg.stores.base import Expired, Swept
 from heroimg.stores.redis.due import DueIds
-from heroimg.stores.redis.hashes import PictureHashes
+from heroimg.stores.redis.pictures import RedisPictures
 from heroimg.stores.redis.scripts import REMOVE_EXPIRED
 
 # A picture with sessions to end is reported again after this time: less than HEROIMG_SWEEP_SECONDS usually is.
@@ -25,8 +25,8 @@ class DueSweep:
     :param now: the instant, in whole Unix seconds.
     """
 
-    def __init__(self, hashes: PictureHashes, due: DueIds, now: Callable[[], int]) -> None:
-        self._hashes = hashes
+    def __init__(self, pictures: RedisPictures, due: DueIds, now: Callable[[], int]) -> None:
+        self._pictures = pictures
         self._due = due
         self._now = now
         self._expired = list[Expired]()
@@ -56,7 +56,7 @@ class DueSweep:
     def _look_at(self, image_id: str) -> None:
         now = self._now()
         try:
-            image, _ = self._hashes.change(image_id, REMOVE_EXPIRED, now=now)
+            image, _ = self._pictures.change(image_id, REMOVE_EXPIRED, now=now)
         except ImageNotFound:
             self._due.remove(image_id)
             return
