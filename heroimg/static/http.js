@@ -18,7 +18,7 @@ const PATIENCE = 330;
 // The customer waits for an upload, and can try again.
 export const UPLOAD_PATIENCE = 120;
 const LONGEST_PAUSE = 16;
-// A phone that changed its network does not notice that its connection is dead. A request to Stripe may take 28.
+// A phone that changed its network does not notice that its connection is dead. A call to Stripe may take 20.
 const LONGEST_SILENCE = 60;
 // The browser has handed over the last byte, but megabytes may still be in the system's buffers on a slow line.
 export const LONGEST_SILENCE_AFTER_UPLOAD = 120;

@@ -20,7 +20,7 @@ from tests.helpers.serving import serving, wait_for
 
 def test_the_limits_are_public_and_kept_by_browsers_for_five_minutes(shared: Api) -> None:
     answer = shared.request("GET", "/api/limits")
-    assert answer.json() == {"bytes": pictures.FIVE_MB, "pixels": 50_000_000, "formats": ["image/png", "image/jpeg"]}
+    assert answer.json() == {"bytes": pictures.FIVE_MB, "pixels": 65_000_000, "formats": ["image/png", "image/jpeg"]}
     assert answer.headers["Cache-Control"] == "public, max-age=300"
 
 

@@ -94,7 +94,7 @@ def test_a_picture_of_too_many_bytes_becomes_one_that_fits(customer: Customer) -
 
 @pytest.mark.proof
 def test_a_picture_of_too_many_pixels_becomes_one_of_16_million(customer: Customer) -> None:
-    data = customer.uploaded(encode(Image.new("1", (9000, 6000), 1), "PNG"))
+    data = customer.uploaded(encode(Image.new("1", (9000, 7500), 1), "PNG"))
     image = Image.open(BytesIO(data))
     assert image.format == "JPEG"
     assert 15_900_000 < image.width * image.height <= 16_000_000

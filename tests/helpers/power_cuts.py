@@ -1,8 +1,9 @@
 """Every state in which a power cut can leave a folder, derived from the steps of a process that wrote into it.
 
 A disk keeps everything that was fsynced. A file that was not fsynced can be whole, cut short, empty, or as it was at
-its last fsync. A name that was made, moved or removed since the last fsync of its folder can be in the old or the new
-state. Names change independently of each other, but the changes of one name or one file keep their order.
+its last fsync; if it was overwritten in place, any part of it can be old and the rest new. A name that was made,
+moved or removed since the last fsync of its folder can be in the old or the new state. Names change independently of
+each other, but the changes of one name or one file keep their order.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ Content = tuple[bytes | None, int]
 State = frozenset[tuple[str, bytes | None, int]]
 
 
+# Where a file that is written over may be cut: in its first sectors, in the middle, and just after it.
+_CUTS = (100, 512, 2048, 2148)
+
+
 @dataclass
 class File:
     """A file: its contents one after another, and the last one that was synced."""
@@ -25,6 +30,7 @@ class File:
     written: list[Content]
     is_synced: bool = False
     synced: Content | None = None
+    written_before_sync: int = 0
 
     def may_be(self) -> set[Content]:
         content, modified = self.written[-1]
@@ -32,8 +38,18 @@ class File:
             return {self.written[-1]}
         if self.synced and self.synced[0] == content:
             return {self.synced, self.written[-1]}
+        if self.synced and self._is_written_over():
+            before = self.synced[0] or b""
+            parts = [0, *_CUTS, len(content)]
+            mixed = {content[:cut] + before[cut:] for cut in parts} | {before[:cut] + content[cut:] for cut in parts}
+            return {(part, when) for part in mixed for when in (self.synced[1], modified)}
         torn = {(part, when) for part in (b"", content[: len(content) // 2], content) for when in (modified, 0)}
         return torn | ({self.synced} if self.synced else set())
+
+    def _is_written_over(self) -> bool:
+        """Tell whether the file has kept its length since it was synced, so that no block of it can be missing."""
+        since = self.written[self.written_before_sync - 1 :]
+        return len({len(content or b"") for content, _ in since}) == 1
 
 
 @dataclass(eq=False)
@@ -64,7 +80,7 @@ class Disk:
             self._change(step.look)
         else:
             file = self.names[step.synced]
-            file.is_synced, file.synced = True, file.written[-1]
+            file.is_synced, file.synced, file.written_before_sync = True, file.written[-1], len(file.written)
             for change in self.changes:
                 change.is_synced |= change.folder == step.synced
 
