@@ -397,7 +397,7 @@ def test_time_asleep_uses_up_no_patience(page: Page) -> None:
         }"""
     )
     for count in range(1, 6):
-        wait_for(lambda count=count: page.evaluate("told.length") == count, "the next wait")
+        page.wait_for_function("(count) => told.length === count", arg=count, polling=50)
         page.clock.fast_forward("30:00")
     assert page.evaluate("result") == ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,13 @@ def test_a_picture_of_too_many_bytes_becomes_one_that_fits(customer: Customer) -
 
 
 @pytest.mark.proof
+def test_a_photograph_of_48_megapixels_and_24_mb_becomes_one_that_fits(customer: Customer) -> None:
+    large = pictures.photograph(8000, 6000, quality=72)
+    assert len(large) > 24e6
+    assert Image.open(BytesIO(customer.uploaded(large, fit={"maxEdge": 1024}))).size == (1024, 768)
+
+
+@pytest.mark.proof
 def test_a_picture_of_too_many_pixels_becomes_one_of_16_million(customer: Customer) -> None:
     data = customer.uploaded(encode(Image.new("1", (9000, 7500), 1), "PNG"))
     image = Image.open(BytesIO(data))
@@ -155,6 +163,11 @@ def test_a_heic_photograph_needs_a_decoder_and_says_so(customer: Customer) -> No
     assert (image.format, image.size) == ("JPEG", (400, 200))
     assert is_near(image, (50, 50), RED)
     assert is_near(image, (350, 50), BLUE)
+    size = data.index(b"ispe") + 8
+    huge = data[:size] + struct.pack(">II", 6000, 4100) + data[size + 8 :]
+    assert customer.upload(huge, has_decoder=True).startswith(
+        "too_many_pixels: This HEIC photograph has 25 megapixels; this browser can open 24."
+    )
     damaged = customer.upload(data[: len(data) // 2], has_decoder=True)
     assert damaged.startswith("not_a_picture: This browser cannot open this file as a picture.")
 
