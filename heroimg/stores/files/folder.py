@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from heroimg.config import ConfigError
 from heroimg.errors import ImageNotFound, StoreFull, StoreUnavailable
+from heroimg.stores.files.admission import refuse_foreign
 from heroimg.stores.files.disk import (
     is_linked,
     is_no_room,
@@ -45,14 +46,10 @@ class Folder:
         self.name = str(path)
         self._path = path
         self._min_free_bytes = min_free_bytes
+        self._admitted: tuple[int, int, int] | None = None
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            mode = path.stat().st_mode
-            if mode & stat.S_ISVTX:
-                raise ConfigError([self._advice("it is shared, as /tmp is")])
-            if mode & 0o077:
-                path.chmod(0o700)
-            self._sync_parents()
+            self._admit()
             self._probe()
         except OSError as error:
             if not is_no_room(error):  # pictures that wait in a full folder can still be handed over
@@ -70,9 +67,20 @@ class Folder:
 
         :raises StoreFull: the disk has too little room for more pictures.
         """
+        self.admit()
         self._refuse_without_room()
         with store_errors():
             return open_staged_file(self.name)
+
+    def admit(self) -> None:
+        """Look at the folder again if it is another one, or has another mode, than when it was last looked at.
+
+        :raises StoreUnavailable: it is not a folder for pictures any more; the cause says what an operator can do.
+        """
+        try:
+            self._admit()
+        except OSError as error:
+            raise StoreUnavailable from OSError(self._advice(error.strerror))
 
     @contextmanager
     def locked(self, image_id: str, *, wait: bool = True) -> Iterator[BinaryIO]:
@@ -106,6 +114,7 @@ class Folder:
 
         :raises StoreUnavailable: or StoreFull; the cause says what an operator can do about it.
         """
+        self.admit()
         try:
             self._probe()
         except OSError as error:
@@ -123,6 +132,22 @@ class Folder:
                 return open_to_lock(self.path_of(image_id))
             except FileNotFoundError:
                 raise ImageNotFound from None
+
+    def _admit(self) -> None:
+        if self._identity() == self._admitted:
+            return
+        mode = os.stat(self.name).st_mode
+        if mode & stat.S_ISVTX:
+            raise OSError(errno.EPERM, "it is shared, as /tmp is")
+        refuse_foreign(self.name)
+        if mode & 0o077:
+            self._path.chmod(0o700)
+        self._sync_parents()
+        self._admitted = self._identity()
+
+    def _identity(self) -> tuple[int, int, int]:
+        status = os.stat(self.name)
+        return status.st_dev, status.st_ino, status.st_mode
 
     def _probe(self) -> None:
         """Do what keeping and claiming do: create a file and lock it, and open it again to lock it.

@@ -130,6 +130,7 @@ class FileStore(ImageStore):
         return None
 
     def sweep(self, seconds: float | None = None) -> Swept:
+        self._folder.admit()
         return FolderSweep(self._folder, self._sidecars, self._now).run(seconds)
 
     def held(self) -> Held:
