@@ -17,7 +17,7 @@ from heroimg.pictures.limits import MAX_PIXELS, refuse_size
 
 # A JPEG in several scans (every progressive one) is decoded by way of all its coefficients, two bytes each: 3 bytes for
 # a pixel with colours at half resolution, as is usual. The rest is a margin for blocks that cross the edges.
-MAX_COEFFICIENT_BYTES = MAX_PIXELS * 16 // 5
+MAX_COEFFICIENT_BYTES = MAX_PIXELS * 31 // 10
 
 # Each scan goes over all coefficients again. Encoders write about ten scans. A scan of a small picture takes about as
 # long as one of this many bytes.
