@@ -20,7 +20,7 @@ from typing import IO
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from heroimg.pictures.formats import media_type_of
+from heroimg.pictures.formats import check_picture
 from tests.helpers.pictures import encode, png_of_zeros
 
 from .photographs import photographs, png
@@ -66,7 +66,7 @@ def read_file(file: IO[bytes], size: int = -1) -> bytes:
 
 
 def check_file(file: IO[bytes]) -> object:
-    return media_type_of(partial(read_file, file))
+    return check_picture(partial(read_file, file))
 
 
 def measure(calls: list[Callable[[], object]], rounds: int) -> list[list[float]]:

@@ -11,7 +11,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from heroimg.api.services import services
 from heroimg.errors import ClaimMalformed, ImageIdRequired, NotAJsonObject, RequestTooLarge, SessionIdRequired
 from heroimg.payments.stripe_sessions import image_id_of
-from heroimg.stores.base import is_claim_token
+from heroimg.stores.image import is_claim_token
 
 bp = Blueprint("checkout", __name__)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 from flask import Blueprint, Flask, Response
@@ -14,6 +13,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from heroimg.api.services import services
+from heroimg.logs import error_once
 from heroimg.operations.counters import counters_dir, open_process_counters
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class _Figures(Collector):
         figures = {
             "held_images": ("Pictures that can be retrieved.", held.images),
             "held_bytes": ("Their bytes.", held.size),
-            "oldest_age_seconds": ("The age of the oldest of them; 0 without any.", now - (held.oldest or now)),
+            "oldest_age_seconds": ("The age of the oldest of them; 0 if there is none.", now - (held.oldest or now)),
             "last_sweep_timestamp_seconds": ("When the last sweep ended.", services().sweeper.last_swept()),
         }
         for name, (text, value) in figures.items():
@@ -58,14 +58,9 @@ def _is_readable(file: Path) -> bool:
     try:
         MultiProcessCollector.merge([file])  # type: ignore[no-untyped-call]
     except Exception as error:
-        _log_once(file, repr(error))
+        error_once(log, "cannot read %s for /metrics: %r", file, error, key=(file, repr(error)))
         return False
     return True
-
-
-@cache
-def _log_once(file: Path, why: str) -> None:
-    log.error("cannot read %s for /metrics: %s", file, why)
 
 
 def _count_refusal(response: Response) -> Response:

@@ -14,7 +14,7 @@ from functools import partial
 
 from stripe.checkout import Session
 
-from heroimg.config import MIN_CHECKOUT_SECONDS, Config
+from heroimg.config import MIN_CHECKOUT_SECONDS, MIN_RETURN_SECONDS, Config
 from heroimg.errors import (
     CheckoutComplete,
     CheckoutNotConfigured,
@@ -30,15 +30,13 @@ from heroimg.errors import (
 from heroimg.logs import short
 from heroimg.payments import notes
 from heroimg.payments.stripe_sessions import StripeSessions, image_id_of
-from heroimg.stores.base import Clock, ImageStore, StoredImage
+from heroimg.stores.base import Clock, ImageStore
+from heroimg.stores.image import StoredImage
 
 log = logging.getLogger(__name__)
 
 # An open session that leaves the customer this long to pay is used again.
 _MIN_REUSE_SECONDS = 15 * 60
-
-# If the clock is off, a session must still end this long before its picture.
-_MIN_RETURN_SECONDS = 60
 
 _PAID_EVENTS = ("checkout.session.completed", "checkout.session.async_payment_succeeded")
 _FAILED_EVENT = "checkout.session.async_payment_failed"
@@ -213,7 +211,7 @@ class Checkout:
 
     def _refuse_to_outlive(self, image: StoredImage, session: Session) -> None:
         """Compare by Stripe's clock, which decides when a session ends."""
-        if session.expires_at + self._sessions.seconds_ahead > image.expires - _MIN_RETURN_SECONDS:
+        if session.expires_at + self._sessions.seconds_ahead > image.expires - MIN_RETURN_SECONDS:
             raise ClockWrong from RuntimeError(
                 f"{self._sessions.clock_warning()} The checkout would be payable when its picture is gone."
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from heroimg.stores.base import StoredImage
+from heroimg.stores.image import StoredImage
 
 
 def opened(image: StoredImage, session_id: str) -> StoredImage:

@@ -27,7 +27,8 @@ from heroimg.errors import (
     ThinEvent,
 )
 from heroimg.payments.stripe_http import StripeHttp
-from heroimg.stores.base import Clock, is_image_id
+from heroimg.stores.base import Clock
+from heroimg.stores.image import is_image_id
 
 log = logging.getLogger(__name__)
 

@@ -15,13 +15,18 @@ from heroimg.errors import StoreFull, StoreUnavailable
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+def is_no_room(error: OSError) -> bool:
+    """Tell whether the disk, or the user's part of it, has no more bytes or inodes."""
+    return error.errno in _NO_ROOM
+
+
 @contextmanager
 def store_errors() -> Iterator[None]:
     """Raise StoreFull or StoreUnavailable in place of the system's errors."""
     try:
         yield
     except OSError as error:
-        raise (StoreFull if error.errno in _NO_ROOM else StoreUnavailable) from error
+        raise (StoreFull if is_no_room(error) else StoreUnavailable) from error
 
 
 def private_opener(path: str | Path, flags: int) -> int:

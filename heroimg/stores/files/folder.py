@@ -16,9 +16,13 @@ from typing import BinaryIO
 
 from heroimg.config import ConfigError
 from heroimg.errors import ImageNotFound, StoreFull, StoreUnavailable
-from heroimg.stores.files.disk import is_linked, store_errors, sync_folder, unlink_if_there
+from heroimg.stores.files.disk import is_linked, is_no_room, store_errors, sync_folder, unlink_if_there
 from heroimg.stores.files.staged import StagedFile, open_staged_file
 from heroimg.stores.image import is_image_id
+
+# The reserve of inodes, in proportion to the reserve of bytes: 128 inodes by default. Every change of a sidecar that is
+# under way takes one.
+_BYTES_PER_INODE = 2 * 1024 * 1024
 
 
 class Folder:
@@ -42,7 +46,8 @@ class Folder:
             self._sync_parents()
             self._probe()
         except OSError as error:
-            raise ConfigError([self._advice(error.strerror)]) from error
+            if not is_no_room(error):  # pictures that wait in a full folder can still be handed over
+                raise ConfigError([self._advice(error.strerror)]) from error
 
     def path_of(self, image_id: str, suffix: str = "") -> str:
         """Give the path of one of a picture's files.
@@ -95,7 +100,10 @@ class Folder:
         try:
             self._probe()
         except OSError as error:
-            raise StoreUnavailable from OSError(self._advice(error.strerror))
+            if not is_no_room(error):
+                raise StoreUnavailable from OSError(self._advice(error.strerror))
+            self._refuse_without_room()
+            raise StoreFull from OSError(f"{self.name} takes no more files ({error.strerror}): free some room")
         self._refuse_without_room()
 
     def _open(self, image_id: str) -> BinaryIO:
@@ -125,6 +133,13 @@ class Folder:
             raise StoreFull from OSError(
                 f"{self.name} has {free:,} bytes free, and uploads are refused below HEROIMG_MIN_FREE_BYTES="
                 f"{self._min_free_bytes}: free some room, or set it lower"
+            )
+        min_free_inodes = self._min_free_bytes // _BYTES_PER_INODE
+        if room.f_files and room.f_favail < min_free_inodes:  # btrfs, for one, counts no inodes
+            raise StoreFull from OSError(
+                f"{self.name} has {room.f_favail} inodes free, and uploads are refused below {min_free_inodes}, which "
+                f"is one for each 2 MiB of HEROIMG_MIN_FREE_BYTES={self._min_free_bytes}: remove files from this disk, "
+                "or set it lower"
             )
 
     def _advice(self, fault: str | None) -> str:
