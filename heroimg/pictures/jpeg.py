@@ -38,14 +38,14 @@ _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 # baseline JPEG takes 34 of them: if only the last block is missing, that may pass.
 _PADDING = b"\xff\0" * 7
 
-# Pillow's mode for so many components. Grey is enough of a picture in colour: its other components are decoded too.
+# Pillow's mode for each number of components. Grey needs less work, and libjpeg-turbo decodes all components for it.
 _MODES = {1: "L", 3: "L", 4: "CMYK"}
 
 
 def check(data: bytes, decode: bool) -> None:
     """Check the header, and decode the picture if `decode` is true.
 
-    :raises ImageDamaged: also raised as IndexError, KeyError, ValueError or struct.error.
+    :raises ImageDamaged: the picture is damaged or incomplete. Other exceptions mean the same.
     :raises TooManyPixels: the picture is too large.
     :raises ImageTooComplex: the picture takes too much to decode.
     """
@@ -62,9 +62,7 @@ def check(data: bytes, decode: bool) -> None:
 
 def _refuse_costly_scans(data: bytes, frame: Frame) -> None:
     """Bound the memory and the time of a picture that is decoded by way of all its coefficients."""
-    # Decoders keep whole units: if a picture is a few pixels wide, these are mostly padding.
-    samples = sum(h * v for _, h, v in frame.components)
-    needed = 2 * 64 * samples * frame.units(bytes(number for number, _, _ in frame.components))
+    needed = frame.coefficient_bytes
     if needed > MAX_COEFFICIENT_BYTES:
         raise ImageTooComplex(
             f"This progressive JPEG takes {needed / 1e6:.0f} MB to decode; the limit is "
@@ -88,7 +86,7 @@ def _decode(data: bytes, segments: list[Segment], frame: Frame) -> None:
             if segment.marker == RESTART_INTERVAL:
                 interval = int.from_bytes(data[segment.end - 2 : segment.end], "big")
             if segment.marker == END:
-                # An encoder may leave out fine detail, but not a component. Without an end marker, detail is missing.
+                # The end marker shows that the encoder left out fine detail on purpose. No component may be missing.
                 if any(0 in coefficients for coefficients in missing.values()):
                     raise ImageDamaged
                 return
