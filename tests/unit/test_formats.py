@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from heroimg.errors import ImageDamaged, NotAPicture
-from heroimg.pictures.formats import FORMATS, extension_of, media_type_of
+from heroimg.pictures.formats import FORMATS, check_picture, extension_of
 from tests.helpers import pictures
 
 
 def refusal_of(data: bytes) -> NotAPicture:
     with pytest.raises(NotAPicture) as refusal:
-        media_type_of(lambda size: data if size < 0 else data[:size])
+        check_picture(lambda size: data if size < 0 else data[:size])
     return refusal.value
 
 
@@ -74,13 +74,13 @@ def test_the_header_alone_is_read_if_it_is_enough() -> None:
         sizes.append(size)
         return pictures.png(1)[:size]
 
-    assert media_type_of(read, decode=False) == "image/png"
+    assert check_picture(read, decode=False) == "image/png"
     assert sizes == [128 * 1024]
 
 
 def test_all_is_read_if_the_header_is_longer() -> None:
     metadata = b"\xff\xe1\xff\xff" + bytes(0xFFFF - 2)
     picture = pictures.jpeg()[:2] + metadata * 3 + pictures.jpeg()[2:]
-    assert media_type_of(lambda size: picture if size < 0 else picture[:size], decode=False) == "image/jpeg"
+    assert check_picture(lambda size: picture if size < 0 else picture[:size], decode=False) == "image/jpeg"
     with pytest.raises(ImageDamaged):
-        media_type_of(lambda _: picture[:1000], decode=False)
+        check_picture(lambda _: picture[:1000], decode=False)

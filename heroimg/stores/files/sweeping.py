@@ -7,7 +7,6 @@ has locked is in use, and is left to the next sweep.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import math
 import os
@@ -19,7 +18,7 @@ from contextlib import suppress
 from heroimg.errors import ImageNotFound, StoreUnavailable
 from heroimg.logs import short
 from heroimg.stores.base import Expired, Swept
-from heroimg.stores.files.disk import unlink_if_there
+from heroimg.stores.files.disk import lock, open_to_lock, unlink_if_there
 from heroimg.stores.files.folder import Folder
 from heroimg.stores.files.sidecar import Sidecars
 from heroimg.stores.image import is_image_id
@@ -104,8 +103,8 @@ class FolderSweep:
 
     def _sweep_part(self, image_id: str) -> None:
         path = self._folder.path_of(image_id, ".part")
-        with open(path, "rb") as part:
-            fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with open_to_lock(path) as part:
+            lock(part, wait=False)
             os.unlink(path)
         self._leftovers += 1
         if self._is_gone(image_id):
