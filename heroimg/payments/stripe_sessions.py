@@ -1,4 +1,4 @@
-"""Stripe's Checkout Sessions. This is the only module that calls Stripe's library and translates its errors."""
+"""Stripe's Checkout Sessions. Only this module, and stripe_setup.py for an operator, call Stripe's library."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ stripe.enable_telemetry = False
 class StripeSessions:
     """The Checkout Sessions of one Stripe account.
 
+    :attr:`client`: Stripe's library; None without a key.
+
     Every method but `read_event` raises CheckoutNotConfigured without a key, StripeUnreachable if asking again may
     help, and StripeFailed if it does not.
     """
@@ -44,7 +46,7 @@ class StripeSessions:
     def __init__(self, config: Config, clock: Clock) -> None:
         self._config = config
         self._http = StripeHttp(clock)
-        self._client = _client(config, self._http) if config.stripe_secret_key else None
+        self.client = _client(config, self._http) if config.stripe_secret_key else None
 
     @property
     def seconds_ahead(self) -> float:
@@ -135,9 +137,9 @@ class StripeSessions:
 
     @property
     def _sessions(self) -> SessionService:
-        if self._client is None:
+        if self.client is None:
             raise CheckoutNotConfigured
-        return self._client.v1.checkout.sessions
+        return self.client.v1.checkout.sessions
 
     def _params(self, image_id: str, expires_at: int) -> dict[str, Any]:
         config = self._config

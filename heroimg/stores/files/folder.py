@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from heroimg.config import ConfigError
 from heroimg.errors import ImageNotFound, StoreFull, StoreUnavailable
+from heroimg.stores.base import Room
 from heroimg.stores.files.disk import is_linked, store_errors, sync_folder, unlink_if_there
 from heroimg.stores.files.staged import StagedFile, open_staged_file
 from heroimg.stores.image import is_image_id
@@ -31,7 +32,7 @@ class Folder:
     def __init__(self, path: Path, min_free_bytes: int) -> None:
         self.name = str(path)
         self._path = path
-        self._min_free_bytes = min_free_bytes
+        self.min_free_bytes = min_free_bytes
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             mode = path.stat().st_mode
@@ -117,14 +118,18 @@ class Folder:
             with suppress(OSError):  # we have not created a parent that we cannot read or sync
                 sync_folder(parent)
 
-    def _refuse_without_room(self) -> None:
+    def room(self) -> Room:
+        """Return what is free on the folder's file system."""
         with store_errors():
             room = os.statvfs(self.name)
-        free = room.f_bavail * room.f_frsize
-        if free < self._min_free_bytes:
+        return Room(room.f_bavail * room.f_frsize, room.f_favail if room.f_files else None)
+
+    def _refuse_without_room(self) -> None:
+        free = self.room().bytes
+        if free < self.min_free_bytes:
             raise StoreFull from OSError(
                 f"{self.name} has {free:,} bytes free, and uploads are refused below HEROIMG_MIN_FREE_BYTES="
-                f"{self._min_free_bytes}: free some room, or set it lower"
+                f"{self.min_free_bytes}: free some room, or set it lower"
             )
 
     def _advice(self, fault: str | None) -> str:

@@ -20,12 +20,13 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
 from heroimg.config import Config
 from heroimg.errors import ImageNotFound, StoreUnavailable
+from heroimg.findings import Finding
 from heroimg.stores.base import Claimed, Clock, Expired, Held, ImageStore, Staged, StoredImage, Swept
 from heroimg.stores.image import is_image_id, new_image_id
 from heroimg.stores.redis import scripts
@@ -33,6 +34,7 @@ from heroimg.stores.redis.blocks import BlocksReader, StagedBytes
 from heroimg.stores.redis.connection import RedisConnection
 from heroimg.stores.redis.due import DueIds
 from heroimg.stores.redis.durability import Durability
+from heroimg.stores.redis.setup import check_redis
 
 _PICTURE_KEY = re.compile(rb"heroimg:\{[0-9a-f]{32}\}")
 
@@ -54,6 +56,7 @@ class RedisStore(ImageStore):
         self._image_seconds = config.image_seconds
         self._claim_seconds = config.claim_seconds
         self._clock = clock
+        self._replicas = config.redis_replicas
         self._redis = RedisConnection(config.redis_url or "")
         self._due = DueIds(self._redis)
         self._durability = Durability(self._redis, config.redis_replicas)
@@ -158,6 +161,12 @@ class RedisStore(ImageStore):
                     oldest = min(oldest or int(stored), int(stored))
         return Held(count, size, oldest)
 
+    def images(self) -> Iterator[StoredImage]:
+        with self._redis.client() as client:
+            for key in client.scan_iter(match=_key("*"), count=1000):
+                with suppress(ImageNotFound):
+                    yield self.get(key.decode()[len("heroimg:{") : -1])
+
     def check(self) -> None:
         with self._redis.client() as client:
             client.execute_command(*_PROBE)
@@ -174,6 +183,9 @@ class RedisStore(ImageStore):
             if not persistence["aof_enabled"]:
                 warnings.add("Redis loses every picture when it restarts: set its appendonly to yes.")
         return sorted(warnings)
+
+    def check_setup(self) -> Iterator[Finding]:
+        return check_redis(self._redis, self._replicas, self.warnings())
 
     def _now(self) -> int:
         return int(self._clock())
