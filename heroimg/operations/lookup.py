@@ -16,7 +16,7 @@ from heroimg.errors import HeroimgError, ImageClaimed, ImageNotFound, SessionNot
 from heroimg.logs import short
 from heroimg.stores.base import Clock, ImageStore, StoredImage, is_image_id
 
-_NAME = re.compile(r"(?P<start>[0-9a-f]{4,32}|cs_(test|live)_(?P<rest>[A-Za-z0-9]+))(\.\.\.)?")
+_NAME = re.compile(r"(?P<start>[0-9a-f]{4,32}|cs_(test|live)_[A-Za-z0-9]*)(\.\.\.)?")
 
 # Stripe's ids are longer than this, and what the log shows of them is shorter.
 _WHOLE_SESSION_ID = 20

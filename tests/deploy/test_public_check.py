@@ -1,4 +1,4 @@
-"""`flask --app wsgi check --url ...` through nginx: each line about the public side, with the thing broken on purpose."""
+"""`flask --app wsgi check --url ...` through nginx: each line about the public side, broken on purpose."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_certificate_that_nobody_trusts_is_a_fault(broken_house: Production) -
 def test_plain_http_and_a_silent_address_are_faults(house: Production) -> None:
     assert (
         "so anybody on the way can read a picture"
-        in check(house, url=house.server.url or "http://127.0.0.1:1")["fault", "tls"]
+        in check(house, url=f"http://127.0.0.1:{house.plain_port}")["fault", "tls"]
     )
     assert "does not answer" in check(house, url="https://127.0.0.1:1")["fault", "public"]
 
@@ -97,4 +97,5 @@ def test_too_many_trusted_proxies_and_a_readyz_that_is_not_served_are_faults(tmp
         found = check(house)
         assert "customers can claim any address: set HEROIMG_TRUSTED_PROXIES to 1, not 2" in found["fault", "address"]
         house.server.stop()
+        house.socket.close()
         assert "/readyz answers 502" in check(house)["fault", "public"]
