@@ -14,6 +14,7 @@ from heroimg.api import checkout, health, temp_images
 from heroimg.api.answers import hide_late_errors, shape_answers
 from heroimg.api.form import accept_uploads
 from heroimg.api.rates import Rates
+from heroimg.api.request_id import identify_requests
 from heroimg.api.services import Services
 from heroimg.config import Config, ConfigError
 from heroimg.operations.commands import commands_without_settings, operator_commands
@@ -61,7 +62,8 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     setup = SetupCheck(config, store, StripeSetup(config, sessions, clock).check, rates.check)
     for command in operator_commands(store, sweeper, clock, lookup, setup):
         app.cli.add_command(command)
-    app.wsgi_app = hide_late_errors(sweeper.sweep_between_requests(app.wsgi_app))  # type: ignore[assignment, method-assign]
+    wsgi_app = hide_late_errors(sweeper.sweep_between_requests(app.wsgi_app))
+    app.wsgi_app = identify_requests(wsgi_app)  # type: ignore[assignment, method-assign]
     if config.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=config.trusted_proxies, x_proto=0)  # type: ignore[method-assign]
     return app
