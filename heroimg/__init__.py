@@ -40,7 +40,7 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     """
     store = open_store(config, clock)
     counters = open_counters(config)
-    sessions = StripeSessions(config, clock)
+    sessions = StripeSessions(config, clock, on_call=counters.stripe_seconds.observe)
     rule = Checkout(config, store, sessions, clock, on_complete=counters.checkouts_complete.inc)
     sweeper = Sweeper(config, store, counters, clock, rule.end_others)
     hand_overs = HandOvers(store, clock, config.claim_seconds)

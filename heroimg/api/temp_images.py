@@ -37,7 +37,8 @@ def upload() -> ResponseReturnValue:
         if part.size > config.max_image_bytes:
             size = math.ceil(part.size / _MEGABYTE * 10) / 10  # rounded up, or one byte over would read as the limit
             raise ImageTooLarge(f"The picture is {size} MB; the limit is {config.max_image_bytes / _MEGABYTE:.3g} MB.")
-        media_type = media_type_of(part.read, decode=config.image_check == "decode")
+        with services().counters.check_seconds.measure():
+            media_type = media_type_of(part.read, decode=config.image_check == "decode")
         image = services().store.keep(part.staged, media_type)
     log.info("kept %s: %s, %d bytes", short(image.id), image.media_type, image.size)
     services().counters.uploads.inc()

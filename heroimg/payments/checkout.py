@@ -178,6 +178,11 @@ class Checkout:
                     short(session.id), session.payment_status, short(image_id),
                 )  # fmt: skip
 
+    @property
+    def clock_seconds_ahead(self) -> float:
+        """By how many seconds this machine's clock is ahead of Stripe's, as of this process's last call."""
+        return self._sessions.seconds_ahead
+
     def warnings(self) -> list[str]:
         """Return what an operator should know, in sentences."""
         return [warning] if (warning := self._sessions.clock_warning()) else []

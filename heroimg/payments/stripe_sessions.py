@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -37,15 +37,16 @@ stripe.enable_telemetry = False
 class StripeSessions:
     """The Checkout Sessions of one Stripe account.
 
+    :param on_call: gets the seconds that each call to Stripe took.
     :attr:`client`: Stripe's library; None without a key.
 
     Every method but `read_event` raises CheckoutNotConfigured without a key, StripeUnreachable if asking again may
     help, and StripeFailed if it does not.
     """
 
-    def __init__(self, config: Config, clock: Clock) -> None:
+    def __init__(self, config: Config, clock: Clock, on_call: Callable[[float], None] = lambda _seconds: None) -> None:
         self._config = config
-        self._http = StripeHttp(clock)
+        self._http = StripeHttp(clock, on_call)
         self.client = _client(config, self._http) if config.stripe_secret_key else None
 
     @property
