@@ -110,7 +110,7 @@ def file_server(folder: Path) -> Iterator[Contender]:
 def behind_nginx(folder: Path, contender: Contender) -> Iterator[Contender]:
     """Put nginx in front of a contender, like deploy/nginx.conf but without TLS and rates."""
     site = (
-        "client_max_body_size 34m; proxy_buffers 8 64k; proxy_buffer_size 64k; proxy_busy_buffers_size 128k; "
+        "client_max_body_size 34m; client_body_buffer_size 1100k; proxy_buffers 16 64k; proxy_buffer_size 64k; "
         "location / { proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection ''; }"
     )
     upstream = f"upstream behind {{ server 127.0.0.1:{contender.port}; keepalive 32; keepalive_timeout 1s; }}"

@@ -10,12 +10,14 @@ import time
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from heroimg.api import checkout, health, temp_images
 from heroimg.api.answers import hide_late_errors, shape_answers
-from heroimg.api.form import accept_uploads
+from heroimg.api.checkout import bp as checkout_bp
+from heroimg.api.health import bp as health_bp
 from heroimg.api.rates import Rates
+from heroimg.api.request_body import limit_bodies
 from heroimg.api.request_id import identify_requests
 from heroimg.api.services import Services
+from heroimg.api.temp_images import bp as temp_images_bp
 from heroimg.config import Config, ConfigError
 from heroimg.operations.commands import commands_without_settings, operator_commands
 from heroimg.operations.counters import open_counters
@@ -41,24 +43,25 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     store = open_store(config, clock)
     counters = open_counters(config)
     sessions = StripeSessions(config, clock, on_call=counters.stripe_seconds.observe)
-    rule = Checkout(config, store, sessions, clock, on_complete=counters.checkouts_complete.inc)
-    sweeper = Sweeper(config, store, counters, clock, rule.end_others)
-    hand_overs = HandOvers(store, clock, config.claim_seconds)
+    checkout = Checkout(config, store, sessions, clock, on_complete=counters.checkouts_complete.inc)
+    sweeper = Sweeper(config, store, counters, clock, checkout.end_others)
+    hand_overs = HandOvers(store, clock, config.claim_seconds, checkout, on_removed=counters.confirmations.inc)
     rates = Rates(config)
 
     app = Flask(__name__)
     app.url_map.merge_slashes = False  # otherwise Werkzeug redirects /api//x, using the client's Host header
-    app.extensions["heroimg"] = Services(config, store, rule, hand_overs, rates, sweeper, counters, clock)
-    accept_uploads(app)
-    for blueprint in (temp_images.bp, checkout.bp, health.bp):
-        app.register_blueprint(blueprint)
+    app.extensions["heroimg"] = Services(config, store, checkout, hand_overs, rates, sweeper, counters, clock)
+    limit_bodies(app)
+    for bp in (temp_images_bp, checkout_bp, health_bp):
+        app.register_blueprint(bp)
     rates.limit_endpoints(app)
     shape_answers(app, config)
     if config.metrics:
-        from heroimg.api.metrics import add_metrics  # noqa: PLC0415 (imports prometheus_client, after open_counters)
+        # prometheus_client reads the name of its folder when it is imported, and open_counters sets that name.
+        from heroimg.api.metrics import add_metrics  # noqa: PLC0415
 
         add_metrics(app)
-    lookup = Lookup(store, clock, rule.end, rule.session_state)
+    lookup = Lookup(store, clock, checkout.end, checkout.session_state)
     setup = SetupCheck(config, store, StripeSetup(config, sessions, clock).check, rates.check)
     for command in operator_commands(store, sweeper, clock, lookup, setup):
         app.cli.add_command(command)

@@ -18,24 +18,26 @@ from click import ClickException
 
 from heroimg import parsers
 from heroimg.parsers import BadValue
+from heroimg.prices import price_fault
 
 T = TypeVar("T")
 
-# Larger request bodies are read up to this size before they are refused; otherwise a browser reports a broken
-# connection instead of our answer. 32 MB of picture, and 1 MB for the form around it. nginx's client_max_body_size must
-# be a little larger.
+# The largest request body: 32 MB for the largest picture that can be configured, and 1 MB for the form around it. A
+# refused body is read to its end, up to this size; otherwise a browser reports a broken connection instead of our
+# answer. nginx's client_max_body_size must be a little larger.
 MAX_REQUEST_BYTES = 33 * 1024 * 1024
 
-# Stripe accepts an expires_at from 30 minutes to 24 hours ahead, by its own clock; the margin is for clocks
-# that differ. https://docs.stripe.com/api/checkout/sessions/create#create_checkout_session-expires_at
+# Stripe accepts an expires_at from 30 minutes to 24 hours ahead, by its own clock. The margin allows for clocks that
+# differ. https://docs.stripe.com/api/checkout/sessions/create#create_checkout_session-expires_at
 MIN_CHECKOUT_SECONDS = 30 * 60 + 120
 MAX_CHECKOUT_SECONDS = 24 * 3600 - 120
 
-# A webhook that arrives after a payment at the last moment must still find the picture.
+# A Checkout Session ends at least this long before its picture: the webhook of a payment at the last moment must still
+# find the picture.
 MIN_RETURN_SECONDS = 60
 
-# A Kubernetes Service of our name puts these into the environment of its namespace: HEROIMG_SERVICE_HOST,
-# HEROIMG_PORT=tcp://10.0.0.1:3000, HEROIMG_PORT_3000_TCP_ADDR; one named heroimg-x puts HEROIMG_X_PORT there.
+# Variables that Kubernetes sets in every pod of a namespace that has a Service named heroimg: HEROIMG_SERVICE_HOST,
+# HEROIMG_PORT=tcp://10.0.0.1:3000, HEROIMG_PORT_3000_TCP_ADDR. For a Service named heroimg-x: HEROIMG_X_PORT.
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 _KUBERNETES = re.compile(
     r"HEROIMG_(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=[0-9]+|PORT=(tcp|udp|sctp)://.*"
@@ -59,7 +61,7 @@ class ConfigError(ClickException):
 
 @dataclass(frozen=True)
 class Setting:
-    """What `setting` declares."""
+    """One declared setting."""
 
     name: str
     parse: Callable[[str], Any]
@@ -70,7 +72,7 @@ class Setting:
     can_be_empty: bool
 
     def read(self, environ: Mapping[str, str]) -> Any:
-        """Read the setting; an empty value counts as not set, unless it has a meaning of its own.
+        """Read the setting. An empty value counts as not set, unless the setting can be empty.
 
         :raises BadValue: the value cannot be used.
         """
@@ -81,12 +83,12 @@ class Setting:
         return None if text is None else self.parse(text)
 
     def describe(self, fault: BadValue) -> str:
-        """Say what is wrong and give an example. The value of a secret is left out, because the message is logged."""
+        """Say what is wrong, and give an example. A secret's value is left out, because the message is logged."""
         got = "" if self.is_secret else f", not {fault.got!r}"
         return f"{self.name} {fault.requirement}{got}; for example {self.example}"
 
 
-def setting(  # noqa: PLR0913 (what one line declares)
+def setting(  # noqa: PLR0913 (one call declares all of a setting)
     name: str,
     parse: Callable[[str], T],
     default: str | None,
@@ -98,10 +100,10 @@ def setting(  # noqa: PLR0913 (what one line declares)
 ) -> T:
     """Declare a field of `Config` that is read from the environment.
 
-    :param default: as text, which is parsed like a value of the environment; None if there is none.
+    :param default: the default as text, parsed like a value of the environment; None if there is no default.
     :param help: sentences for .env.example and docs/settings.md; a file in docs/ becomes a link.
-    :param example: a good value; without one, the default.
-    :param can_be_empty: an empty value is "" instead of the default.
+    :param example: a good value. If it is not given, the default is the example.
+    :param can_be_empty: whether an empty value is read as "" instead of as the default.
     """
     declared = Setting(name, parse, default, help, example or default or "", is_secret, can_be_empty)
     value: Any = None if default is None else parse(default)
@@ -120,8 +122,8 @@ class Config:
 
     # fmt: off
     frontend_origins: tuple[str, ...] = setting("FRONTEND_URL", parsers.origins, "http://localhost:3000",
-        "The origin of the front end, the only one that CORS admits. Separate further origins with commas; customers "
-        "return to the first. Further ones may be those of apps, such as `capacitor://localhost`.",
+        "The front end's origins, separated by commas. CORS admits only these, and customers return to the first. The "
+        "others may be origins of apps, such as `capacitor://localhost`.",
         example="https://www.example.com")
     stripe_secret_key: str | None = setting("STRIPE_SECRET_KEY", parsers.secret_key, None,
         "Stripe's secret key, or a restricted key (rk_) that may write Checkout Sessions. Without it pictures work and "
@@ -132,31 +134,35 @@ class Config:
         "Turns the webhook on: a picture whose checkout is complete is kept for HEROIMG_PAID_SECONDS.",
         example="whsec_...", is_secret=True)
     stripe_api_base: str | None = setting("STRIPE_API_BASE", parsers.origin, None,
-        "Only for a stand-in for Stripe's API. Refused together with a live key.", example="http://localhost:12111")
+        "The address of a stand-in for Stripe's API, for tests. Refused together with a live key.",
+        example="http://localhost:12111")
     redis_url: str | None = setting("REDIS_URL", parsers.redis_url, None,
         "Keeps pictures in Redis or Valkey, 7.0 or later, instead of a folder: then several machines can serve them. "
         "`redis://`, `rediss://` (TLS), `unix://`, or some nodes of a cluster: `redis+cluster://host:port,host:port` "
         "(`rediss+cluster://` with TLS). Needs requirements-redis.txt; see docs/redis.md.",
         example="redis://localhost:6379/0", is_secret=True)
     redis_replicas: int = setting("HEROIMG_REDIS_REPLICAS", parsers.whole(0, 5), "0",
-        "How many replicas of that Redis must have a picture before it can be paid for.")
+        "How many replicas of REDIS_URL must have a picture before it can be paid for.")
     upload_dir: Path = setting("HEROIMG_UPLOAD_DIR", parsers.folder, "uploads",
-        "The folder for pictures, if REDIS_URL is not set; nothing else belongs there. Best absolute in production.")
+        "The folder for pictures, if REDIS_URL is not set; nothing else belongs there. In production, use an absolute "
+        "path.")
     instance_dir: Path = setting("HEROIMG_INSTANCE_DIR", parsers.folder, "instance",
-        "The folder for files that belong to one machine: the sweep's lock, and the counters. Best absolute in "
-        "production.")
+        "The folder for files that belong to one machine: the sweep's lock, and the counters. In production, use an "
+        "absolute path.")
     image_seconds: int = setting("HEROIMG_IMAGE_SECONDS", parsers.whole(1, 30 * 86400), "3600",
         "How long a picture is kept. Opening a checkout may start this time anew.")
     max_image_bytes: int = setting("HEROIMG_MAX_IMAGE_BYTES", parsers.whole(1024, 32 * 1024 * 1024), "5242880",
         "The largest picture, at most 33554432. A web server in front must admit a little more.")
     claim_seconds: int = setting("HEROIMG_CLAIM_SECONDS", parsers.whole(1, 86400), "300",
-        "How long a claim lasts after its last fetch, if it is not confirmed.")
+        "How long a claim lasts if its reader neither fetches again nor confirms. It cannot end while the picture is "
+        "being sent.")
     return_seconds: int = setting("HEROIMG_RETURN_SECONDS",
         parsers.whole(MIN_RETURN_SECONDS, 86400, ", so that the webhook of a last-minute payment finds the picture"),
         "1200",
-        "How long a picture is kept after the last moment to pay: the time a customer has to come back. At least 60.")
+        "How long a picture is kept after the last moment to pay: the time that a customer has to come back. At least "
+        "60.")
     paid_seconds: int = setting("HEROIMG_PAID_SECONDS", parsers.whole(1, 30 * 86400), "86400",
-        "How long a picture is kept that was paid for and not fetched. Needs the webhook.")
+        "How long a paid picture is kept if it is not fetched. Needs the webhook.")
     sweep_seconds: int = setting("HEROIMG_SWEEP_SECONDS", parsers.whole(0, 86400), "60",
         "How often expired pictures are removed from the disk. 0 if threads are not allowed: then let cron run "
         "`flask --app wsgi sweep`. A request sweeps after its response if the last sweep was over three minutes ago.")
@@ -173,7 +179,8 @@ class Config:
         "How many uploads one address may make; empty for no limit. Without Redis each worker process counts for "
         "itself, so two admit up to twice as many.", can_be_empty=True)
     checkout_rate: str = setting("HEROIMG_CHECKOUT_RATE", parsers.rate, "60 per minute",
-        "The same for `embedded-session`, and for `session-status`.", can_be_empty=True)
+        "The same for `embedded-session`, for `session-status`, and for picture requests that must end a checkout: "
+        "each has this limit.", can_be_empty=True)
     product_name: str = setting("HEROIMG_PRODUCT_NAME", parsers.at_most(250),
         "Hero Me Feelings - Personalized AAC Board", "The product's name in the checkout.")
     product_description: str = setting("HEROIMG_PRODUCT_DESCRIPTION", parsers.at_most(1000),
@@ -192,7 +199,7 @@ class Config:
 
     @property
     def storage_location(self) -> str:
-        """Name the folder or the Redis that holds the pictures, for the log: without the password of a Redis URL."""
+        """Name the folder or the Redis that holds the pictures, for the log. A Redis URL loses its password."""
         if not self.redis_url:
             return str(self.upload_dir)
         scheme, _, rest = self.redis_url.partition("?")[0].partition("://")
@@ -200,7 +207,7 @@ class Config:
 
     @property
     def stripe_mode(self) -> str:
-        """Say where payments go, for the log: nowhere, to a stand-in, or to Stripe in test or live mode."""
+        """Say where payments go, for the log: to nothing, to a stand-in, or to Stripe in test or live mode."""
         if not self.stripe_secret_key:
             return "nothing: STRIPE_SECRET_KEY is not set"
         return self.stripe_api_base or f"Stripe, {self.stripe_secret_key.split('_')[1]} mode"
@@ -228,29 +235,30 @@ class Config:
 
 
 def _unknown(environ: Mapping[str, str], names: list[str]) -> list[str]:
-    """List the variables that have our prefix and are no setting: a misspelt setting would be ignored otherwise."""
+    """List the variables that have our prefix but are not settings. Otherwise a misspelt setting would be ignored."""
     unknown = [name for name in sorted(environ) if name.startswith("HEROIMG_") and name not in names]
     unknown = [name for name in unknown if not _KUBERNETES.fullmatch(f"{name}={environ[name]}")]
-    return [f"{name} is no setting; the nearest is {get_close_matches(name, names, 1, 0)[0]}" for name in unknown]
+    return [f"{name} is not a setting; did you mean {get_close_matches(name, names, 1, 0)[0]}?" for name in unknown]
 
 
 def _contradictions(config: Config) -> list[str]:
-    """List settings that are valid one by one but not together."""
+    """List the faults of settings that are valid alone, but not together."""
     faults = []
     if config.stripe_webhook_secret and not config.stripe_secret_key:
         faults.append("STRIPE_WEBHOOK_SECRET is set and STRIPE_SECRET_KEY is not; set both, such as sk_test_...")
     keys = (config.stripe_secret_key, config.stripe_publishable_key)
     if None not in keys and len({"_live_" in str(key) for key in keys}) == 2:
         faults.append(
-            "STRIPE_SECRET_KEY and STRIPE_PUBLISHABLE_KEY are of different modes; take both from test, or live"
+            "STRIPE_SECRET_KEY and STRIPE_PUBLISHABLE_KEY must be of the same mode, but one is a test key and the "
+            "other a live key; use two test keys, or two live keys"
         )
     paying_seconds = config.image_seconds - config.return_seconds
     if config.stripe_secret_key and not MIN_CHECKOUT_SECONDS <= paying_seconds <= MAX_CHECKOUT_SECONDS:
         faults.append(
-            f"HEROIMG_IMAGE_SECONDS less HEROIMG_RETURN_SECONDS is {paying_seconds}, but Stripe gives a customer "
+            f"HEROIMG_IMAGE_SECONDS minus HEROIMG_RETURN_SECONDS is {paying_seconds}, but Stripe gives a customer "
             f"between {MIN_CHECKOUT_SECONDS} and {MAX_CHECKOUT_SECONDS} seconds to pay; for example 3600 and 1200"
         )
-    if fault := parsers.price_fault(config.unit_amount, config.currency):
+    if fault := price_fault(config.unit_amount, config.currency):
         faults.append(f"HEROIMG_UNIT_AMOUNT {fault}")
     if "_live_" in (config.stripe_secret_key or "") and config.frontend_origins[0].startswith("http:"):
         faults.append(

@@ -13,14 +13,23 @@ _SECRET = re.compile(
     r"|(?P<parameter>\b(?:imageId|claim|session_id)=)[^\s&\"']+"
 )
 
+_logged_keys = set[object]()
+
 
 # The id of the request that this thread answers, for each of its lines; empty outside a request.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 def short(secret: str) -> str:
-    """Shorten an id for the log: enough to find its other lines, too little to open anything."""
+    """Shorten an id for the log. The rest identifies it in other lines, but opens nothing."""
     return secret[: 12 if secret.startswith("cs_") else 6] + "..."
+
+
+def error_once(log: logging.Logger, message: str, *args: object, key: object) -> None:
+    """Log an error, unless this process has logged one with the same key already."""
+    if key not in _logged_keys:
+        _logged_keys.add(key)
+        log.error(message, *args)
 
 
 class Redact(logging.Filter):

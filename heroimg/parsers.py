@@ -35,9 +35,9 @@ def matching(pattern: str, requirement: str) -> Callable[[str], str]:
 
 
 def whole(low: int, high: int, reason: str = "") -> Callable[[str], int]:
-    """Make a parser for whole numbers, both bounds included.
+    """Make a parser for whole numbers from `low` to `high`.
 
-    :param reason: why there is a bound, as a phrase for the message, if that is not obvious.
+    :param reason: for the message: a phrase that says why there is a bound, if that is not obvious.
     """
 
     def parse(text: str) -> int:
@@ -60,7 +60,7 @@ def at_most(longest: int) -> Callable[[str], str]:
 
 
 def one_of(*words: str) -> Callable[[str], str]:
-    """Make a parser for some words."""
+    """Make a parser for one of these words."""
     return matching("|".join(words), f"must be {' or '.join(words)}")
 
 
@@ -84,7 +84,9 @@ def origin(text: str) -> str:
     host = parts and _host(parts[2])
     port = int(parts[3] or 0) if parts else 0
     if not parts or not host or port > 65535 or (parts[3] and not port):
-        raise BadValue("must be http:// or https:// and a host, with a port up to 65535 if need be and no path", text)
+        raise BadValue(
+            "must be an origin: http:// or https://, a host, optionally a port up to 65535, and no path", text
+        )
     is_default = port in (0, {"http": 80, "https": 443}[parts[1]])
     return f"{parts[1]}://{host}" + ("" if is_default else f":{port}")
 
@@ -94,11 +96,13 @@ def _host(host: str) -> str | None:
     try:
         if host.startswith("["):
             address = IPv6Address(host[1:-1])
-            return None if address.ipv4_mapped else f"[{address}]"  # Python 3.13 writes these unlike browsers
+            return (
+                None if address.ipv4_mapped else f"[{address}]"
+            )  # Python 3.13 writes mapped addresses unlike browsers
         if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", host.rpartition(".")[2]):
             return str(IPv4Address(host))
         ascii_host = host if host.isascii() else idna.encode(host, uts46=True).decode()
-    except ValueError:  # idna's errors are of this kind, too
+    except ValueError:  # idna raises ValueErrors too
         return None
     is_name = re.fullmatch(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*", ascii_host) and len(ascii_host) <= 253
     return ascii_host if is_name else None
@@ -109,7 +113,7 @@ def origins(text: str) -> tuple[str, ...]:
     first, *others = (part.strip() for part in text.split(","))
     app = re.compile(r"(capacitor|ionic)://[a-z0-9.-]+")
     if app.fullmatch(first.lower()):
-        raise BadValue("must start with an origin of http:// or https://, to which customers return", first)
+        raise BadValue("must start with an http:// or https:// origin, to which customers return", first)
     return (origin(first), *(other.lower() if app.fullmatch(other.lower()) else origin(other) for other in others))
 
 
@@ -118,7 +122,7 @@ def currency(text: str) -> str:
 
 
 def rate(text: str) -> str:
-    """Check a rate of the `limits` library; one that admits nothing is refused."""
+    """Check a rate of the `limits` library. A rate that admits nothing is refused."""
     try:
         is_rate = all(limit.amount > 0 and limit.get_expiry() > 0 for limit in parse_many(text))
     except ValueError:
@@ -136,26 +140,3 @@ redis_url = matching(
     r"(rediss?(\+cluster)?|unix)://.+",
     "must start with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://",
 )
-
-# https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts, in the currency's smallest unit: for those
-# without decimals, such as the yen, that is the currency itself.
-_MIN_AMOUNTS = {
-    "aed": 200, "ars": 50, "aud": 50, "brl": 50, "cad": 50, "chf": 50, "cop": 50, "czk": 1500, "dkk": 250, "eur": 50,
-    "gbp": 30, "hkd": 400, "huf": 17500, "idr": 50, "ils": 50, "inr": 50, "jpy": 50, "krw": 50, "mxn": 1000, "myr": 200,
-    "nok": 300, "nzd": 50, "php": 50, "pln": 200, "ron": 200, "rub": 50, "sek": 300, "sgd": 50, "thb": 1000, "usd": 50,
-    "zar": 50,
-}  # fmt: skip
-
-# Amounts must be multiples of these. Two currencies have no decimals, but Stripe counts them in hundredths:
-# https://docs.stripe.com/currencies#special-cases. The others have three decimals, of which the last must be 0.
-_AMOUNT_STEPS = {"isk": 100, "ugx": 100, "bhd": 10, "jod": 10, "kwd": 10, "omr": 10, "tnd": 10}
-
-
-def price_fault(amount: int, currency: str) -> str | None:
-    """Say what Stripe would refuse about a price; None if nothing is known to be wrong with it."""
-    least, step = _MIN_AMOUNTS.get(currency, 1), _AMOUNT_STEPS.get(currency, 1)
-    if amount < least:
-        return f"is {amount}, but Stripe's minimum for {currency} is {least}; for example {4 * least}"
-    if amount % step:
-        return f"is {amount}, but for {currency} Stripe accepts only multiples of {step}; for example {100 * step}"
-    return None

@@ -13,7 +13,7 @@ from heroimg.config import Config, ConfigError
 from heroimg.env_file import read_env_file
 from heroimg.logs import configure_logging
 
-# `flask held` and other commands import this module too, and have nothing to serve.
+# Commands such as `flask held` import this module too, but serve nothing.
 _command = click.get_current_context(silent=True)
 _is_server = _command is None or _command.info_name == "run"
 

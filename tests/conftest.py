@@ -1,4 +1,4 @@
-"""Fixtures: servers, shared or for one test alone, a stand-in for Stripe, a clock to drive, people with browsers."""
+"""Fixtures: servers (shared, or for one test), the stand-in for Stripe, a driven clock, and browsers."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ settings.register_profile("long", deadline=None, max_examples=2000, stateful_ste
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """Serve with two workers, for tests that look at their own pictures only."""
+    """Serve with two workers, for tests that look only at their own pictures."""
     with serving(tmp_path_factory.mktemp("shared") / "served") as server:
         yield Api(server)
 
 
 @pytest.fixture
 def api(shared: Api) -> Api:
-    """Serve with two workers, from an empty folder."""
+    """Serve with two workers, with an empty folder."""
     shared.server.clear()
     return shared
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Api]:
-    """Serve with two workers, for one test, which may kill them."""
+    """Serve with two workers that the test may kill."""
     with serving(tmp_path / "served") as server:
         yield Api(server)
 
@@ -59,7 +59,7 @@ def open_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 
 @pytest.fixture
 def shop(open_shop: Shop) -> Shop:
-    """Serve with two workers, from an empty folder, with a stand-in for Stripe that knows nothing yet."""
+    """Serve with two workers, with an empty folder and an empty stand-in for Stripe."""
     open_shop.clear()
     return open_shop
 
@@ -77,10 +77,10 @@ def open_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture
 def site(open_site: Site) -> Iterator[Site]:
-    """Serve the page as well, from an empty folder."""
+    """Serve the page as well, with an empty folder."""
     open_site.clear()
     yield open_site
-    open_site.proxy.clear()  # or a request that it holds would keep the server from stopping
+    open_site.proxy.clear()  # a request that the proxy holds would keep the server from stopping
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +92,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[[str], Visitor]]:
-    """Let people visit with a browser of their own each, on a "phone" or a "desktop"; none of them may complain."""
+    """Open browsers, each with a profile of its own, as a "phone" or a "desktop"; fail if one reports an error."""
     visitors = list[Visitor]()
 
     def arrive(window: str) -> Visitor:
@@ -107,5 +107,5 @@ def visit(browser: Browser) -> Iterator[Callable[[str], Visitor]]:
 
 @pytest.fixture
 def visitor(visit: Callable[[str], Visitor]) -> Visitor:
-    """Let one person visit, on a desktop."""
+    """Open one browser, as a desktop."""
     return visit("desktop")

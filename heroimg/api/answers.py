@@ -1,4 +1,4 @@
-"""Answers in general: the one shape of every error, CORS, and headers that keep answers private."""
+"""All answers: the one shape of errors, CORS, and the headers that keep answers private."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def shape_answers(app: Flask, config: Config) -> None:
     CORS(
         app,
         resources=[r"/api/*", r"/static/*"],
-        # Flask-CORS takes an origin that looks like a regular expression for one, as an IPv6 address does.
+        # Flask-CORS would read an origin with brackets (IPv6) as a regular expression, so it gets exact patterns.
         origins=[re.compile(re.escape(origin) + r"\Z") for origin in config.frontend_origins],
         methods=["GET", "HEAD", "POST", "DELETE"],
         allow_headers="*",  # upload libraries and tracing add headers of their own; the application reads none of them
@@ -38,10 +38,10 @@ def shape_answers(app: Flask, config: Config) -> None:
 
 
 def hide_late_errors(wsgi_app: WSGIApplication) -> WSGIApplication:
-    """Wrap the application, so that no error after the headers reaches the server, which may log ids with it.
+    """Log an error that occurs after the headers, and hide it from the server, whose log could show ids.
 
-    mod_wsgi, Passenger and uWSGI print tracebacks by themselves, past the filter of our log, and with all causes. A
-    cause may be an OSError that names a picture's file.
+    mod_wsgi, Passenger and uWSGI print tracebacks with all causes, and the filter of our log does not see them. A cause
+    may be an OSError that names a picture's file.
     """
 
     def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -65,7 +65,7 @@ class _Body:
             raise
         except Exception as error:
             _log_late(error)
-            raise RuntimeError("the answer is broken off, as logged above") from None
+            raise RuntimeError("the answer failed after its headers; see the log above") from None
 
     def close(self) -> None:
         try:

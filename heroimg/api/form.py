@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
-from typing import IO, Any
+from contextlib import ExitStack, closing, contextmanager
 
-import flask
-from flask import Flask, Response, request
+from flask import request
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
-from werkzeug.wsgi import LimitedStream
+from werkzeug.exceptions import RequestEntityTooLarge
 
+from heroimg.api.request_body import READ_BYTES
 from heroimg.api.services import services
 from heroimg.config import MAX_REQUEST_BYTES
 from heroimg.errors import NoImage, RequestTooLarge
 from heroimg.stores.base import Staged
 
-# Each read costs time, and gunicorn copies smaller reads more often: docs/performance.md.
-_READ_BYTES = 512 * 1024
-
-# Our form has one part with two headers. No browser sends more than this, and this much is cheap to read.
+# Our form needs one part with two headers. These limits exceed what browsers send, and that much is cheap to read.
 _MAX_PARTS = 20
 _MAX_HEADERS = 8
 _MAX_HEADER_BYTES = 4096
-
-# Werkzeug fails at dates with impossible years. The application needs none of these: it has ETags and serves no ranges.
-_NOT_READ = ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE", "HTTP_RANGE")
 
 
 class LimitedPart:
@@ -47,51 +38,9 @@ class LimitedPart:
             self.staged.write(data)
 
     def read(self, size: int) -> bytes:
-        """Read so many bytes from the start; -1 for all."""
+        """Read at most `size` bytes from the start, or all of them for -1."""
         self.staged.seek(0)
         return self.staged.read(size)
-
-
-class _Input:
-    """The server's `wsgi.input`, with OSErrors only, which Werkzeug takes for a broken connection.
-
-    gunicorn raises errors of its own for a malformed chunk.
-    """
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-
-    def read(self, size: int) -> bytes:
-        try:
-            return self._stream.read(size)
-        except Exception as error:
-            self._stream = io.BytesIO()  # nothing more comes, and reading on would wait for it
-            raise OSError("the body cannot be read") from error
-
-
-class Request(flask.Request):
-    """A request whose body is read as it arrives."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for header in _NOT_READ:
-            self.environ.pop(header, None)
-        self.environ["wsgi.input"] = _Input(self.environ["wsgi.input"])
-        if self.content_length is not None:
-            # Werkzeug would leave it to the server to end the body, and would not notice that some of it is missing.
-            self.environ.pop("wsgi.input_terminated", None)
-
-    def get_data(self, *args: Any, **kwargs: Any) -> Any:
-        data = super().get_data(*args, **kwargs)
-        self.stream.read(1)  # raises RequestEntityTooLarge for a longer body, which Werkzeug only cuts off
-        return data
-
-
-def accept_uploads(app: Flask) -> None:
-    """Let the application receive pictures in forms."""
-    app.request_class = Request
-    app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
-    app.after_request(_read_to_the_end)
 
 
 @contextmanager
@@ -127,7 +76,7 @@ def _form_events() -> Iterator[MultipartSegment | bytes | None]:
             max_header_count=_MAX_HEADERS,
             max_segment_count=_MAX_PARTS,
         )
-        yield from parser.parse_blocking(request.stream.read, _READ_BYTES)
+        yield from parser.parse_blocking(request.stream.read, READ_BYTES)
     except (RequestEntityTooLarge, ParserLimitReached) as error:
         raise RequestTooLarge(_what_is_too_large(request.content_length)) from error
     except MultipartError as error:
@@ -146,16 +95,3 @@ def _what_is_too_large(content_length: int | None) -> str:
         f"The form is too large: the limits are {_MAX_PARTS} parts, each with {_MAX_HEADERS} headers of "
         f"{_MAX_HEADER_BYTES // 1024} KB, and {MAX_REQUEST_BYTES / 2**20:.0f} MB altogether. Send the picture alone."
     )
-
-
-def _read_to_the_end(response: Response) -> Response:
-    """Read the rest of a refused upload, or a browser that is still sending shows a broken connection instead."""
-    if request.method == "POST":
-        request.max_content_length = MAX_REQUEST_BYTES  # a view may have set a lower limit
-        with suppress(HTTPException):  # the body is too long, or the connection is broken
-            stream = request.stream
-            if isinstance(stream, LimitedStream) and request.content_length is None:
-                stream.limit = MAX_REQUEST_BYTES
-            while stream.read(_READ_BYTES):
-                pass
-    return response

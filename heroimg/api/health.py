@@ -1,4 +1,4 @@
-"""Health: /healthz shows whether pictures can be kept and read, /readyz also whether an operator must act."""
+"""/healthz shows whether pictures can be kept and read, /readyz also whether an operator must act."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def readyz() -> ResponseReturnValue:
         services().store.check()
     except StoreFull as error:
         raise NotReady(
-            "Uploads are refused: less room is left than HEROIMG_MIN_FREE_BYTES, or Redis has reached its maxmemory."
+            "Uploads are refused: the disk has too few inodes, or less room than HEROIMG_MIN_FREE_BYTES, or Redis has "
+            "reached its maxmemory. The log says which."
         ) from error.__cause__
     if overdue := services().sweeper.seconds_overdue():
         raise NotReady(

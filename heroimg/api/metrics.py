@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 from flask import Blueprint, Flask, Response
@@ -14,6 +13,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from heroimg.api.services import services
+from heroimg.logs import error_once
 from heroimg.operations.counters import counters_dir, open_process_counters
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def add_metrics(app: Flask) -> None:
 
 @bp.get("/metrics")
 def metrics() -> Response:
-    """Add up what all workers have counted, and look at what is held."""
+    """Return the sums of all workers' counters, and figures about the pictures that are held."""
     registry = CollectorRegistry()
     registry.register(_Figures())
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
@@ -48,7 +48,7 @@ class _Figures(Collector):
         figures = {
             "held_images": ("Pictures that can be retrieved.", held.images),
             "held_bytes": ("Their bytes.", held.size),
-            "oldest_age_seconds": ("The age of the oldest of them; 0 without any.", now - (held.oldest or now)),
+            "oldest_age_seconds": ("The age of the oldest of them; 0 if there is none.", now - (held.oldest or now)),
             "last_sweep_timestamp_seconds": ("When the last sweep ended.", services().sweeper.last_swept()),
         }
         if room := services().store.room():
@@ -60,18 +60,13 @@ class _Figures(Collector):
 
 
 def _is_readable(file: Path) -> bool:
-    """Return False for a damaged file, for which the library raises errors of many kinds."""
+    """Return False for a damaged file. The library raises errors of many kinds for it."""
     try:
         MultiProcessCollector.merge([file])  # type: ignore[no-untyped-call]
     except Exception as error:
-        _log_once(file, repr(error))
+        error_once(log, "cannot read %s for /metrics: %r", file, error, key=(file, repr(error)))
         return False
     return True
-
-
-@cache
-def _log_once(file: Path, why: str) -> None:
-    log.error("cannot read %s for /metrics: %s", file, why)
 
 
 def _count_refusal(response: Response) -> Response:

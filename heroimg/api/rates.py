@@ -1,8 +1,10 @@
 """Rates by address: for each worker process by itself, or, with Redis, for all machines together.
 
-They are fixed windows: the first request opens one, and all requests until its end count. The notation is that of the
-library limits. Its storages are not used: the one in memory starts a thread for each request, which some hosts forbid,
-and those in Redis keep the workers from starting while a cluster is down and have timeouts of their own.
+Rates use fixed windows. The first request opens a window; later requests count in it until it ends.
+
+The library limits parses the rates, but its storages are not used. The one in memory starts a thread for each request,
+which some hosts forbid. The ones in Redis stop workers from starting while a cluster is down, and have their own
+timeouts.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import math
 import re
 import threading
 import time
-from functools import cache, wraps
+from functools import wraps
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -22,6 +24,7 @@ from limits import RateLimitItem, parse_many
 
 from heroimg.config import Config
 from heroimg.errors import TooManyRequests
+from heroimg.logs import error_once
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +34,7 @@ redis.call('EXPIRE', KEYS[1], ARGV[1], 'NX')
 return {count, redis.call('PTTL', KEYS[1])}
 """
 
-# For requests to other endpoints that ask Stripe, to end a checkout.
+# The rate for picture requests that must ask Stripe to end a checkout.
 STRIPE = "stripe"
 
 # Azure's and IIS' proxies add a port to the address: 203.0.113.3:50003, [2001:db8::1]:443.
@@ -39,7 +42,7 @@ _WITH_PORT = re.compile(r"([0-9.]+):[0-9]+|\[(.+)\](?::[0-9]+)?")
 
 
 class Rates:
-    """Answers 429 with `Retry-After` to an address that asks too often."""
+    """Refuses the requests of an address that asks too often: 429 with `Retry-After`."""
 
     def __init__(self, config: Config) -> None:
         self._windows = _RedisWindows(config.redis_url) if config.redis_url else _MemoryWindows()
@@ -87,12 +90,12 @@ class Rates:
 
 
 def _shortest_first(rate: str) -> list[RateLimitItem]:
-    """Parse a rate. The shortest window is counted first, so that a refusal uses up no longer window."""
+    """Parse a rate. The shortest window is counted first: a request that it refuses does not count in longer ones."""
     return sorted(parse_many(rate), key=RateLimitItem.get_expiry) if rate else []
 
 
 class _MemoryWindows:
-    """Windows of this process."""
+    """The windows of this process."""
 
     def __init__(self) -> None:
         self._windows: dict[str, tuple[int, float]] = {}
@@ -100,9 +103,10 @@ class _MemoryWindows:
         self._clear_at = 1000
 
     def count(self, key: str, seconds: int) -> tuple[int, float]:
-        """Count a request in the key's window, and open one of so many seconds if there is none.
+        """Count a request in the key's window. If there is none, open one.
 
-        :returns: the window's requests, this one included, and the seconds until it ends.
+        :param seconds: how long a new window lasts.
+        :returns: how many requests the window has, this one included, and in how many seconds it ends.
         """
         now = time.monotonic()
         with self._lock:
@@ -117,7 +121,7 @@ class _MemoryWindows:
 
 
 class _RedisWindows:
-    """Windows of all machines."""
+    """The windows of all machines."""
 
     def __init__(self, redis_url: str) -> None:
         from heroimg.stores.redis.connection import RedisConnection  # noqa: PLC0415 (redis-py is an extra)
@@ -130,24 +134,21 @@ class _RedisWindows:
 
 
 def _client_network() -> str:
-    """Return an IPv4 address, or the /64 of an IPv6 address: a provider gives as much to one household."""
+    """Return the client's IPv4 address, or the /64 network of its IPv6 address, which one household usually has."""
     text = request.remote_addr or ""
     if with_port := _WITH_PORT.fullmatch(text):
         text = with_port[1] or with_port[2]
     try:
         address = ip_address(text)
     except ValueError:
-        _log_no_address()
+        error_once(
+            log,
+            "requests come without an address (%s), so all customers share one rate: if a proxy connects by a unix "
+            "socket, set HEROIMG_TRUSTED_PROXIES to 1, and let the proxy send the address in X-Forwarded-For",
+            request.remote_addr,
+            key="no address",
+        )
         return "unknown"
     if isinstance(address, IPv6Address):
         return str(address.ipv4_mapped or ip_network((int(address), 64), strict=False))
     return str(address)
-
-
-@cache
-def _log_no_address() -> None:
-    log.error(
-        "requests come without an address (%s), so all customers share one rate: if a proxy connects by a unix "
-        "socket, set HEROIMG_TRUSTED_PROXIES to 1, and let the proxy send the address in X-Forwarded-For",
-        request.remote_addr,
-    )

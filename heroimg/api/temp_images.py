@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import secrets
 from contextlib import suppress
 
 from flask import Blueprint, Response, request
@@ -12,12 +11,11 @@ from flask.typing import ResponseReturnValue
 
 from heroimg.api.form import received_image
 from heroimg.api.rates import STRIPE
-from heroimg.api.services import Services, services
+from heroimg.api.services import services
 from heroimg.errors import ClaimMalformed, ImageIdRequired, ImageNotFound, ImageTooLarge, Prefetched
 from heroimg.logs import short
-from heroimg.pictures.formats import extension_of, media_type_of
-from heroimg.pictures.hand_over import HandOver
-from heroimg.stores.base import StoredImage, is_claim_token
+from heroimg.pictures.formats import check_picture, extension_of
+from heroimg.stores.image import StoredImage, is_claim_token
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +23,7 @@ bp = Blueprint("temp_images", __name__)
 
 _MEGABYTE = 1024 * 1024
 
-# Where browsers, old and new, say that they fetch ahead. deploy/nginx.conf passes these on.
+# The headers in which browsers, old and new, show that they prefetch. deploy/nginx.conf passes these on.
 _PURPOSE_HEADERS = ("Sec-Purpose", "Purpose", "X-Moz", "X-Purpose")
 
 
@@ -35,10 +33,11 @@ def upload() -> ResponseReturnValue:
     config = services().config
     with received_image() as part:
         if part.size > config.max_image_bytes:
-            size = math.ceil(part.size / _MEGABYTE * 10) / 10  # rounded up, or one byte over would read as the limit
+            # Rounded up: otherwise a picture that is one byte too large would show the limit itself.
+            size = math.ceil(part.size / _MEGABYTE * 10) / 10
             raise ImageTooLarge(f"The picture is {size} MB; the limit is {config.max_image_bytes / _MEGABYTE:.3g} MB.")
         with services().counters.check_seconds.measure():
-            media_type = media_type_of(part.read, decode=config.image_check == "decode")
+            media_type = check_picture(part.read, decode=config.image_check == "decode")
         image = services().store.keep(part.staged, media_type)
     log.info("kept %s: %s, %d bytes", short(image.id), image.media_type, image.size)
     services().counters.uploads.inc()
@@ -47,7 +46,7 @@ def upload() -> ResponseReturnValue:
 
 @bp.get("/api/temp-image-retrieve")
 def retrieve() -> ResponseReturnValue:
-    """Hand the picture over: for one use, or with a claim as often as its holder asks until it confirms."""
+    """Hand the picture over: with a claim as often as its holder asks until it confirms, without one for one use."""
     purposes = " ".join(request.headers.get(name, "") for name in _PURPOSE_HEADERS).lower()
     if "prefetch" in purposes or "preview" in purposes:
         raise Prefetched
@@ -56,7 +55,7 @@ def retrieve() -> ResponseReturnValue:
         image = services().store.get(image_id)
         image.refuse_others(claim, services().now())
         return _picture_response(image)
-    hand_over = _hand_over(services(), image_id, claim)
+    hand_over = services().hand_overs.start(image_id, claim, _count_call_to_stripe)
     response = _picture_response(hand_over.image)
     response.response = hand_over
     services().counters.retrievals.inc()
@@ -68,48 +67,14 @@ def retrieve() -> ResponseReturnValue:
 
 @bp.delete("/api/temp-image-retrieve")
 def confirm() -> ResponseReturnValue:
-    """Remove the picture, now that its reader has it. Before that, make its checkout unpayable."""
-    image_id, claim = _required_image_id(), _claim()
+    """Remove the picture, now that its reader has it."""
     with suppress(ImageNotFound):
-        image = services().store.get(image_id)
-        image.refuse_others(claim, services().now())
-        if image.has_payable_session:
-            services().rates.count(STRIPE)
-        services().checkout.end(image)
-        _remove(services(), image, claim, "confirmed %s")
+        services().hand_overs.confirm(_required_image_id(), _claim(), _count_call_to_stripe)
     return "", 204
 
 
-def _hand_over(shared: Services, image_id: str, claim: str | None) -> HandOver:
-    """Claim the picture for its reader; without a token of the reader's own, for one use."""
-    token = claim or secrets.token_urlsafe(24)
-    claimed = shared.store.claim(image_id, token)
-    log.info("claimed %s" if claim else "handing over %s for one use", short(image_id))
-    if claim:
-        return HandOver(shared.hand_overs, claimed, token, confirm=None)
-    hand_over = HandOver(
-        shared.hand_overs, claimed, token, confirm=lambda: _remove(shared, claimed.image, token, "handed over %s")
-    )
-    try:
-        if claimed.image.has_payable_session:
-            shared.rates.count(STRIPE)
-        shared.checkout.end_before_hand_over(claimed.image)
-        hand_over.keep_claim()  # Stripe may have taken longer than a claim lasts
-    except BaseException:
-        hand_over.close()
-        raise
-    return hand_over
-
-
-def _remove(shared: Services, image: StoredImage, token: str | None, message: str) -> None:
-    """Remove a picture that its reader has. The server may call this after the request, without an application."""
-    removed = shared.store.remove(image.id, token)
-    if removed is None:
-        return
-    shared.counters.confirmations.inc(paid=str(removed.checkout_complete).lower())
-    if removed.checkout_session != image.checkout_session or removed.sessions_to_end:  # noted since
-        shared.checkout.try_to_end(removed)
-    log.info(message, short(image.id))
+def _count_call_to_stripe() -> None:
+    services().rates.count(STRIPE)
 
 
 def _picture_response(image: StoredImage) -> Response:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from heroimg.config import Config
+from heroimg.logs import error_once
 from heroimg.operations.instance import instance_path, make_instance_file, open_instance_file
 
 log = logging.getLogger(__name__)
@@ -40,8 +41,9 @@ _counting = threading.Lock()
 class Count:
     """A counter. It counts nothing if metrics are off.
 
-    :param folder: of the counters' files; None if metrics are off.
-    :param label: the label's name, and `values` those that are shown as zeros from the start.
+    :param folder: the folder of the counters' files; None if metrics are off.
+    :param label: the label's name.
+    :param values: the label's values that are shown as zero from the start.
     """
 
     folder: Path | None
@@ -51,14 +53,14 @@ class Count:
     values: tuple[str, ...] = ()
 
     def inc(self, amount: int = 1, **labels: str) -> None:
-        """Count. An error is logged and not raised, because what is counted has happened already."""
+        """Add to the counter. An error is logged and not raised, because what is counted has happened already."""
         if self.folder and amount:
             try:
                 with _counting:
                     counter = _process_figures(self.folder)[self.name]
                     (counter.labels(**labels) if labels else counter).inc(amount)
             except OSError as error:
-                _log_once(str(error))
+                error_once(log, "cannot count for /metrics: %s", error, key=str(error))
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Duration:
                 with _counting:
                     _process_figures(self.folder)[self.name].observe(seconds)
             except OSError as error:
-                _log_once(str(error))
+                error_once(log, "cannot count for /metrics: %s", error, key=str(error))
 
     @contextmanager
     def measure(self) -> Iterator[None]:
@@ -99,14 +101,20 @@ class Counters:
     def __init__(self, folder: Path | None = None) -> None:
         self.uploads = Count(folder, "uploads", "Pictures kept.")
         self.refusals = Count(folder, "refusals", "Requests answered with an error, by its code.", "code")
-        self.retrievals = Count(folder, "retrievals", "Pictures handed over, each time that a holder asked.")
-        self.claims_lapsed = Count(folder, "claims_lapsed", "Claims that lapsed, seen at the next claim or at expiry.")
-        self.confirmations = Count(
-            folder, "confirmations", "Pictures gone because their reader has them.", "paid", ("true", "false")
+        self.retrievals = Count(folder, "retrievals", "Pictures handed over; repeated requests of a holder count.")
+        self.claims_lapsed = Count(
+            folder, "claims_lapsed", "Claims that lapsed. Counted at the next claim, or when the picture expires."
         )
-        self.checkouts_complete = Count(folder, "checkouts_complete", "Pictures that became known to be paid for.")
-        self.expired_unclaimed = Count(folder, "expired_unclaimed", "Pictures that expired unfetched.")
-        self.paid_never_fetched = Count(folder, "paid_never_fetched", "Pictures that expired paid for and unfetched.")
+        self.confirmations = Count(
+            folder, "confirmations", "Pictures removed because their reader has them.", "paid", ("true", "false")
+        )
+        self.checkouts_complete = Count(
+            folder, "checkouts_complete", "Pictures whose checkout became known to be complete."
+        )
+        self.expired_unclaimed = Count(folder, "expired_unclaimed", "Pictures that expired and were not claimed.")
+        self.paid_never_fetched = Count(
+            folder, "paid_never_fetched", "Pictures that expired, were paid for and not claimed."
+        )
         self.check_seconds = Duration(folder, "check_seconds", "The check of a picture, waits included.", _CHECK_BOUNDS)
         self.stripe_seconds = Duration(folder, "stripe_seconds", "A call to Stripe, retries included.", _STRIPE_BOUNDS)
 
@@ -119,7 +127,7 @@ def open_counters(config: Config) -> Counters:
     if not config.metrics:
         return Counters()
     make_instance_file(_lock_path(counters_dir(config)))
-    # prometheus_client reads this when it is imported, so it is imported where it is used.
+    # prometheus_client reads this when it is imported, so no module of heroimg imports it before this.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counters_dir(config))
     return Counters(counters_dir(config))
 
@@ -147,21 +155,16 @@ def begin_at_zero(config: Config) -> None:
 
 def open_process_counters(folder: Path) -> None:
     """Show zeros for this process, before it counts anything."""
-    with _counting, suppress(OSError):  # without it, the figures of the other processes are still right
+    with _counting, suppress(OSError):  # on an error, the other processes' figures are still right
         _process_figures(folder)
 
 
-@cache
-def _log_once(why: str) -> None:
-    log.error("cannot count for /metrics: %s", why)
-
-
 def _process_figures(folder: Path) -> dict[str, Any]:
-    """Open this process's files when it first counts, so that a command that counts nothing leaves no file."""
+    """Open this process's files. This happens when it first counts: a command that counts nothing leaves no file."""
     files = [folder / f"{kind}_{os.getpid()}.db" for kind in _FILES]
     missing = [file for file in files if not file.exists()]
     if missing:
-        _open.cache_clear()  # the folder may have been removed since
+        _open.cache_clear()  # the file was open, and was removed with its folder
         open_instance_file(_lock_path(folder)).close()
         folder.mkdir(mode=0o700, exist_ok=True)
         for file in missing:
@@ -170,7 +173,7 @@ def _process_figures(folder: Path) -> dict[str, Any]:
 
 
 def _write_zeros(file: Path) -> None:
-    """Reserve the file's room: if a mapped file has none on a full disk, the system kills the process (SIGBUS)."""
+    """Reserve the file's blocks. Otherwise, on a full disk, writing to the mapped file kills the process (SIGBUS)."""
     new = file.with_suffix(".new")
     try:
         new.write_bytes(bytes(_FILE_BYTES))
@@ -185,7 +188,7 @@ def _open(folder: Path, _pid: int) -> dict[str, Any]:
     from prometheus_client import Counter, Histogram, values  # noqa: PLC0415
 
     _keep_files(folder)
-    values.ValueClass.close_all_files()  # the library would go on counting in a file that was removed
+    values.ValueClass.close_all_files()  # otherwise the library goes on counting in a file that was removed
     opened = dict[str, Any]()
     for name, figure in vars(Counters()).items():
         if isinstance(figure, Duration):
@@ -198,7 +201,7 @@ def _open(folder: Path, _pid: int) -> dict[str, Any]:
 
 
 def _keep_files(folder: Path) -> None:
-    """Hold a shared lock until this process and its children end: another server that starts removes no files then."""
+    """Hold a shared lock until this process and its children end, so that a second server removes no files."""
     fcntl.flock(os.open(_lock_path(folder), os.O_RDWR), fcntl.LOCK_SH)
 
 

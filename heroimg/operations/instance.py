@@ -13,7 +13,7 @@ from heroimg.config import Config, ConfigError
 def instance_path(config: Config, name: str) -> Path:
     """Return the path of a file in the instance folder.
 
-    The name includes a digest of the upload folder, because applications with other pictures may share the folder.
+    The name includes a digest of the upload folder, so that several applications can share one instance folder.
     """
     stem, dot, suffix = name.partition(".")
     digest = hashlib.sha256(os.fsencode(config.upload_dir)).hexdigest()[:12]
@@ -21,7 +21,7 @@ def instance_path(config: Config, name: str) -> Path:
 
 
 def open_instance_file(path: Path) -> TextIO:
-    """Open a file to append to it. Create the file and its folder if they do not exist, or no longer.
+    """Open a file to append to it. Create the file and its folder if they are missing.
 
     :raises OSError: the file cannot be written.
     """

@@ -10,16 +10,17 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from heroimg.config import ConfigError
 
-# Not at once: the process may be a command, such as the sweep itself, and end soon.
+# The jobs do not run at once: a process that only imports the application may end soon.
 _START_SECONDS = 2
 
 
 def run_in_background(jobs: Mapping[Callable[[], object], float]) -> None:
-    """Run jobs in threads of this process and of those forked from it.
+    """Run jobs in threads of this process, and of each process that is forked from it.
 
-    A server that loads the application before it forks (gunicorn --preload, Passenger) leaves threads behind.
+    Threads do not survive a fork, and some servers load the application before they fork (gunicorn --preload,
+    Passenger). So each forked process starts its own threads.
 
-    :param jobs: the seconds between two runs of each.
+    :param jobs: for each job, the seconds between two runs.
     :raises ConfigError: this host does not allow threads.
     """
 
@@ -39,6 +40,6 @@ def run_in_background(jobs: Mapping[Callable[[], object], float]) -> None:
     try:
         start()
     except RuntimeError as error:
-        fault = f"HEROIMG_SWEEP_SECONDS is not 0, and this host allows no threads ({error}): set it to 0"
-        raise ConfigError([f"{fault}, and requests sweep"]) from error
+        fault = f"HEROIMG_SWEEP_SECONDS is not 0, and this host allows no threads ({error})"
+        raise ConfigError([f"{fault}: set it to 0; then requests sweep"]) from error
     os.register_at_fork(after_in_child=start)

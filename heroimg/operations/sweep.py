@@ -1,8 +1,8 @@
 """When to sweep: every minute in a thread of every worker process, between requests if nothing swept, or by command.
 
-Every worker has a scheduler, so that no worker's death ends the sweeping. A lock file lets one process sweep at a time.
-Its modification time is the end of the last sweep, so the other workers need not sweep again at once, and /readyz
-notices when sweeps stop.
+Every worker has a scheduler, so that sweeping goes on if a worker dies. A lock file lets one process sweep at a time.
+Its modification time is the end of the last sweep: the other workers need not sweep again at once, and /readyz notices
+when sweeps stop. A shared store has no lock file: every worker on every machine sweeps it.
 
 On shared hosting threads may be forbidden, or end with an idle process. There, if a sweep is overdue, a request sweeps
 for at most 0.1 s after its response.
@@ -31,9 +31,10 @@ log = logging.getLogger(__name__)
 
 _OVERDUE_INTERVALS = 3
 
-# For a process without a thread to sweep with (HEROIMG_SWEEP_SECONDS=0): the interval that counts instead, and how long
-# a sweep may keep a request's thread or process from the next request.
+# The interval that counts if no thread sweeps (HEROIMG_SWEEP_SECONDS=0).
 _USUAL_SECONDS = Config.sweep_seconds
+
+# How long a sweep after a response may keep a thread or a process from its next request.
 _BETWEEN_REQUESTS_SECONDS = 0.1
 
 
@@ -58,7 +59,9 @@ class Sweeper:
         self._clock = clock
         self._end_sessions = end_sessions
         self._started = int(clock())
-        self._untraced = 0.0  # when this process last tried to sweep and could not note it in the lock file
+        # When this process last swept, or tried to, without noting it in the lock file. The threads of a shared store
+        # sweep soon after the start.
+        self._untraced = float(self._started) if store.is_shared and config.sweep_seconds else 0.0
         self._lock_path = instance_path(config, "sweep.lock")
         if not store.is_shared:
             make_instance_file(self._lock_path)
@@ -66,17 +69,18 @@ class Sweeper:
     def sweep(self, seconds: float | None = None) -> Swept | None:
         """Remove what is due, or return None if another process is sweeping.
 
-        :param seconds: stop after this time, and leave the sessions that must be ended to a sweep that has more.
+        :param seconds: stop after this time. A sweep with a time limit does not end sessions.
         """
         swept = self._sweep_alone(seconds)
         if swept:
             self._report(swept)
             if seconds is None:
-                self._end_sessions(swept.unended)
+                self._end_sessions(swept.with_sessions_to_end)
         return swept
 
     def _sweep_alone(self, seconds: float | None) -> Swept | None:
         if self._store.is_shared:  # other machines sweep it too, so a lock on this one would not help
+            self._untraced = self._clock()
             return self._store.sweep(seconds)
         try:
             lock = open_instance_file(self._lock_path)
@@ -91,10 +95,10 @@ class Sweeper:
                 return None
             try:
                 swept = self._store.sweep(seconds)
-                # Also if the sweep was cut short: the next sweep continues, not every request from now on.
+                # Even if the sweep was cut short: otherwise every request would sweep until all is done.
                 os.utime(lock.fileno(), (int(self._clock()), int(self._clock())))
             finally:
-                # Unlocked explicitly: a process forked meanwhile would keep the lock of a file that is only closed.
+                # Unlock explicitly: closing does not unlock a file that a process forked since then also has open.
                 fcntl.flock(lock, fcntl.LOCK_UN)
         return swept
 
@@ -102,11 +106,11 @@ class Sweeper:
         """Return when the last sweep ended, in Unix seconds."""
         try:
             return self._lock_path.stat().st_mtime
-        except OSError:  # the folder was removed, for example; the next sweep makes it again
+        except OSError:  # the file was removed, for example; the next sweep makes it again
             return 0
 
     def seconds_overdue(self) -> int:
-        """Return for how long no sweep has run; 0 while sweeps are on time, or if none are expected."""
+        """Return for how many seconds no sweep has run; 0 if sweeps are on time, or if no thread has to sweep."""
         if self._store.is_shared:
             return 0
         since = int(self._clock()) - max(self._started, int(self.last_swept()))
@@ -114,8 +118,6 @@ class Sweeper:
 
     def sweep_between_requests(self, wsgi_app: WSGIApplication) -> WSGIApplication:
         """Wrap the application, so that an overdue sweep runs after a response."""
-        if self._store.is_shared:
-            return wsgi_app
 
         def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             return ClosingIterator(wsgi_app(environ, start_response), self._sweep_if_overdue)
@@ -124,7 +126,7 @@ class Sweeper:
 
     def sweep_if_due(self) -> None:
         """Sweep unless another process swept lately."""
-        # Half an interval: the workers' ticks are spread over it, so a whole one would leave gaps of nearly two.
+        # Half an interval. The workers wake at different moments: with a whole one, gaps could reach nearly two.
         if self._store.is_shared or self._seconds_since_last() >= self._config.sweep_seconds / 2:
             self._try_to_sweep()
 
@@ -134,7 +136,7 @@ class Sweeper:
             self._try_to_sweep(_BETWEEN_REQUESTS_SECONDS)
 
     def _try_to_sweep(self, seconds: float | None = None) -> None:
-        """Log an error instead of raising it: it must not break the connection of a request that was answered."""
+        """Sweep. Log an error instead of raising it, which would break the connection of an answered request."""
         try:
             self.sweep(seconds)
         except (OSError, StoreUnavailable) as error:

@@ -22,7 +22,7 @@ class Format:
 
     :param signature: matches the start of every file of this format.
     :param extension: the usual file name extension, without its dot.
-    :param check: takes a file's bytes, and whether to decode them or to look at the header alone. It may raise any
+    :param check: takes a file's bytes, and whether to decode them or to check only the header. It may raise any
         exception for a damaged file. It raises a HeroimgError for a file that takes too much to decode.
     """
 
@@ -64,19 +64,20 @@ _HEADER_BYTES = 128 * 1024
 _one_at_a_time = threading.Lock()
 
 
-def media_type_of(read: Callable[[int], bytes], *, decode: bool = True) -> str:
-    """Find the picture's media type from its bytes, and check that the picture is complete.
+def check_picture(read: Callable[[int], bytes], *, decode: bool = True) -> str:
+    """Check that a picture is complete, and return its media type.
 
     :param read: returns that many of the first bytes, or all of them for -1. It is called only once no other picture is
         being checked, so that waiting pictures take no memory.
-    :param decode: False looks at the header alone.
+    :param decode: if False, check only the header.
     :raises NotAPicture: the bytes are in no format of FORMATS. Its field `found` names what they are.
-    :raises TooManyPixels: raised before anything is decoded, as is ImageTooComplex.
+    :raises TooManyPixels: the picture is too large; nothing was decoded.
+    :raises ImageTooComplex: the picture takes too much to decode.
     :raises ImageDamaged: the picture does not decode.
     """
     with _one_at_a_time:
         if not decode:
-            with suppress(ImageDamaged):  # its header may be longer than most
+            with suppress(ImageDamaged):  # the header may be longer than most
                 return _check(read(_HEADER_BYTES), decode)
         return _check(read(-1), decode)
 
@@ -93,9 +94,7 @@ def _check(data: bytes, decode: bool) -> str:
                 candidate.check(data, decode)
             except HeroimgError:
                 raise
-            except (
-                Exception
-            ) as error:  # parsers raise what they stumble over: struct.error, zlib.error, IndexError, ...
+            except Exception as error:  # struct.error, zlib.error, IndexError, ... from damaged bytes
                 raise ImageDamaged from error
             return candidate.media_type
     start = data[:_OTHERS_BYTES]

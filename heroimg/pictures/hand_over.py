@@ -1,34 +1,116 @@
-"""Handing claimed pictures to their readers, block by block. No claim lapses while its reader is served."""
+"""Handing claimed pictures to their readers, block by block. No claim lapses while its reader is served.
+
+A reader with a claim token fetches as often as it likes, and then confirms. A reader without one gets the picture for
+one use: the server confirms once it has sent all of it. In both cases the picture's checkout is
+ended first, so that no customer pays for a picture that is gone.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
+import secrets
 import threading
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from heroimg.errors import ImageClaimed, ImageNotFound, StoreUnavailable
 from heroimg.logs import short
 from heroimg.stores.base import Claimed, Clock, ImageStore
+from heroimg.stores.image import StoredImage
 
 log = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 256 * 1024
 
-# How many unbuffered readers each process serves at a time. Each takes a thread for as long as it reads. Together with
-# the calls that wait for Stripe (payments/stripe_http.py) they must not take all of gunicorn's (gunicorn_conf.py).
+# How many unbuffered readers each process serves at a time. Each takes a thread for as long as it reads. Some of
+# gunicorn's threads (gunicorn_conf.py) must remain free of these and of calls to Stripe (payments/stripe_http.py).
 MAX_UNBUFFERED = 6
 
 
-class HandOvers:
-    """All hand-overs of one process."""
+class SessionEnder(Protocol):
+    """Makes a picture's checkout unpayable: heroimg/payments/checkout.py."""
 
-    def __init__(self, store: ImageStore, clock: Clock, claim_seconds: int) -> None:
+    def end(self, image: StoredImage) -> None: ...
+    def end_before_hand_over(self, image: StoredImage) -> None: ...
+    def try_to_end(self, image: StoredImage) -> None: ...
+
+
+class HandOvers:
+    """All hand-overs of one process.
+
+    :param on_removed: called with `paid="true"` or `paid="false"` for each picture that its reader has.
+    """
+
+    def __init__(
+        self,
+        store: ImageStore,
+        clock: Clock,
+        claim_seconds: int,
+        checkout: SessionEnder,
+        on_removed: Callable[..., None],
+    ) -> None:
         self.store = store
         self.clock = clock
         self.claim_seconds = claim_seconds
         self.unbuffered = threading.BoundedSemaphore(MAX_UNBUFFERED)
         self.running = set[HandOver]()
+        self._checkout = checkout
+        self._on_removed = on_removed
+
+    def start(self, image_id: str, token: str | None, before_stripe: Callable[[], None]) -> HandOver:
+        """Claim a picture and hand it over: with a token as often as its reader asks, without one for one use.
+
+        :param before_stripe: called before Stripe must be asked to end a session. If it raises, nothing is handed over.
+        :raises ImageNotFound: unknown, expired or removed already.
+        :raises ImageClaimed: another token holds it.
+        :raises StripeUnreachable: another session may still be open.
+        :raises StripeFailed: another session may still be open.
+        """
+        if token:
+            claimed = self.store.claim(image_id, token)
+            log.info("claimed %s", short(image_id))
+            return HandOver(self, claimed, token, is_for_one_use=False)
+        token = secrets.token_urlsafe(24)
+        claimed = self.store.claim(image_id, token)
+        log.info("handing over %s for one use", short(image_id))
+        hand_over = HandOver(self, claimed, token, is_for_one_use=True)
+        try:
+            if claimed.image.has_payable_session:
+                before_stripe()
+            self._checkout.end_before_hand_over(claimed.image)
+            hand_over.keep_claim()  # Stripe may have taken longer than a claim lasts
+        except BaseException:
+            hand_over.close()
+            raise
+        return hand_over
+
+    def confirm(self, image_id: str, token: str | None, before_stripe: Callable[[], None]) -> None:
+        """Remove a picture that its reader has.
+
+        :param before_stripe: called before Stripe must be asked to end a session. If it raises, nothing is removed.
+        :raises ImageNotFound: unknown, expired or removed already.
+        :raises ImageClaimed: another token holds it.
+        :raises StripeUnreachable: a session may still be open.
+        :raises StripeFailed: a session may still be open.
+        """
+        image = self.store.get(image_id)
+        image.refuse_others(token, int(self.clock()))
+        if image.has_payable_session:
+            before_stripe()
+        self._checkout.end(image)
+        if self.remove(image, token):
+            log.info("confirmed %s", short(image_id))
+
+    def remove(self, image: StoredImage, token: str | None) -> bool:
+        """Remove a picture whose sessions have ended; return False if it was gone already."""
+        removed = self.store.remove(image.id, token)
+        if removed is None:
+            return False
+        self._on_removed(paid=str(removed.checkout_complete).lower())
+        if removed.checkout_session != image.checkout_session or removed.sessions_to_end:  # changed since we read it
+            self._checkout.try_to_end(removed)
+        return True
 
     def renew_claims(self) -> None:
         """Renew the claims of slow readers. A thread does this, because a blocked write lets no other code run."""
@@ -39,26 +121,24 @@ class HandOvers:
 class HandOver:
     """An iterator over the bytes of a claimed picture.
 
-    For one use, `confirm` is called once the server has taken the last block and asks for more. If the server closes
+    For one use, the picture is removed once the server has taken the last block and asks for more. If the server closes
     the iterator before that, as it does when the connection breaks, the claim is given back. This is a class, not a
     generator: closing a generator that never started skips its `finally`.
 
-    A proxy that buffers the whole picture hides a slow reader's broken connection. So nginx is asked not to buffer, as
-    long as there are threads to spare. A reader with a claim needs no such care: its picture waits until it confirms.
+    A proxy that buffers the whole picture hides a slow reader's broken connection. So for one use we ask nginx not to
+    buffer, for a few readers at a time (MAX_UNBUFFERED). The picture of a reader with a token waits for it anyway.
     https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering
-
-    :param confirm: for one use, removes the picture; None if its reader confirms by itself.
     """
 
-    def __init__(self, hand_overs: HandOvers, claimed: Claimed, token: str, confirm: Callable[[], None] | None) -> None:
+    def __init__(self, hand_overs: HandOvers, claimed: Claimed, token: str, *, is_for_one_use: bool) -> None:
         self._all = hand_overs
         self.image, self._stream = claimed
         self._token = token
-        self._confirm = confirm
+        self._must_remove = is_for_one_use
         self._renewing = threading.Lock()
         self._lost: ImageClaimed | ImageNotFound | None = None
         self._set_next_renewal()
-        self.is_unbuffered = confirm is not None and hand_overs.unbuffered.acquire(blocking=False)
+        self.is_unbuffered = is_for_one_use and hand_overs.unbuffered.acquire(blocking=False)
         hand_overs.running.add(self)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -68,27 +148,29 @@ class HandOver:
         if block := self._stream.read(_BLOCK_BYTES):
             self.keep_claim()
             return block
-        if self._confirm:
-            confirm, self._confirm = self._confirm, None
-            confirm()
+        if self._must_remove:
+            self._must_remove = False
+            if self._all.remove(self.image, self._token):
+                log.info("handed over %s", short(self.image.id))
         raise StopIteration
 
     def close(self) -> None:
-        """Release everything. Give the claim back if the picture was for one use and its reader did not get it."""
+        """Close the picture. For one use, give the claim back if the reader did not get all of it."""
         self._all.running.discard(self)
         if self.is_unbuffered:
             self.is_unbuffered = False
             self._all.unbuffered.release()
         self._stream.close()
-        if self._confirm:
-            self._confirm = None
+        if self._must_remove:
+            self._must_remove = False
             self._all.store.release(self.image.id, self._token)
             log.info("connection broke, gave back %s", short(self.image.id))
 
     def keep_claim(self) -> None:
         """Renew the claim if that is due.
 
-        :raises ImageClaimed: or ImageNotFound; the claim lapsed, and another reader has the picture.
+        :raises ImageClaimed: the claim lapsed, and another reader has claimed the picture.
+        :raises ImageNotFound: the claim lapsed, and another reader has the picture.
         """
         self.renew_if_due()
         if self._lost:
@@ -108,7 +190,7 @@ class HandOver:
             pass  # no other reader can claim the picture either; the next block tries again
         except (ImageClaimed, ImageNotFound) as error:
             self._renew_at = math.inf
-            # A picture that expired meanwhile belongs to its reader; one that another reader got does not.
+            # If the picture has expired, no other reader can get it, so its reader gets the rest.
             if isinstance(error, ImageClaimed) or self._all.clock() < self.image.expires:
                 self._lost = error
 

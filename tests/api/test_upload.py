@@ -259,12 +259,14 @@ def preflight(api: Api, origin: str, names: str = "content-type") -> requests.Re
     return api.request("OPTIONS", "/api/temp-image-retrieve", headers=headers)
 
 
-def test_an_ipv6_front_end_is_admitted_and_nobody_who_resembles_it(tmp_path: Path) -> None:
-    with serving(tmp_path / "served", {"FRONTEND_URL": "http://[::1]:3000,http://a.example"}, workers=1) as server:
-        for origin in ("http://[::1]:3000", "http://a.example"):
+def test_front_ends_are_admitted_however_the_setting_writes_them_and_no_others(tmp_path: Path) -> None:
+    written = "http://[0:0:0:0:0:0:0:1]:3000,HTTP://a.example:80/,https://müller.example:443,capacitor://localhost"
+    sent = ("http://[::1]:3000", "http://a.example", "https://xn--mller-kva.example", "capacitor://localhost")
+    with serving(tmp_path / "served", {"FRONTEND_URL": written}, workers=1) as server:
+        for origin in sent:
             answer = Api(server).upload(b"", headers={"Origin": origin})
             assert answer.headers["Access-Control-Allow-Origin"] == origin
-        for origin in ("http://1:3000.evil.example", "http://a.example.evil", "http://a-example"):
+        for origin in ("http://1:3000.evil.example", "http://a.example.evil", "http://a-example", "ionic://localhost"):
             assert "Access-Control-Allow-Origin" not in Api(server).upload(b"", headers={"Origin": origin}).headers
 
 

@@ -86,6 +86,26 @@ def test_other_events_and_other_products_of_the_same_account_are_no_error(shop: 
     assert shop.stand_in.requests == []
 
 
+def test_an_event_about_a_session_of_another_account_is_ignored(shop: Shop) -> None:
+    event = {
+        "id": "evt_1",
+        "object": "event",
+        "account": "acct_another",
+        "data": {"object": {"id": "cs_test_another"}},
+        "type": "checkout.session.completed",
+    }
+    assert signed(shop.api, json.dumps(event).encode()) == 200
+    assert "ignored an event about checkout cs_test_anot..." in shop.api.server.log()
+
+
+def test_a_thin_event_is_called_that(shop: Shop) -> None:
+    event = {"id": "evt_1", "object": "v2.core.event", "type": "v1.billing.meter.error_report_triggered"}
+    payload = json.dumps(event)
+    header = WebhookSignature.generate_signature_header(payload, "whsec_standin")
+    answer = shop.api.request("POST", WEBHOOK, data=payload, headers={"Stripe-Signature": header})
+    assert (answer.status_code, answer.json()["code"]) == (400, "thin_event")
+
+
 def test_a_webhook_that_finds_stripe_out_of_reach_is_asked_again_later(shop: Shop) -> None:
     session_id = shop.api.session_of(shop.api.keep(pictures.jpeg()))
     shop.stand_in.fail_next("429")

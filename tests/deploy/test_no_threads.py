@@ -1,4 +1,4 @@
-"""A host that allows no threads: one process for each request at a time, and nothing beside it."""
+"""A host that allows no threads: one process serves one request at a time."""
 
 from __future__ import annotations
 

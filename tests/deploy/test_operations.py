@@ -51,11 +51,12 @@ def log_lines() -> Iterator[str]:
     """Find the lines that heroimg logs, in the source of all its modules."""
     for module in (ROOT / "heroimg").rglob("*.py"):
         for node in ast.walk(ast.parse(module.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
                 text = next(
                     (a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)), ""
                 )
-                if node.func.attr in ("info", "warning", "error", "exception", "log") and text:
+                name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+                if name in ("info", "warning", "error", "exception", "log", "error_once") and text:
                     yield text
 
 

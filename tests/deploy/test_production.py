@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +20,7 @@ from heroimg.payments.stripe_http import DEADLINE_SECONDS
 from tests.helpers import pictures
 from tests.helpers.api import RETRIEVE, UPLOAD, multipart, new_token
 from tests.helpers.pictures import FIVE_MB, padded_jpeg
-from tests.helpers.production import Production, addresses, make_journey, production, shipped
+from tests.helpers.production import Phone, Production, make_journey, production, shipped
 from tests.helpers.serving import LONG, wait_for
 
 # What the log says once a picture is on its way to a reader, with a claim or without.
@@ -47,32 +45,6 @@ def own_house(tmp_path: Path) -> Iterator[Production]:
     """Serve as in production, for one test, which may stop it."""
     with production(tmp_path / "whole") as whole:
         yield whole
-
-
-class Phone:
-    """A customer's connection by TLS, which sends or reads as slowly as it likes."""
-
-    def __init__(self, house: Production, stack: ExitStack, window: int | None = None) -> None:
-        plain = socket.socket()
-        plain.settimeout(LONG)
-        if window:
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
-        plain.bind((next(addresses), 0))
-        plain.connect(("127.0.0.1", house.port))
-        context = ssl.create_default_context(cafile=str(house.certificate))
-        self.connection = stack.enter_context(context.wrap_socket(plain, server_hostname="heroimg.example.com"))
-
-    def asks(self, method: str, path: str, headers: str = "", body: bytes = b"") -> None:
-        head = f"{method} {path} HTTP/1.1\r\nHost: heroimg.example.com\r\nConnection: close\r\n{headers}\r\n"
-        self.connection.sendall(head.encode() + body)
-
-    def answer(self) -> bytes:
-        """Read to the end, in a hurry now."""
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**20)
-        received = b""
-        while data := self.connection.recv(65536):
-            received += data
-        return received
 
 
 def test_the_whole_journey(house: Production) -> None:

@@ -30,7 +30,7 @@ from tests.helpers.serving import LONG, ROOT, Server, wait_for
 from tests.helpers.store_shelf import UNKNOWN
 
 LIMIT = 5 * 1024 * 1024
-_BEGINNING = 600_000  # bytes; more than is read at once (_READ_BYTES in form.py)
+_BEGINNING = 600_000  # bytes; more than is read at once (READ_BYTES in request_body.py)
 SHARED_HOSTING = fenced_files(ROOT / "docs" / "shared-hosting.md")
 
 

@@ -16,7 +16,7 @@ from tests.helpers.serving import ROOT, Server, copy_repository, free_port
 
 MODULES = Path("/usr/lib/apache2/modules")
 
-# What Debian's apache2.conf and mods-enabled/ say beside a site.
+# The parts of Debian's apache2.conf and mods-enabled/ that a site needs.
 _MACHINE = """
 ServerName localhost
 DefaultRuntimeDir {folder}/run
@@ -36,7 +36,7 @@ Listen 127.0.0.1:{panel_port}
     PassengerInstanceRegistryDir {folder}/run
     PassengerDisableSecurityUpdateCheck on
     PassengerDisableAnonymousTelemetry on
-    # How seldom it looks for tmp/restart.txt: every 10 seconds otherwise.
+    # How often it looks for tmp/restart.txt. The default is every 10 seconds.
     PassengerStatThrottleRate 0
 </IfModule>
 <Directory "/">
@@ -70,13 +70,13 @@ _PANEL = """
 
 
 class Apache:
-    """An Apache with the documented site, and, where there is Passenger, one as a panel makes it.
+    """An Apache with the documented site. With Passenger it also has a site as a control panel sets it up.
 
-    heroimg is put below the document root of both, where it does not belong.
+    Both have heroimg below their document root, where it does not belong.
 
-    :param folder: one that every user may enter.
+    :param folder: must be open to every user.
     :param module: ``wsgi`` or ``passenger``.
-    :param machine: where :func:`make_environment` and `make_certificate` have been.
+    :param machine: the folder that :func:`make_environment` and `make_certificate` have filled.
     """
 
     def __init__(self, folder: Path, module: str, machine: Path, settings: dict[str, str]) -> None:
@@ -93,9 +93,9 @@ class Apache:
         self._write_configuration()
 
     def start(self) -> None:
-        """Start, and a second time where it comes to nothing.
+        """Start, and try once more if that fails.
 
-        Passenger 6.0.17 now and then brings Apache down as it starts: "mutex lock failed in pthread_mutex_lock".
+        Passenger 6.0.17 sometimes ends Apache during its start: "mutex lock failed in pthread_mutex_lock".
         """
         for server in (self.site, self.panel):
             _give(server.folder, _users()[1])
@@ -114,7 +114,7 @@ class Apache:
         self.site.stop()
 
     def logs(self) -> str:
-        """Read all that Apache, its modules and the application have written."""
+        """Return the logs of Apache, its modules and the application."""
         paths = [self.site.log_path, self._folder / "heroimg.log", self._folder / "heroimg-error.log"]
         return "".join(path.read_text() for path in paths if path.exists())
 
@@ -159,9 +159,9 @@ class Apache:
 
 
 def make_environment(machine: Path) -> None:
-    """Make a virtual environment of Debian's Python, which mod_wsgi has inside, with what requirements.txt lists.
+    """Make a virtual environment of Debian's Python, which mod_wsgi is built for, with requirements.txt.
 
-    It is copied from where the tests have it.
+    The packages are copied from the environment of the tests.
     """
     subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", machine / "venv"], check=True)
     found = dict[str, Distribution]()
@@ -180,7 +180,7 @@ def make_environment(machine: Path) -> None:
 
 
 def has_the_tests_python() -> bool:
-    """Tell whether Debian's Python can use the packages of the one that runs the tests."""
+    """Check whether Debian's Python has the version of the one that runs the tests."""
     code = "import sys; print(sys.version_info[:2])"
     asked = subprocess.run(["/usr/bin/python3", "-c", code], capture_output=True, text=True, check=False)
     return asked.stdout.strip() == str(sys.version_info[:2])
@@ -199,7 +199,7 @@ def _find(name: str, found: dict[str, Distribution]) -> None:
 def _served(folder: Path, project: Path, url: str) -> Server:
     server = Server(project, {})
     server.url, server.uploads, server.log_path = url, project / "uploads", folder / "log"
-    # Not the tests' own settings: those are in .env. Passenger 6.0.17 imports what Python 3.12 has no more.
+    # The settings are in .env. Passenger 6.0.17 imports a module that Python 3.12 removed.
     warnings = "error,ignore:the imp module:DeprecationWarning"
     server.environ = {"PATH": os.environ["PATH"], "PYTHONWARNINGS": warnings, "PYTHONDONTWRITEBYTECODE": "1"}
     return server
@@ -210,7 +210,7 @@ def _port(server: Server) -> int:
 
 
 def _users() -> tuple[pwd.struct_passwd, pwd.struct_passwd]:
-    """Name Apache's user and heroimg's: two where root starts them, or else whoever does."""
+    """Return Apache's user and heroimg's user: both are the current user, unless that is root."""
     if os.geteuid():
         return pwd.getpwuid(os.geteuid()), pwd.getpwuid(os.geteuid())
     return pwd.getpwnam("www-data"), pwd.getpwnam("nobody")

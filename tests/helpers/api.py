@@ -1,4 +1,4 @@
-"""The HTTP API as its users call it. Every answer is held to docs/openapi.yaml on the way."""
+"""A client of the HTTP API. It checks every response against docs/openapi.yaml."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Api:
         return self.request("POST", UPLOAD, files={"image": (name, picture)}, **options)
 
     def keep(self, picture: bytes) -> str:
-        """Upload a picture that is to be taken, and return its id."""
+        """Upload a picture that must be accepted; return its id."""
         answer = self.upload(picture)
         assert answer.status_code == 200, answer.text
         image_id: str = answer.json()["imageId"]
@@ -73,15 +73,15 @@ class Api:
         return self.request("GET", STATUS, params={"session_id": session_id})
 
     def many(self, count: int, image_id: str, claims: bool = False) -> list[requests.Response]:
-        """Retrieve one picture by many readers at once."""
+        """Retrieve one picture with many readers at once."""
         with ThreadPoolExecutor(count) as pool:
             return list(pool.map(lambda _: self.retrieve(image_id, new_token() if claims else None), range(count)))
 
     @contextmanager
     def connection(self, window: int | None = None) -> Iterator[socket.socket]:
-        """Connect to the server, to say something that no HTTP library would.
+        """Connect to the server, to send bytes that no HTTP library would send.
 
-        :param window: bytes that the system may take for us before we read them.
+        :param window: how many bytes the system may receive before they are read.
         """
         address = urlsplit(self.server.url)
         with socket.socket() as connection:
@@ -97,7 +97,7 @@ class Api:
                 yield encrypted
 
     def hang_up_after(self, count: int, image_id: str, claim: str | None = None) -> bytes:
-        """Retrieve a picture and drop the connection once so many bytes of it have arrived."""
+        """Retrieve a picture and close the connection after this many bytes of it."""
         query = f"?imageId={image_id}" + (f"&claim={claim}" if claim else "")
         with self.connection(window=32768) as connection:
             connection.sendall(f"GET {RETRIEVE}{query} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
@@ -114,7 +114,7 @@ def new_token() -> str:
 
 
 def multipart(picture: bytes, name: str = "image") -> tuple[bytes, str]:
-    """Make a form's body and its Content-Type, to send them in pieces."""
+    """Return the body and the Content-Type of a form, for sending it in pieces."""
     request = requests.Request("POST", "http://test", files={name: ("photo.jpg", picture)}).prepare()
     assert isinstance(request.body, bytes)
     return request.body, request.headers["Content-Type"]

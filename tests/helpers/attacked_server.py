@@ -1,4 +1,4 @@
-"""A served application to be hard on: one worker, so that what is spent is this one's, with a stand-in for Stripe."""
+"""A server for attacks: one worker, whose CPU time and memory are measured, and a stand-in for Stripe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.helpers.shop import stripe_settings
 
 @contextmanager
 def target_in(folder: Path) -> Iterator[Api]:
-    """Serve while in the block, and fail where the worker took too much memory by the end of it."""
+    """Serve during the block; fail if the worker has used too much memory by its end."""
     with StandIn() as stand_in, serving(folder, stripe_settings(stand_in), workers=1) as server:
         yield Api(server)
         assert peak_bytes(server.workers()[0]) < MOST_BYTES
@@ -23,7 +23,7 @@ def target_in(folder: Path) -> Iterator[Api]:
 
 @contextmanager
 def unharmed(api: Api) -> Iterator[None]:
-    """Fail where the block costs too much, leaves anything but whole pictures, or the worker its nerves."""
+    """Fail if the block costs too much, leaves anything but whole pictures, or ends or breaks the worker."""
     server = api.server
     (worker,) = server.workers()
     with costs_little(worker):

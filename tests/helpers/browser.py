@@ -1,4 +1,4 @@
-"""Chromium, as a phone by day and as a desktop by night, with an eye on what it complains about."""
+"""Chromium as a phone (light) and as a desktop (dark), with the errors of its console."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WINDOWS: dict[str, dict[str, Any]] = {
     "desktop": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
 }
 
-# Without these it looks for Google's servers; root, as in a container, gets no sandbox.
+# Prevents requests to Google's servers. Root, as in a container, gets no sandbox.
 _ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -41,10 +41,10 @@ def chromium() -> Iterator[Browser]:
 
 
 class Visitor:
-    """One person's browser: a profile of its own, and as many windows as are opened in it.
+    """One person's browser, with a profile of its own.
 
-    :attr:`complaints` gathers what its console calls an error, beyond answers that are no 200: broken scripts, and what
-    the Content-Security-Policy forbids.
+    :attr:`complaints` collects errors and warnings of its console, such as broken scripts and violations of the
+    Content-Security-Policy, but not responses with an error status.
     """
 
     def __init__(self, browser: Browser, window: str) -> None:
@@ -61,13 +61,13 @@ class Visitor:
 
 
 def picture(page: Page, name: str) -> None:
-    """Keep what a page looks like, as output of the tests."""
+    """Save a screenshot of a page in the output folder of the tests."""
     OUTPUT.mkdir(exist_ok=True)
     page.screenshot(path=OUTPUT / f"{name}.png", full_page=True, animations="disabled")
 
 
 def barriers(place: Page | Frame) -> list[str]:
-    """Find what keeps people out, by axe-core's rules, all of them."""
+    """List the violations of axe-core's accessibility rules."""
     place.evaluate(AXE.read_text())
     found = place.evaluate("async () => (await axe.run(document, { iframes: false })).violations")
     return [f"{rule['id']}: {node['html']}: {node['failureSummary']}" for rule in found for node in rule["nodes"]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,8 +16,10 @@ import pytest
 
 from heroimg.config import Config
 from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull
-from heroimg.stores.base import StoredImage, Swept
+from heroimg.stores.base import Swept
+from heroimg.stores.files import sidecar
 from heroimg.stores.files.store import FileStore
+from heroimg.stores.image import StoredImage
 from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, START, Clock, noted
 from tests.helpers.system_calls import Step, trace
 
@@ -77,6 +81,22 @@ def fail(act: Act) -> Callable[[FileStore, str], None]:
     return act_without_room
 
 
+def on_full_disk(act: Act) -> Callable[[FileStore, str], None]:
+    """Do something on a disk that has no room for another file."""
+
+    def refuse_new_files(path: str, flags: int) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return os.open(path, flags)
+
+    def act_on_full_disk(store: FileStore, image_id: str) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sidecar, "private_opener", refuse_new_files)
+            act(store, image_id)
+
+    return act_on_full_disk
+
+
 def claim(store: FileStore, image_id: str) -> None:
     store.claim(image_id, CLAIM).stream.close()
 
@@ -125,6 +145,9 @@ OPERATIONS = [
     Operation("claim after another", lambda store, image_id: store.claim(image_id, OTHER), before=claim, later=300),
     Operation("claim refused", is_refused(lambda store, image_id: store.claim(image_id, OTHER)), before=claim),
     Operation("claim without room", fail(claim)),
+    Operation("claim on a full disk", on_full_disk(claim)),
+    Operation("claim anew on a full disk", on_full_disk(claim), before=on_full_disk(claim)),
+    Operation("claim after changes on a full disk", claim, before=on_full_disk(claim)),
     Operation("renew", lambda store, image_id: store.renew(image_id, CLAIM), before=claim),
     Operation("release", lambda store, image_id: store.release(image_id, CLAIM), before=claim),
     Operation("pin", lambda store, image_id: store.pin(image_id, START + 2 * HOUR)),

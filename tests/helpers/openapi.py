@@ -1,4 +1,4 @@
-"""docs/openapi.yaml, and whether an answer is as it says."""
+"""docs/openapi.yaml, and a check of responses against it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def documented() -> set[tuple[str, str, str]]:
 
 
 def hold_to_description(method: str, path: str, answer: requests.Response) -> None:
-    """Fail where the answer is of another status, shape, type or header than the description says."""
+    """Fail if a response has a status, shape, type or header that is not in the description."""
     if method.lower() not in document["paths"].get(path, {}):
         return
     found = (path, method, str(answer.status_code))

@@ -1,8 +1,9 @@
-"""Every state in which a power cut may leave a folder, from the steps of a process that wrote in it.
+"""Every state in which a power cut can leave a folder, derived from the steps of a process that wrote into it.
 
-What a disk promises: what was fsynced is there. A file that was not may be whole, cut short, empty, or as it was at its
-last fsync. A name that was made, moved or removed since its folder was fsynced may be as before or as after, each for
-itself, except that what happened to one name or to one file happened in that order.
+A disk keeps everything that was fsynced. A file that was not fsynced can be whole, cut short, empty, or as it was at
+its last fsync; if it was overwritten in place, any part of it can be old and the rest new. A name that was made,
+moved or removed since the last fsync of its folder can be in the old or the new state. Names change independently of
+each other, but the changes of one name or one file keep their order.
 """
 
 from __future__ import annotations
@@ -18,13 +19,18 @@ Content = tuple[bytes | None, int]
 State = frozenset[tuple[str, bytes | None, int]]
 
 
+# Where a file that is written over may be cut: in its first sectors, in the middle, and just after it.
+_CUTS = (100, 512, 2048, 2148)
+
+
 @dataclass
 class File:
-    """What was written to it, one after the other, and how much of that has been synced."""
+    """A file: its contents one after another, and the last one that was synced."""
 
     written: list[Content]
     is_synced: bool = False
     synced: Content | None = None
+    written_before_sync: int = 0
 
     def may_be(self) -> set[Content]:
         content, modified = self.written[-1]
@@ -32,13 +38,23 @@ class File:
             return {self.written[-1]}
         if self.synced and self.synced[0] == content:
             return {self.synced, self.written[-1]}
+        if self.synced and self._is_written_over():
+            before = self.synced[0] or b""
+            parts = [0, *_CUTS, len(content)]
+            mixed = {content[:cut] + before[cut:] for cut in parts} | {before[:cut] + content[cut:] for cut in parts}
+            return {(part, when) for part in mixed for when in (self.synced[1], modified)}
         torn = {(part, when) for part in (b"", content[: len(content) // 2], content) for when in (modified, 0)}
         return torn | ({self.synced} if self.synced else set())
+
+    def _is_written_over(self) -> bool:
+        """Tell whether the file has kept its length since it was synced, so that no block of it can be missing."""
+        since = self.written[self.written_before_sync - 1 :]
+        return len({len(content or b"") for content, _ in since}) == 1
 
 
 @dataclass(eq=False)
 class Change:
-    """What one system call did to the names in one folder."""
+    """The change that one system call made to the names in one folder."""
 
     folder: str
     gone: dict[str, File]
@@ -53,7 +69,7 @@ class Change:
 
 @dataclass
 class Disk:
-    """What has been written, and which of it is on stable storage. At the start there is nothing else than its root."""
+    """All that was written, and which of it is on stable storage. At first there is only the root folder."""
 
     look: Look = field(default_factory=dict)
     names: dict[str, File] = field(default_factory=dict)
@@ -64,7 +80,7 @@ class Disk:
             self._change(step.look)
         else:
             file = self.names[step.synced]
-            file.is_synced, file.synced = True, file.written[-1]
+            file.is_synced, file.synced, file.written_before_sync = True, file.written[-1], len(file.written)
             for change in self.changes:
                 change.is_synced |= change.folder == step.synced
 
@@ -85,7 +101,7 @@ class Disk:
         self.look, self.names = look, names
 
     def states(self) -> Iterator[State]:
-        """Give every state in which the power may fail now."""
+        """Yield every state in which a power cut can leave the disk now."""
         pending = [change for change in self.changes if not change.is_synced]
         for count in range(len(pending) + 1):
             for done in combinations(pending, count):
@@ -112,7 +128,7 @@ def _has_its_folder(path: str, names: dict[str, File]) -> bool:
 
 
 def _is_in_order(done: Sequence[Change], pending: Sequence[Change]) -> bool:
-    """Tell whether nothing has been done without what happened before to the same name or file."""
+    """Check that every change is preceded by the earlier changes of the same name or file."""
     return all(
         earlier in done or not earlier.touches(change)
         for change in done

@@ -1,4 +1,4 @@
-"""What a request costs the process that answers it, as the kernel counts it."""
+"""CPU time and memory of a process, as the kernel counts them."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# docs/promises.md, and what gunicorn_conf.py counts on.
+# As promised in docs/promises.md, and as gunicorn_conf.py assumes.
 MOST_BYTES = 300_000_000
 
-# The costliest request takes 0.7 (docs/proof.md). A worker that gives no sign of life is replaced after 60.
+# The costliest request takes 0.6 (docs/security.md). gunicorn replaces a worker that hangs for 60 seconds.
 MOST_CPU_SECONDS = 8.0
 
 
 def cpu_seconds(pid: int) -> float:
-    """Sum up what all threads of a process have computed, in the kernel too. proc_pid_stat(5), fields 14 and 15."""
+    """Return the CPU time of all threads of a process, in user and kernel mode: proc_pid_stat(5), fields 14 and 15."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_bytes(pid: int) -> int:
-    """Tell how much memory a process has had at most."""
+    """Return the peak memory of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 @contextmanager
 def costs_little(pid: int) -> Iterator[None]:
-    """Fail where the process computes for longer than one request may, or is no more."""
+    """Fail if the process uses more CPU time than one request may, or has ended."""
     before = cpu_seconds(pid)
     yield
     assert cpu_seconds(pid) - before < MOST_CPU_SECONDS

@@ -6,6 +6,7 @@ import itertools
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -120,6 +121,32 @@ class Production:
             assert shipped in site
             site = site.replace(shipped, ours)
         return site
+
+
+class Phone:
+    """A customer's TLS connection, which sends and reads as slowly as a test wants."""
+
+    def __init__(self, house: Production, stack: ExitStack, window: int | None = None) -> None:
+        plain = socket.socket()
+        plain.settimeout(LONG)
+        if window:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        plain.bind((next(addresses), 0))
+        plain.connect(("127.0.0.1", house.port))
+        context = ssl.create_default_context(cafile=str(house.certificate))
+        self.connection = stack.enter_context(context.wrap_socket(plain, server_hostname="heroimg.example.com"))
+
+    def asks(self, method: str, path: str, headers: str = "", body: bytes = b"") -> None:
+        head = f"{method} {path} HTTP/1.1\r\nHost: heroimg.example.com\r\nConnection: close\r\n{headers}\r\n"
+        self.connection.sendall(head.encode() + body)
+
+    def answer(self) -> bytes:
+        """Read to the end, as fast as possible."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**20)
+        received = b""
+        while data := self.connection.recv(65536):
+            received += data
+        return received
 
 
 @contextmanager

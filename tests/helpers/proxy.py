@@ -1,4 +1,4 @@
-"""A proxy of the tests' own: passes bytes on in both directions, and breaks or holds a connection at a chosen byte."""
+"""A proxy that passes bytes on in both directions, and breaks or holds a connection at a chosen byte."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.helpers.serving import LONG
 
 @dataclass
 class Stop:
-    """Where a request's connection is to stop.
+    """Where the connection of a request stops.
 
     :param request: how the request starts, such as ``b"GET /api/temp-image-retrieve"``.
     :param after: bytes that pass first, headers included.
     :param upwards: counts the request's bytes, not the answer's.
-    :param breaks: cut the connection there; else hold it until :attr:`go_on` is set.
-    :param lasting: stop every such request, until the proxy is cleared; else the first.
+    :param breaks: cut the connection there; otherwise hold it until :attr:`go_on` is set.
+    :param lasting: stop every such request until the proxy is cleared; otherwise only the first.
     :param then: where to stop next, counted from here.
     """
 
@@ -35,7 +35,7 @@ class Stop:
 
 
 class Proxy:
-    """Listens on a port of its own while in a ``with`` block, and leads to :attr:`target`."""
+    """Listens on a free port during a ``with`` block, and connects to :attr:`target`."""
 
     def __init__(self) -> None:
         self.target = ""
@@ -54,7 +54,7 @@ class Proxy:
         self.clear()
 
     def clear(self) -> None:
-        """Forget what was to be broken or held, and end every connection."""
+        """Remove all stops and end every connection."""
         for stop in self._stops:
             stop.go_on.set()
         self._stops.clear()
@@ -62,12 +62,12 @@ class Proxy:
             connection.cut()
 
     def stop_at(self, stop: Stop) -> Stop:
-        """Stop the next request of that kind, or all."""
+        """Stop the next request of that kind, or all of them."""
         self._stops.append(stop)
         return stop
 
     def stop_for(self, data: bytes) -> Stop | None:
-        """Find the stop that is meant for a request."""
+        """Return the stop for a request, if there is one."""
         for stop in self._stops:
             if data.startswith(stop.request):
                 if not stop.lasting:
@@ -76,7 +76,7 @@ class Proxy:
         return None
 
     def source(self) -> str:
-        """Say from which address the next connection comes; empty for any."""
+        """Return the source address of the next connection; empty for any."""
         return ""
 
     def _accept(self) -> None:
@@ -94,7 +94,7 @@ class Proxy:
 
 
 class _Connection:
-    """One connection, and the one that belongs to it on the other side."""
+    """A client's connection and its counterpart to the server."""
 
     def __init__(self, proxy: Proxy, client: socket.socket) -> None:
         self._proxy = proxy
@@ -115,7 +115,7 @@ class _Connection:
             threading.Thread(target=pump, daemon=True).start()
 
     def cut(self) -> None:
-        """Break the connection as a lost network does: whoever reads gets an error, not an end."""
+        """Break the connection as a lost network does: both sides get an error, not an end of file."""
         for side in (self._client, self._server):
             with contextlib.suppress(OSError):
                 side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,4 +1,4 @@
-"""Saying what no HTTP library would, byte by byte, and frame by frame."""
+"""Requests that no HTTP library would send: single bytes, and single HTTP/2 frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.helpers.serving import LONG
 
 
 class Answer(NamedTuple):
-    """An answer, as it came."""
+    """A response, unparsed except for its parts."""
 
     status: int
     headers: dict[str, str]
@@ -22,7 +22,7 @@ class Answer(NamedTuple):
 
     @property
     def code(self) -> str:
-        """The code of a refusal in the API's words; fails where it is in others."""
+        """Return the code of a refusal; fail if the response is not the API's JSON."""
         assert self.headers["content-type"] == "application/json", self
         refusal = json.loads(self.body)
         assert set(refusal) == {"error", "code"}, self
@@ -30,7 +30,7 @@ class Answer(NamedTuple):
 
 
 def answers_in(received: bytes) -> list[Answer]:
-    """Take apart what came on a connection; every answer has a Content-Length here."""
+    """Split received bytes into responses. Each has a Content-Length here."""
     found = []
     while received.startswith(b"HTTP/1."):
         head, _, rest = received.partition(b"\r\n\r\n")
@@ -43,12 +43,12 @@ def answers_in(received: bytes) -> list[Answer]:
 
 
 def say(connection: socket.socket, data: bytes, *, hang_up: bool = False) -> list[Answer]:
-    """Say this, and read what is answered until the server hangs up.
+    """Send bytes and read the responses until the server closes the connection.
 
-    :param hang_up: say that there is no more, which nginx would take for having gone.
+    :param hang_up: close our direction after sending. nginx would treat that as a lost client.
     """
     received = b""
-    with suppress(ConnectionError):  # it may hang up before it has heard everything
+    with suppress(ConnectionError):  # the server may close it before it has read everything
         connection.sendall(data)
         if hang_up:
             connection.shutdown(socket.SHUT_WR)
@@ -58,7 +58,7 @@ def say(connection: socket.socket, data: bytes, *, hang_up: bool = False) -> lis
 
 
 def to_nginx(house: Production, protocol: str = "http/1.1", *, plain: bool = False) -> socket.socket:
-    """Connect to nginx, from an address of one's own, by TLS or, where it leads to TLS, without."""
+    """Connect to nginx from a new address: with TLS, or plainly to the port that redirects to TLS."""
     port = house.plain_port if plain else house.port
     connection = socket.create_connection(("127.0.0.1", port), LONG, (next(addresses), 0))
     if plain:
@@ -86,7 +86,7 @@ def _literal(text: bytes) -> bytes:
 
 
 def say_by_http2(house: Production, headers: list[tuple[bytes, bytes]], body: bytes = b"") -> int | None:
-    """Ask by HTTP/2, with these headers as they are; return the answer's status, or None where there is none."""
+    """Send a request by HTTP/2 with exactly these headers; return the status, or None without a response."""
     block = b"".join(b"\0" + _literal(name) + _literal(value) for name, value in headers)
     with to_nginx(house, "h2") as connection:
         connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b""))

@@ -19,9 +19,9 @@ SLOTS = 16384
 
 
 class RedisServer:
-    """A redis-server on a port that stays the same when it is started again.
+    """A redis-server that keeps its port when it is started again.
 
-    :param settings: of its redis.conf, beside those that give it its port, its folder and an append-only file.
+    :param settings: of its redis.conf, in addition to the port, the folder and the append-only file.
     """
 
     def __init__(self, folder: Path, **settings: str) -> None:
@@ -64,7 +64,7 @@ class RedisServer:
         return False
 
     def end(self, number: int = signal.SIGKILL) -> None:
-        """Kill it, or stop it with SIGSTOP until it is to :meth:`resume`."""
+        """Kill it, or pause it with SIGSTOP until :meth:`resume`."""
         if self._process and self._process.poll() is None:
             os.kill(self.pid, number)
             if number != signal.SIGSTOP:
@@ -78,7 +78,7 @@ class RedisServer:
 
 
 class RedisCluster:
-    """Three primaries, and as many replicas of each as are asked for."""
+    """Three primaries, each with a number of replicas."""
 
     def __init__(self, folder: Path, replicas: int = 0, **settings: str) -> None:
         settings = {"cluster_enabled": "yes", "cluster_node_timeout": "1000", **settings}

@@ -1,4 +1,4 @@
-"""Starting the real thing: gunicorn or `flask run` on a free port, in a folder of its own, with a clock of its own."""
+"""Real servers: gunicorn or `flask run` on a free port, with a folder and, if asked for, a clock of their own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONG = 80.0  # seconds; longer than heroimg.js waits on a silent connection
 
 
 def wait_for(fact: Callable[[], object], what: str, seconds: float = LONG) -> None:
-    """Wait until something is so, and fail with its name if it never is."""
+    """Wait until a fact is true; fail with its name if it does not become true in time."""
     deadline = time.monotonic() + seconds
     while not fact():
         if time.monotonic() > deadline:
@@ -34,7 +34,7 @@ def free_port() -> int:
 
 
 def copy_repository(folder: Path) -> list[str]:
-    """Copy what git has of this repository, as it is in the working tree; return the names."""
+    """Copy the files that git tracks from the working tree; return their names."""
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     tracked = list(filter(None, names.split("\0")))
     for name in tracked:
@@ -44,7 +44,7 @@ def copy_repository(folder: Path) -> list[str]:
 
 
 class DrivenClock:
-    """The real time and an offset, kept in a file so that the server's processes see it too."""
+    """The real time plus an offset, which is in a file for the processes of the server."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -114,22 +114,22 @@ class Server:
     ) -> None:
         """Serve with the shipped gunicorn.conf.py.
 
-        :param socket: where, as systemd hands it over; else on a free port.
+        :param socket: a listening socket, handed over as systemd does; otherwise a free port is used.
         """
         ready = self.log().count("ready: ") + (1 if "--preload" in arguments else workers)
         gunicorn = (sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py"))
         where = ("--bind", "127.0.0.1:0") if socket is None else ()
         self.start(*gunicorn, *where, "--workers", str(workers), *arguments, app, socket=socket)
-        # A signal that reaches a worker before it has set its handlers would be lost.
+        # Until then a worker has no signal handlers, and a signal would be lost.
         wait_for(lambda: self.log().count("ready: ") >= ready, "all workers to be ready")
 
     def log(self, start: int | None = None) -> str:
-        """Read the log from this byte on, by default from where it was last cleared."""
+        """Return the log from this byte on; by default, since :meth:`clear`."""
         start = self._log_start if start is None else start
         return self.log_path.read_bytes()[start:].decode() if self.log_path.exists() else ""
 
     def clear(self) -> None:
-        """Empty the pictures' folder, and forget what the log has said so far."""
+        """Empty the folder of the pictures, and start the log anew."""
         for path in self.uploads.iterdir():
             path.unlink(missing_ok=True)
         self._log_start = self.log_path.stat().st_size
@@ -143,7 +143,7 @@ class Server:
         return self._process is None or self._process.poll() is not None
 
     def workers(self) -> list[int]:
-        """List the processes that serve, by asking the kernel for the children."""
+        """List the worker processes: the children of gunicorn, from the kernel."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         return [int(child) for child in children]
 
@@ -157,7 +157,7 @@ class Server:
         self._process = None
 
     def kill(self) -> None:
-        """End the server and its workers as a power cut would: nobody gets to tidy up."""
+        """End the server and its workers with SIGKILL, so that no process can tidy up."""
         assert self._process
         for pid in [self.pid, *self.workers()]:
             os.kill(pid, signal.SIGKILL)
@@ -165,7 +165,7 @@ class Server:
         self._process = None
 
     def names(self) -> list[str]:
-        """List what lies in the pictures' folder."""
+        """List the files in the folder of the pictures."""
         return sorted(path.name for path in self.uploads.iterdir())
 
     def flask(self, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -183,7 +183,7 @@ class Server:
 def serving(
     folder: Path, settings: dict[str, str] | None = None, *arguments: str, workers: int = 2
 ) -> Iterator[Server]:
-    """Serve with gunicorn while in the block."""
+    """Serve with gunicorn during the block."""
     folder.mkdir(exist_ok=True)
     server = Server(folder, settings or {})
     server.gunicorn(*arguments, workers=workers)
@@ -197,7 +197,7 @@ def serving(
 def serving_at(
     clock: DrivenClock, folder: Path, settings: dict[str, str] | None = None, *, workers: int = 2
 ) -> Iterator[Server]:
-    """Serve with gunicorn, by a driven clock."""
+    """Serve with gunicorn during the block, by a driven clock."""
     folder.mkdir(exist_ok=True)
     server = Server(folder, {"TEST_CLOCK": str(clock.path), **(settings or {})})
     server.gunicorn(app="tests.helpers.clocked_wsgi:app", workers=workers)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from heroimg.stores.base import ImageStore, StoredImage
+from heroimg.stores.base import ImageStore
+from heroimg.stores.image import StoredImage
 
 HOUR = 3600
 START = 2_100_000_000  # in the future, or Redis would remove a picture at once; and before 2038, for every disk

@@ -1,7 +1,7 @@
-"""A child process that is stopped after each of its system calls, so that the disk can be looked at there.
+"""A child process that is stopped after each of its system calls, so that a test can look at the disk at that point.
 
-There is no list of calls that change the disk: after every call, whichever it was, the folder is compared with what it
-was before. Where it differs the child has made a step, and fsync is a step too. So none can be forgotten.
+There is no list of calls that change the disk, so none can be missing: after every call the folder is compared with its
+state before. If it differs, the child has made a step. An fsync is a step, too.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Look = dict[str, Entry]
 
 
 class Step(NamedTuple):
-    """How the folder looked after it, and what was put on stable storage by it: a path, or nothing."""
+    """The state of the folder after a step, and the path that the step put on stable storage, if any."""
 
     look: Look
     synced: str | None = None
@@ -61,7 +61,7 @@ class _SyscallInfo(ctypes.Structure):
 
 
 def look_at(folder: Path) -> Look:
-    """Read all that is in a folder, and the folder itself as "."."""
+    """Read everything in a folder, and the folder itself as "."."""
     found: Look = {}
     for parent, _, names in os.walk(folder):
         found[os.path.relpath(parent, folder)] = Entry(os.stat(parent).st_ino, None, 0)
@@ -79,10 +79,10 @@ def trace(
     end_after: int | None = None,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> list[Step]:
-    """Do something in a child process, and return the steps by which it changed the folder.
+    """Run a function in a child process; return the steps by which it changed the folder.
 
-    :param end_after: kill it with SIGKILL where it has made so many; not one more of its system calls is run.
-    :param meanwhile: what to do after each of its system calls, while it is stopped.
+    :param end_after: after this many steps kill the child, before its next system call.
+    :param meanwhile: called after each system call, while the child is stopped.
     """
     steps = [Step(look_at(folder))]
     child = _start(act)
@@ -117,7 +117,7 @@ def trace(
 
 def _start(act: Callable[[], object]) -> int:
     with warnings.catch_warnings():
-        # From Python 3.12 on it warns where there are other threads, as in pytest-xdist: they hold no lock of ours.
+        # Python 3.12 and later warn if there are other threads, as with pytest-xdist. These hold none of our locks.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child:

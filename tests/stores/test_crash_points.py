@@ -1,6 +1,6 @@
 """FileStore ended by SIGKILL after every step of every operation, and the power cut at every step around a pin.
 
-pytest tests/stores/test_crash_points.py -s     # shows how many steps and states that were, as docs/proof.md has them
+pytest tests/stores/test_crash_points.py -s     # shows how many steps and states that were
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tests.helpers.interrupted_store import (
     fail,
     keep,
     nothing,
+    on_full_disk,
     sweep,
 )
 from tests.helpers.power_cuts import Disk, State
@@ -88,6 +89,21 @@ STORIES = [
     Story("power cut about claim", claim),
     Story("power cut about claim anew", claim, before=claim),
     Story("power cut about claim without room", fail(claim)),
+    Story("power cut about claim on a full disk", on_full_disk(claim)),
+    Story("power cut about claim anew on a full disk", on_full_disk(claim), before=on_full_disk(claim)),
+    Story("power cut about claim after changes on a full disk", claim, before=on_full_disk(claim)),
+    Story(
+        "power cut about pin on a full disk",
+        on_full_disk(lambda store, image_id: store.pin(image_id, START + 3 * HOUR)),
+        before=on_full_disk(claim),
+        is_safe=True,
+    ),
+    Story(
+        "power cut about note on a full disk",
+        on_full_disk(lambda store, image_id: store.note(image_id, noted(checkout_session="cs_2"))),
+        before=on_full_disk(claim),
+        is_safe=True,
+    ),
     Story("power cut about renew", lambda store, image_id: store.renew(image_id, CLAIM), before=claim),
     Story("power cut about release", lambda store, image_id: store.release(image_id, CLAIM), before=claim),
     Story(

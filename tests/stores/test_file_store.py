@@ -20,10 +20,8 @@ from heroimg.config import Config
 from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull
 from heroimg.stores.base import Swept
 from heroimg.stores.files.store import FileStore
-from tests.helpers import pictures
-from tests.helpers.api import Api
-from tests.helpers.requirements import needs, needs_root
-from tests.helpers.serving import Server, serving, wait_for
+from tests.helpers.requirements import needs
+from tests.helpers.serving import Server
 from tests.helpers.store_shelf import CLAIM, START, UNKNOWN, Clock, Shelf
 
 LIVING = "f" * 32
@@ -273,40 +271,3 @@ def test_a_pinned_picture_its_sidecar_and_their_folder_are_synced_before_it_retu
     assert names == ["rename", "fsync", "fsync", "rename", "fsync", "fsync", "rename"]
     assert all(".new" in calls[number] for number in (2, 3, 5, 6))  # the sidecar never loses what was synced
     assert calls[4].endswith("pictures>) = 0")
-
-
-@needs_root
-def test_a_full_disk_refuses_uploads_with_507_and_leaves_nothing(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], check=True)
-    try:
-        with serving(tmp_path / "served", {"HEROIMG_UPLOAD_DIR": str(disk / "uploads")}) as server:
-            api = Api(server)
-            image_id = api.keep(pictures.jpeg(3))
-            server.uploads = disk / "uploads"
-            before = server.names()
-            for _ in range(3):
-                answer = api.upload(pictures.jpeg(3))
-                assert (answer.status_code, answer.json()["code"]) == (507, "no_room")
-                assert server.names() == before
-            assert api.retrieve(image_id).content == pictures.jpeg(3)
-            wait_for(lambda: server.names() == [], "the picture to be gone")  # its reader has it a moment before
-            assert api.upload(pictures.jpeg(3)).status_code == 200
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
-
-
-def test_a_quota_refuses_uploads_with_507_and_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "served").mkdir()
-    server = Server(tmp_path / "served", {})
-    gunicorn = f"exec {sys.executable} -m gunicorn --bind 127.0.0.1:0 --workers 1"
-    server.start("bash", "-c", f"ulimit -f 1000; {gunicorn} --config {Path(__file__).parents[2]}/gunicorn.conf.py")
-    try:
-        api = Api(server)
-        answer = api.upload(pictures.jpeg(3))
-        assert (answer.status_code, answer.json()["code"]) == (507, "no_room")
-        assert server.names() == []
-        assert api.upload(pictures.jpeg()).status_code == 200
-    finally:
-        server.stop()

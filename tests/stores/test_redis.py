@@ -176,6 +176,21 @@ def test_one_machine_reports_a_paid_picture_that_expired_unfetched(
     assert image_id not in reports()[0]
 
 
+def test_without_a_thread_that_sweeps_a_request_reports_a_paid_picture_that_expired(
+    redis: RedisServer, open_machines: OpenMachines
+) -> None:
+    machines = open_machines(redis.url, HEROIMG_SWEEP_SECONDS="0")
+    image_id = machines.one.keep(pictures.jpeg())
+    session_id = machines.one.session_of(image_id)
+    machines.stand_in.pay(session_id)
+    assert machines.one.status(session_id).json()["status"] == "complete"
+    machines.clock.forward(3601)
+    for _ in range(3):  # the first of these sweeps
+        machines.two.request("GET", "/healthz")
+    wait_for(lambda: "was paid for" in machines.two.server.log(), "the report")
+    wait_for(lambda: redis.names() == [], "the picture to be removed")
+
+
 def test_an_id_that_a_crash_left_in_the_set_of_due_pictures_does_no_harm(
     redis: RedisServer, open_machines: OpenMachines
 ) -> None:

@@ -18,7 +18,7 @@ from tests.helpers import pictures
 from tests.helpers.api import Api, new_token
 from tests.helpers.machines import Machines, OpenMachines
 from tests.helpers.redis_servers import RedisCluster, RedisServer
-from tests.helpers.serving import serving, wait_for
+from tests.helpers.serving import LONG, serving, wait_for
 from tests.helpers.store_shelf import CLAIM, OTHER
 
 
@@ -217,3 +217,26 @@ def test_a_picture_is_on_the_disk_before_its_checkout_is_opened_where_redis_can_
     can_tell = "valkey_version" in server or server["redis_version"] >= "7.2"
     waited = redis.client.info("commandstats").get("cmdstat_waitaof", {"calls": 0, "failed_calls": 0})
     assert (waited["calls"] - waited["failed_calls"] == 1) == can_tell
+
+
+def test_a_checkout_whose_note_no_replica_has_is_ended_and_not_given_out(
+    redis: RedisServer, open_machines: OpenMachines, tmp_path: Path
+) -> None:
+    with (
+        RedisServer(tmp_path / "replica", replicaof=f"127.0.0.1 {redis.port}") as replica,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        machines = open_machines(redis.url, HEROIMG_REDIS_REPLICAS="1")
+        other, image_id = machines.one.keep(pictures.jpeg()), machines.one.keep(pictures.jpeg())
+        wait_for(lambda: machines.one.open_checkout(other).status_code == 200, "the replica to follow")
+        asked = machines.stand_in.hold()
+        answer = pool.submit(machines.one.open_checkout, image_id)
+        assert asked.wait(LONG)  # so the pin has reached the replica
+        replica.client.execute_command("REPLICAOF", "NO", "ONE")
+        wait_for(lambda: redis.client.info("replication")["connected_slaves"] == 0, "the replica to be lost")
+        machines.stand_in.release()
+        assert answer.result().status_code == 503
+        assert [session["status"] for session in machines.stand_in.sessions.values()] == ["open", "expired"]
+        redis.end()
+        on_replica = open_machines(replica.url).one
+        assert on_replica.retrieve(image_id).status_code == 200

@@ -18,12 +18,13 @@ MAY_IMPORT = {
     "payments": {"stores"} | LEAVES,
     "pictures": {"stores"} | LEAVES,
     "stores": LEAVES,
-    "config": {"parsers"},
+    "config": {"parsers", "prices"},
     "env_file": {"config"},
     "errors": set(),
     "findings": {"logs"},
     "logs": set(),
     "parsers": set(),
+    "prices": set(),
 }
 WITHOUT_FLASK = ("operations", "payments", "pictures", "stores")
 

@@ -9,7 +9,7 @@ from itertools import permutations
 import pytest
 
 from heroimg.payments.notes import completed, ended, opened
-from heroimg.stores.base import StoredImage
+from heroimg.stores.image import StoredImage
 
 IMAGE = StoredImage("0" * 32, "image/png", 67, stored=0, expires=3600)
 

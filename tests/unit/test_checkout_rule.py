@@ -21,8 +21,9 @@ from heroimg.errors import (
 )
 from heroimg.payments import notes
 from heroimg.payments.checkout import Checkout
-from heroimg.stores.base import ImageStore, StoredImage
+from heroimg.stores.base import ImageStore
 from heroimg.stores.files.store import FileStore
+from heroimg.stores.image import StoredImage
 from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, Clock
 
 MINUTE = 60

@@ -1,4 +1,4 @@
-"""The file .env: what is in it is read literally, and what cannot be read is a fault."""
+"""The file .env: values are read literally, and lines that cannot be read are faults."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_origins_are_compared_as_browsers_send_them(written: str, sent: str) -> 
 )  # fmt: skip
 def test_what_no_browser_sends_as_an_origin_is_a_fault(written: str) -> None:
     (fault,) = faults({"FRONTEND_URL": f"http://a.example,{written}"})
-    assert fault.startswith("FRONTEND_URL must be http:// or https:// and a host")
+    assert fault.startswith("FRONTEND_URL must be an origin: http:// or https://, a host")
     assert repr(written) in fault
 
 
@@ -139,7 +139,7 @@ def test_apps_are_further_origins_and_never_the_first() -> None:
         "ionic://localhost",
     )
     (fault,) = faults({"FRONTEND_URL": "capacitor://localhost, https://www.example.com"})
-    assert "must start with an origin of http:// or https://" in fault
+    assert "must start with an http:// or https:// origin" in fault
 
 
 def test_the_time_to_return_is_long_enough_for_a_webhook() -> None:
@@ -182,12 +182,12 @@ def test_variables_of_a_kubernetes_service_are_ignored_and_misspelt_settings_are
         "HEROIMG_SWEEP_SECOND": "1",
     }
     reported = faults({**KUBERNETES, **misspelt})
-    assert {fault.partition(" is no setting")[0] for fault in reported} == set(misspelt)
+    assert {fault.partition(" is not a setting")[0] for fault in reported} == set(misspelt)
 
 
 def test_a_misspelt_setting_is_named_with_the_nearest() -> None:
     assert faults({"HEROIMG_UPLOAD_DIRR": "/srv"}) == [
-        "HEROIMG_UPLOAD_DIRR is no setting; the nearest is HEROIMG_UPLOAD_DIR"
+        "HEROIMG_UPLOAD_DIRR is not a setting; did you mean HEROIMG_UPLOAD_DIR?"
     ]
 
 
@@ -198,7 +198,7 @@ def test_a_misspelt_setting_is_named_with_the_nearest() -> None:
         ({"STRIPE_SECRET_KEY": "sk_test_x", "HEROIMG_IMAGE_SECONDS": "100000"}, "86280"),
         ({"STRIPE_WEBHOOK_SECRET": "whsec_x"}, "STRIPE_SECRET_KEY"),
         ({"HEROIMG_UPLOAD_RATE": "0 per minute"}, "60 per minute"),
-        ({"STRIPE_SECRET_KEY": "sk_test_x", "STRIPE_PUBLISHABLE_KEY": "pk_live_x"}, "different modes"),
+        ({"STRIPE_SECRET_KEY": "sk_test_x", "STRIPE_PUBLISHABLE_KEY": "pk_live_x"}, "must be of the same mode"),
         ({**LIVE, "STRIPE_API_BASE": "http://localhost:1"}, "STRIPE_API_BASE"),
         ({**LIVE, "FRONTEND_URL": "http://www.example.com, https://a.example"}, "http://www.example.com"),
         ({"HEROIMG_UNIT_AMOUNT": "49"}, "is 49, but Stripe's minimum for usd is 50; for example 200"),

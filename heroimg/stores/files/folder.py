@@ -6,6 +6,7 @@ process dies. After locking, it checks that the file was not unlinked meanwhile.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -17,9 +18,21 @@ from typing import BinaryIO
 from heroimg.config import ConfigError
 from heroimg.errors import ImageNotFound, StoreFull, StoreUnavailable
 from heroimg.stores.base import Room
-from heroimg.stores.files.disk import is_linked, store_errors, sync_folder, unlink_if_there
+from heroimg.stores.files.disk import (
+    is_linked,
+    is_no_room,
+    lock,
+    open_to_lock,
+    store_errors,
+    sync_folder,
+    unlink_if_there,
+)
 from heroimg.stores.files.staged import StagedFile, open_staged_file
 from heroimg.stores.image import is_image_id
+
+# The reserve of inodes, in proportion to the reserve of bytes: 128 inodes by default. Every change of a sidecar that is
+# under way takes one.
+_BYTES_PER_INODE = 2 * 1024 * 1024
 
 
 class Folder:
@@ -33,6 +46,7 @@ class Folder:
         self.name = str(path)
         self._path = path
         self.min_free_bytes = min_free_bytes
+        self.min_free_inodes = min_free_bytes // _BYTES_PER_INODE
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             mode = path.stat().st_mode
@@ -43,7 +57,8 @@ class Folder:
             self._sync_parents()
             self._probe()
         except OSError as error:
-            raise ConfigError([self._advice(error.strerror)]) from error
+            if not is_no_room(error):  # pictures that wait in a full folder can still be handed over
+                raise ConfigError([self._advice(error.strerror)]) from error
 
     def path_of(self, image_id: str, suffix: str = "") -> str:
         """Give the path of one of a picture's files.
@@ -69,7 +84,7 @@ class Folder:
         :raises BlockingIOError: another process holds the lock, and `wait` is false.
         """
         with self._open(image_id) as picture:
-            fcntl.flock(picture, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            lock(picture, wait=wait)
             try:
                 if not is_linked(picture):
                     raise ImageNotFound
@@ -96,7 +111,10 @@ class Folder:
         try:
             self._probe()
         except OSError as error:
-            raise StoreUnavailable from OSError(self._advice(error.strerror))
+            if not is_no_room(error):
+                raise StoreUnavailable from OSError(self._advice(error.strerror))
+            self._refuse_without_room()
+            raise StoreFull from OSError(f"{self.name} takes no more files ({error.strerror}): free some room")
         self._refuse_without_room()
 
     def _open(self, image_id: str) -> BinaryIO:
@@ -104,13 +122,22 @@ class Folder:
             raise ImageNotFound
         with store_errors():
             try:
-                return open(self.path_of(image_id), "rb")
+                return open_to_lock(self.path_of(image_id))
             except FileNotFoundError:
                 raise ImageNotFound from None
 
     def _probe(self) -> None:
-        """Create and remove a file to check that the folder is writable."""
-        open_staged_file(self.name).close()
+        """Do what keeping and claiming do: create a file and lock it, and open it again to lock it.
+
+        :raises OSError: the file could not be created or locked, or the lock does not keep others out.
+        """
+        with (
+            open_staged_file(self.name) as part,
+            open_to_lock(self.path_of(part.id, ".part")) as same,
+            suppress(BlockingIOError),
+        ):
+            fcntl.flock(same, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            raise OSError(errno.ENOLCK, "locks (flock) do not keep others out")
 
     def _sync_parents(self) -> None:
         """Put the folder's own name on stable storage. Otherwise a power cut removes a new folder with its contents."""
@@ -125,11 +152,17 @@ class Folder:
         return Room(room.f_bavail * room.f_frsize, room.f_favail if room.f_files else None)
 
     def _refuse_without_room(self) -> None:
-        free = self.room().bytes
-        if free < self.min_free_bytes:
+        room = self.room()
+        if room.bytes < self.min_free_bytes:
             raise StoreFull from OSError(
-                f"{self.name} has {free:,} bytes free, and uploads are refused below HEROIMG_MIN_FREE_BYTES="
+                f"{self.name} has {room.bytes:,} bytes free, and uploads are refused below HEROIMG_MIN_FREE_BYTES="
                 f"{self.min_free_bytes}: free some room, or set it lower"
+            )
+        if room.inodes is not None and room.inodes < self.min_free_inodes:
+            raise StoreFull from OSError(
+                f"{self.name} has {room.inodes} inodes free, and uploads are refused below {self.min_free_inodes}, "
+                f"which is one for each 2 MiB of HEROIMG_MIN_FREE_BYTES={self.min_free_bytes}: remove files from this "
+                "disk, or set it lower"
             )
 
     def _advice(self, fault: str | None) -> str:

@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
 
 from heroimg.findings import Finding, fault, ok, warning
 from heroimg.stores.files.folder import Folder
-from heroimg.stores.files.staged import open_staged_file
 from heroimg.stores.image import is_image_id
 
 _SUBJECT = "folder"
-
-# A picture takes two inodes, and up to two more while it arrives and changes.
-_FEW_INODES = 2000
-
-# Another process tries to take the lock of a part that this one holds.
-_LOCK = """
-import fcntl, sys
-with open(sys.argv[1], "rb") as file:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print("excluded")
-"""
 
 
 def check_folder(folder: Folder) -> Iterator[Finding]:
@@ -59,39 +43,28 @@ def _check_owner(name: str) -> Iterator[Finding]:
 
 
 def _check_names_and_locks(folder: Folder) -> Iterator[Finding]:
+    folder.check()
+    yield ok(_SUBJECT, "a lock there keeps others out")
     try:
-        with closing(open_staged_file(folder.name)) as part:
-            yield _check_lock(folder, folder.path_of(part.id, ".part"))
+        with closing(folder.open_part()) as part:
             part.publish()
             folder.unlink(part.id)
     except OSError as error:
         yield fault(
             _SUBJECT,
-            f"a file in {folder.name} cannot be locked and renamed ({error.strerror}): set HEROIMG_UPLOAD_DIR to a "
-            "folder on one local disk, such as /var/lib/heroimg/uploads",
+            f"a file in {folder.name} cannot be renamed ({error.strerror}): set HEROIMG_UPLOAD_DIR to a folder on one "
+            "local disk, such as /var/lib/heroimg/uploads",
         )
     else:
         yield ok(_SUBJECT, "a file can be renamed there")
 
 
-def _check_lock(folder: Folder, part: str) -> Finding:
-    try:
-        command = [sys.executable, "-c", _LOCK, part]
-        other = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
-    except (OSError, subprocess.SubprocessError) as error:
-        return warning(_SUBJECT, f"no second process can be started to try a lock ({error}): look at the user's limits")
-    if other.stdout.strip() == "excluded":
-        return ok(_SUBJECT, "a lock there excludes another process")
-    return fault(
-        _SUBJECT,
-        f"two processes can lock one file in {folder.name}, so two readers could get one picture: it may be a network "
-        "file system; set HEROIMG_UPLOAD_DIR to a folder on a local disk, such as /var/lib/heroimg/uploads",
-    )
-
-
 def _check_room(folder: Folder) -> Iterator[Finding]:
     room = folder.room()
-    for name, free, enough in (("bytes", room.bytes, 2 * folder.min_free_bytes), ("inodes", room.inodes, _FEW_INODES)):
+    for name, free, enough in (
+        ("bytes", room.bytes, 2 * folder.min_free_bytes),
+        ("inodes", room.inodes, 2 * folder.min_free_inodes),
+    ):
         if free is None:
             yield ok(_SUBJECT, f"its file system does not limit {name}")
         elif free < enough:

@@ -4,23 +4,33 @@ Here a sidecar is a dict of those fields by name. In the file the claim is an ob
 `claim_until` are written as `{"claim": {"token": ..., "until": ...}}`. A sidecar that was written by hand needs no more
 than `mimetype` and `timestamp`; without `expires` it expires HEROIMG_IMAGE_SECONDS after its timestamp.
 
-A change is written to `<id>.new`, synced, and renamed over the sidecar. The modification time of a sidecar is the
+A change is written to `<id>.new`, synced, and renamed over the sidecar. If the disk has no room for another file, the
+change is written into the sidecar itself: other programs may fill the disk to the last byte and inode, and a picture
+that was paid for must still be handed over. So a sidecar is padded to two slots, which are one block of the disk. The
+change goes into the slot that does not hold the current sidecar, with a checksum, and the newest valid slot counts. A
+reader, a crash or a power cut in the middle of the writing finds the other slot as it was.
+
+The modification time of a sidecar is the
 instant at which its picture expires, so that a sweep reads only the sidecars that are due. If sessions must be ended it
 is the instant at which the picture was stored, so that every sweep reads it.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import zlib
 from typing import Any
 
 from heroimg.errors import ImageNotFound
-from heroimg.stores.files.disk import private_opener, unlink_if_there
+from heroimg.stores.files.disk import is_no_room, private_opener, unlink_if_there
 from heroimg.stores.files.folder import Folder
 from heroimg.stores.image import StoredImage
 
 Sidecar = dict[str, Any]
+
+_SLOT_BYTES = 2048
 
 _INVALID = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
@@ -41,7 +51,7 @@ class Sidecars:
         """
         try:
             with open(self._folder.path_of(image_id, ".json"), "rb", buffering=0) as file:
-                sidecar = _from_json(file.read())
+                sidecar = _from_json(_current_text(file.read())[1])
             size = os.stat(self._folder.path_of(image_id)).st_size
             sidecar.setdefault("expires", sidecar["timestamp"] + self._image_seconds)
             if sidecar.setdefault("size", size) != size:
@@ -71,9 +81,11 @@ class Sidecars:
             # Otherwise a power cut could put an empty sidecar in the place of one that was on stable storage.
             self._write(new, sidecar, sync=True)
             os.rename(new, self._folder.path_of(image_id, ".json"))
-        except OSError:
+        except OSError as error:
             unlink_if_there(new)
-            raise
+            if not is_no_room(error):
+                raise
+            self._write_into_slot(image_id, sidecar)
 
     def remove(self, image_id: str) -> None:
         """Remove the sidecar of a picture that is not there."""
@@ -82,19 +94,56 @@ class Sidecars:
 
     def _write(self, path: str, sidecar: Sidecar, *, sync: bool = False) -> None:
         with open(path, "wb", opener=private_opener) as file:
-            file.write(_to_json(sidecar))
+            file.write(_to_json(sidecar).ljust(2 * _SLOT_BYTES))
             file.flush()
-            due = int(sidecar["timestamp" if sidecar.get("sessions_to_end") else "expires"])
-            os.utime(file.fileno(), (due, due))
+            _set_due(file.fileno(), sidecar)
             if sync:
                 os.fsync(file.fileno())
 
+    def _write_into_slot(self, image_id: str, sidecar: Sidecar) -> None:
+        with open(self._folder.path_of(image_id, ".json"), "r+b", buffering=0) as file:
+            version, _, slot = _current_text(content := file.read())
+            record = b"%d %s" % (version + 1, _to_json(sidecar))
+            record = b"%08x %s" % (zlib.crc32(record), record)
+            if len(record) > _SLOT_BYTES or not (version or _has_json(content[:_SLOT_BYTES])):
+                raise OSError(errno.ENOSPC, "the sidecar is too long to be changed without another file")
+            os.pwrite(file.fileno(), record.ljust(_SLOT_BYTES), (1 - slot) * _SLOT_BYTES)
+            _set_due(file.fileno(), sidecar)
+            os.fsync(file.fileno())
+
+
+def _set_due(descriptor: int, sidecar: Sidecar) -> None:
+    due = int(sidecar["timestamp" if sidecar.get("sessions_to_end") else "expires"])
+    os.utime(descriptor, (due, due))
+
+
+def _current_text(content: bytes) -> tuple[int, bytes, int]:
+    """Return the version, the JSON text and the slot of the current sidecar: of the newest record, else version 0.
+
+    A record is a CRC-32 of the rest, a version and the text. The file as it was written at first is the text alone.
+    """
+    newest = (0, content, 0)
+    for slot in (0, 1):
+        checksum, _, record = content[slot * _SLOT_BYTES :][:_SLOT_BYTES].rstrip(b" ").partition(b" ")
+        if checksum == b"%08x" % zlib.crc32(record):
+            version, _, text = record.partition(b" ")
+            newest = max(newest, (int(version), text, slot))
+    return newest
+
 
 def _from_json(text: bytes) -> Sidecar:
-    sidecar: Sidecar = json.loads(text)
+    # The rest is blank, or a record that was not written to its end.
+    sidecar: Sidecar = json.JSONDecoder().raw_decode(text.decode(errors="replace").lstrip())[0]
     if claim := sidecar.pop("claim", None):
         sidecar |= {"claim_token": claim["token"], "claim_until": claim["until"]}
     return sidecar
+
+
+def _has_json(text: bytes) -> bool:
+    try:
+        return bool(_from_json(text))
+    except _INVALID:
+        return False
 
 
 def _to_json(sidecar: Sidecar) -> bytes:

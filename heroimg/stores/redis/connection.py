@@ -1,22 +1,36 @@
 """The connection to Redis, or Valkey, or a cluster: how long it may take, what it tries again, what its errors mean.
 
-A server that is gone costs a request less than two seconds: a refused or broken connection is tried three times within
-half a second, a silent one is given up and not tried again. A cluster costs that for each silent node that is asked.
-All retried commands are idempotent.
+A server that is gone costs a request about two seconds: a refused or broken connection is tried three times within half
+a second, a silent one is given up and not tried again. A cluster costs that for each silent node that is asked. All
+retried commands are idempotent.
+
+A connection outlives what it was made for in two ways. After a planned failover it leads to a server that is a replica
+now: that server's refusal closes the connection, and the next try opens one to wherever the name leads now. And a
+network may forget an idle connection without a word: one that was idle is asked for a sign of life before its use.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from redis import BlockingConnectionPool, Redis, RedisCluster
+from redis import BlockingConnectionPool, Connection, Redis, RedisCluster, SSLConnection, UnixDomainSocketConnection
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.cluster import ClusterNode
-from redis.exceptions import ConnectionError, OutOfMemoryError, RedisClusterException, RedisError
+from redis.connection import AbstractConnection
+from redis.exceptions import (
+    ConnectionError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    TimeoutError,
+)
 from redis.retry import Retry
 
 from heroimg.config import ConfigError
@@ -26,8 +40,15 @@ _CONNECT_SECONDS = 0.5
 _ANSWER_SECONDS = 1.5
 RETRY_AFTER_SECONDS = 2
 
+# A network that forgets idle connections does so after minutes; a server that is there answers a PING within this time.
+_IDLE_SECONDS = 1
+_PING_SECONDS = 0.3
+
 # In each worker, and for each node of a cluster: a thread uses one at a time, and more threads wait their turn.
 _MAX_CONNECTIONS = 16
+
+# The refusals of a server that was the primary when the connection was opened.
+OUTDATED = (ReadOnlyError, MasterDownError)
 
 # Scripts may write into a full server: claiming and removing must, or a full one would stay full.
 SCRIPT_HEAD = "#!lua flags=allow-oom\n"
@@ -94,21 +115,61 @@ class RedisConnection:
             self._lock.release()
 
 
+class _CheckedIfIdle(AbstractConnection):
+    """A connection that is replaced if it has been idle and does not answer any more.
+
+    redis-py's own health check fails the request if the answer does not come.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.health_check_interval = _IDLE_SECONDS  # redis-py then notes when the connection counts as idle
+
+    def check_health(self) -> None:
+        if time.monotonic() <= self.next_health_check:
+            return
+        try:
+            self.send_command("PING", check_health=False)  # type: ignore[no-untyped-call]
+            self.read_response(timeout=_PING_SECONDS)
+        except (ConnectionError, TimeoutError):  # each of which has closed the connection
+            self.connect_check_health(check_health=False)
+
+
+class _TcpConnection(_CheckedIfIdle, Connection):
+    pass
+
+
+class _TlsConnection(_CheckedIfIdle, SSLConnection):
+    pass
+
+
+class _UnixConnection(_CheckedIfIdle, UnixDomainSocketConnection):
+    pass
+
+
+_CHECKED = {Connection: _TcpConnection, SSLConnection: _TlsConnection, UnixDomainSocketConnection: _UnixConnection}
+
+
 def _single(url: str) -> Redis:
     pool = BlockingConnectionPool.from_url(url, max_connections=_MAX_CONNECTIONS, timeout=_ANSWER_SECONDS)
-    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.2), retries=2, supported_errors=(ConnectionError,))
+    errors = (ConnectionError, *OUTDATED)
+    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.2), retries=2, supported_errors=errors)
     pool.connection_kwargs |= _options() | {"retry": retry}  # these are not for the URL to say
+    pool.connection_class = _CHECKED[pool.connection_class]
     pool.connection_class(**pool.connection_kwargs)  # does not connect, and finds misspelt options
     return Redis(connection_pool=pool)
 
 
 def _cluster(url: str, nodes: list[ClusterNode]) -> RedisCluster:
     parts = urlsplit(url)
+    first, *others = nodes
+    host = f"[{first.host}]" if ":" in first.host else first.host
     return RedisCluster(
-        startup_nodes=nodes,
+        url=f"redis://{host}:{first.port}",  # redis-py takes a connection class only with a URL
+        connection_class=_TlsConnection if parts.scheme.startswith("rediss") else _TcpConnection,
+        startup_nodes=others,
         username=unquote(parts.username or "") or None,
         password=unquote(parts.password or "") or None,
-        ssl=parts.scheme.startswith("rediss"),
         max_connections=_MAX_CONNECTIONS,
         # It tries silent nodes again as well, and asks each for the others: no more than that once.
         retry=Retry(NoBackoff(), retries=0),

@@ -12,8 +12,14 @@ from heroimg.stores.redis.connection import RedisConnection
 _KEY = "heroimg:due"
 _PAGE = 100
 
-# A script, because plain commands must not write into a full server.
-_ADD = "return redis.call('ZADD', KEYS[1], unpack(ARGV))"
+# Scripts, because plain commands must not write into a full server.
+_ADD = "return redis.call('ZADD', KEYS[1], 'LT', ARGV[1], ARGV[2])"
+
+# Another process may have removed the id, or added it for an earlier instant than ours, since it was due.
+_POSTPONE = """
+local due = redis.call('ZSCORE', KEYS[1], ARGV[2])
+if due and tonumber(due) <= tonumber(ARGV[3]) then redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2]) end
+"""
 
 
 class DueIds:
@@ -23,15 +29,15 @@ class DueIds:
         self._redis = redis
 
     def add(self, image_id: str, due: int) -> None:
-        """Add an id, or move it."""
+        """Add an id; if it is there already, it is due at the earlier instant."""
         self._redis.run(_ADD, _KEY, due, image_id)
 
-    def move(self, image_id: str, due: int) -> None:
-        """Move an id, unless another process has removed it."""
-        self._redis.run(_ADD, _KEY, "XX", due, image_id)
+    def postpone(self, image_id: str, due: int, now: int) -> None:
+        """Make an id that is due now due later."""
+        self._redis.run(_POSTPONE, _KEY, due, image_id, now)
 
     def remove(self, image_id: str) -> None:
-        """Remove an id."""
+        """Remove the id of a picture that is gone."""
         with self._redis.client() as client:
             client.zrem(_KEY, image_id)
 

@@ -7,7 +7,7 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from heroimg.errors import StoreUnavailable
-from heroimg.stores.redis.connection import RETRY_AFTER_SECONDS, SCRIPT_HEAD, RedisConnection
+from heroimg.stores.redis.connection import OUTDATED, RETRY_AFTER_SECONDS, SCRIPT_HEAD, RedisConnection
 
 # Less than the time that an answer may take (connection.py). Otherwise we would stop listening before the answer.
 _WAIT_MILLISECONDS = 700
@@ -34,14 +34,11 @@ class Durability:
 
         :raises StoreUnavailable: it is not safe in time, and nothing may rest on it.
         """
-        with self._redis.node_of(key) as node, node.pipeline(transaction=False) as pipe:
-            # On one connection: WAIT and WAITAOF wait for what their own connection has written.
-            pipe.eval(SCRIPT_HEAD + script, 1, key, *arguments)
-            if self._replicas:
-                pipe.execute_command("WAIT", self._replicas, _WAIT_MILLISECONDS)
-            if self._can_wait_for_disk:
-                pipe.execute_command("WAITAOF", 1, 0, _WAIT_MILLISECONDS)
-            reply, *answers = pipe.execute(raise_on_error=False)
+        with self._redis.node_of(key) as node:
+            reply, *answers = self._run_and_wait(node, script, key, *arguments)
+            if isinstance(reply, OUTDATED):
+                node.connection_pool.disconnect(inuse_connections=False)
+                reply, *answers = self._run_and_wait(node, script, key, *arguments)
             if isinstance(reply, Exception):
                 raise reply
             if self._replicas:
@@ -49,6 +46,17 @@ class Durability:
             if answers:
                 self._expect_on_disk(answers.pop())
         return reply
+
+    def _run_and_wait(self, node: Any, script: str, key: str, *arguments: str | int) -> list[Any]:
+        # On one connection: WAIT and WAITAOF wait for what their own connection has written.
+        with node.pipeline(transaction=False) as pipe:
+            pipe.eval(SCRIPT_HEAD + script, 1, key, *arguments)
+            if self._replicas:
+                pipe.execute_command("WAIT", self._replicas, _WAIT_MILLISECONDS)
+            if self._can_wait_for_disk:
+                pipe.execute_command("WAITAOF", 1, 0, _WAIT_MILLISECONDS)
+            answers: list[Any] = pipe.execute(raise_on_error=False)
+            return answers
 
     def _expect_on_replicas(self, answer: Any) -> None:
         if isinstance(answer, Exception):

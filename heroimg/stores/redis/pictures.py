@@ -1,0 +1,105 @@
+"""One picture in Redis: the hash `heroimg:{<id>}`, read by name and changed by scripts.
+
+The braces make a cluster keep all of a hash on one node.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from heroimg.errors import ImageNotFound
+from heroimg.stores.image import StoredImage, is_image_id
+from heroimg.stores.redis.connection import RedisConnection
+from heroimg.stores.redis.durability import Durability
+from heroimg.stores.redis.scripts import STORED_NAMES
+
+Fields = dict[str, str]
+
+
+class RedisPictures:
+    """The hashes of all pictures.
+
+    :param now: the instant, in whole Unix seconds.
+    """
+
+    def __init__(self, redis: RedisConnection, replicas: int, now: Callable[[], int]) -> None:
+        self._redis = redis
+        self._durability = Durability(redis, replicas)
+        self._now = now
+
+    def read(self, image_id: str) -> StoredImage:
+        """Read a picture, which may have expired.
+
+        :raises ImageNotFound: there is no such picture.
+        """
+        with self._redis.client() as client:
+            values = client.hmget(key_of(image_id), STORED_NAMES)
+        pairs = zip(STORED_NAMES, values, strict=True)
+        return _image(image_id, {name: value.decode() for name, value in pairs if value is not None}, self._now())
+
+    def change(
+        self, image_id: str, script: str, *arguments: str | int, now: int | None = None
+    ) -> tuple[StoredImage, Fields]:
+        """Run a script on a picture, and read the fields that it returns.
+
+        :param now: one instant for the script and for the caller that judges its answer. With two instants, a claim
+            that lapses between them would be judged differently.
+        :raises ImageNotFound: there is no such picture, or its time is over; the script has done nothing.
+        """
+        now = now or self._now()
+        fields: Fields = json.loads(self._redis.run(script, key_of(image_id), now, *arguments) or "{}")
+        return _image(image_id, fields, now), fields
+
+    def change_safely(self, image_id: str, script: str, *arguments: str | int) -> StoredImage:
+        """Run a script on a picture, and wait until its change cannot be lost.
+
+        :raises ImageNotFound: as :meth:`change` does.
+        :raises StoreUnavailable: the change may be lost, so nothing may rest on it.
+        """
+        image, _ = self.change(image_id, script, *arguments)
+        return self.make_safe(image_id, script, *arguments) or image
+
+    def make_safe(self, image_id: str, script: str, *arguments: str | int) -> StoredImage | None:
+        """Run a script again whose change must not be lost, and wait until it cannot be.
+
+        Again, because a failover may have lost the change, and because Redis waits only for what the same connection
+        has written.
+
+        :returns: the picture as the script returns it; None if Redis has nothing to wait for.
+        :raises ImageNotFound: as :meth:`change` does.
+        :raises StoreUnavailable: the change may be lost, so nothing may rest on it.
+        """
+        if not self._durability.is_wanted:
+            return None
+        now = self._now()
+        reply = self._durability.run(script, key_of(image_id), now, *arguments)
+        return _image(image_id, json.loads(reply or "{}"), now)
+
+    def read_blocks(self, image_id: str, count: int) -> list[bytes]:
+        """Read a picture's bytes.
+
+        :raises ImageNotFound: it was removed, or expired, since it was claimed.
+        """
+        # One by one: redis-py gathers the answer to one command in a buffer, which would be a second copy.
+        with self._redis.client() as client:
+            blocks = [client.hget(key_of(image_id), number) for number in range(count)]
+        if None in blocks:
+            raise ImageNotFound
+        return blocks
+
+
+def key_of(image_id: str) -> str:
+    """Return the key of a picture.
+
+    :raises ImageNotFound: this cannot be an id.
+    """
+    if not is_image_id(image_id):
+        raise ImageNotFound
+    return f"heroimg:{{{image_id}}}"
+
+
+def _image(image_id: str, fields: Fields, now: int) -> StoredImage:
+    if "mimetype" not in fields:
+        raise ImageNotFound
+    return StoredImage.from_fields(image_id, fields, now)
