@@ -146,11 +146,9 @@ class _Decoder:
         """
         used, error = self._decoder.decode(piece)
         if used >= 0:
-            rest = memoryview(bytes(piece[used:]) + _PADDING)
-            used, error = self._decoder.decode(rest)
+            used, error = self._decoder.decode(bytes(piece[used:]) + _PADDING)
             if used >= 0:
-                # A decoder that has all blocks skips bytes up to the next marker. Otherwise it keeps them.
-                self.feed(rest[used:])
+                # A decoder that has all blocks skips bytes up to the next marker. Otherwise one byte is not enough.
                 self.feed(b"\0")
         if error:
             raise ImageDamaged
