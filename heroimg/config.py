@@ -162,7 +162,7 @@ class Config:
         "How long a picture is kept after the last moment to pay: the time that a customer has to come back. At least "
         "60.")
     paid_seconds: int = setting("HEROIMG_PAID_SECONDS", parsers.whole(1, 30 * 86400), "86400",
-        "How long a paid picture is kept if nobody fetches it. Needs the webhook.")
+        "How long a paid picture is kept if it is not fetched. Needs the webhook.")
     sweep_seconds: int = setting("HEROIMG_SWEEP_SECONDS", parsers.whole(0, 86400), "60",
         "How often expired pictures are removed from the disk. 0 if threads are not allowed: then let cron run "
         "`flask --app wsgi sweep`. A request sweeps after its response if the last sweep was over three minutes ago.")

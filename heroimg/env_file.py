@@ -11,13 +11,13 @@ from heroimg.config import ConfigError
 
 
 def read_env_file(path: Path = Path(".env")) -> dict[str, str]:
-    """Read a file of lines such as NAME=value; nothing is replaced in a value, so `$` is a `$`.
+    """Read a file of lines such as NAME=value. Values are taken as they are, `$` included.
 
-    The messages name lines but do not show them, because they may contain secrets.
+    A line that is not NAME=value is an error. If it were ignored, a default would stay in force: heroimg could sell the
+    wrong product. The messages name lines but do not show them, because they may contain secrets.
 
     :returns: the values by their names; none if there is no file.
-    :raises ConfigError: the file cannot be read, is not in UTF-8, or has lines that are not NAME=value. They are faults
-        because without them the defaults would count: the wrong product would be sold.
+    :raises ConfigError: the file cannot be read, is not in UTF-8, or has lines that are not NAME=value.
     """
     path = path.absolute()
     try:
@@ -27,10 +27,10 @@ def read_env_file(path: Path = Path(".env")) -> dict[str, str]:
     except OSError as error:
         raise ConfigError([f"{path} cannot be read ({error.strerror})"]) from error
     try:
-        text = content.decode("utf-8-sig")  # Windows' editors put a mark at the beginning
+        text = content.decode("utf-8-sig")  # some Windows editors put a byte order mark first
     except UnicodeDecodeError as error:
         raise _not_utf8(path, content[: error.start]) from error
-    if "\0" in text:  # UTF-16 without its mark
+    if "\0" in text:  # UTF-16 without a byte order mark
         raise _not_utf8(path, content[: content.index(b"\0")])
     values, faults = dict[str, str](), list[str]()
     for binding in parse_stream(StringIO(text)):

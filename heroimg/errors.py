@@ -3,6 +3,9 @@
 Stores, helpers and views raise these. `api/answers.py` answers them, and Werkzeug's own, with
 `{"error": <sentence for a person>, "code": <stable word for a program>}`. The codes never change, and neither do the
 sentences that the front end quotes ("No image provided", "Image not found or expired", ...).
+
+Advice for the operator is in the exception's cause (`raise StoreFull from OSError(advice)`), which is logged and not
+sent to the client.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 class HeroimgError(Exception):
     """A failure that is reported to the client.
 
-    :param sentence: replaces the class's own, to include the figures of the case.
+    :param sentence: used instead of the class's sentence, for example to add figures.
     :param retry_after: seconds to wait before another try; sent as `Retry-After`.
     :param fields: further fields of the answer.
     """

@@ -1,4 +1,6 @@
-"""gunicorn's settings. In a checkout it finds them by itself; elsewhere, `gunicorn -c python:heroimg.gunicorn_conf`.
+"""gunicorn's settings. In the project's folder gunicorn reads them by itself, by way of gunicorn.conf.py.
+
+Elsewhere, run `gunicorn -c python:heroimg.gunicorn_conf`.
 
 `--bind` and a socket that systemd hands over take precedence over the address here.
 """
@@ -18,19 +20,19 @@ from heroimg.config import Config, ConfigError
 from heroimg.env_file import read_env_file
 from heroimg.operations.counters import begin_at_zero
 
-# What one worker may need at once, when it decodes the costliest picture that is taken: docs/promises.md.
+# What one worker needs at most: while it decodes the most expensive picture that is accepted. See docs/promises.md.
 _WORKER_BYTES = 300_000_000
 
 _CGROUPS = Path("/sys/fs/cgroup")
 
-# glibc's, from malloc.h.
+# glibc's numbers of these parameters, from malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
 def _workers() -> int:
-    """Count the workers that the cores and half of the memory allow: two, unless not even two fit into the memory.
+    """Return how many workers to start: one for each core, as long as they fit into half of the memory.
 
-    A container's limits count like the machine's own.
+    But at least two; one if two do not fit into all of the memory. A container's limits count like the machine's own.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -43,8 +45,8 @@ def _workers() -> int:
 def _container_limits() -> tuple[float, int]:
     """Return the cores and the bytes of memory that cgroup v2 allows this process.
 
-    Each group above its own can have lower limits. In a container the path may be one of the host's, which is not to be
-    seen there; then the container's own group is the root.
+    Each group above its own can have lower limits. In a container the path may be the host's, which does not exist
+    there; then the root is the container's group.
     https://docs.kernel.org/admin-guide/cgroup-v2.html#interface-files
     """
     cores, memory = float(sys.maxsize), sys.maxsize
@@ -61,13 +63,13 @@ def _container_limits() -> tuple[float, int]:
 
 
 def settle_allocator() -> None:
-    """Let glibc keep the memory that a picture took for the next one; elsewhere, do nothing.
+    """Let glibc use the memory of one picture for the next. Without glibc, do nothing.
 
-    By default glibc returns megabytes to the kernel after most pictures and takes them again page by page, and it has a
-    heap for every thread.
+    By default glibc returns megabytes to the kernel after most pictures and takes them again page by page. It also has
+    a heap for every thread.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
-    # A picture's 5 MB, and room; what is larger costs a picture's time anyway.
+    # A picture of 5 MB, and some room. Larger blocks are slow anyway.
     mallopt(_M_MMAP_THRESHOLD, 8 * 1024 * 1024)
     mallopt(_M_TRIM_THRESHOLD, 64 * 1024 * 1024)
     mallopt(_M_ARENA_MAX, 2)
@@ -76,7 +78,7 @@ def settle_allocator() -> None:
 wsgi_app = "heroimg.wsgi:app"
 worker_class = "gthread"
 
-# Hosting platforms set PORT, and some set WEB_CONCURRENCY. gunicorn by itself uses both.
+# Hosting platforms set PORT, and some set WEB_CONCURRENCY. gunicorn would use both, but the lines here replace that.
 bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1:3000"
 workers = int(os.environ.get("WEB_CONCURRENCY") or _workers())
 
@@ -84,26 +86,26 @@ workers = int(os.environ.get("WEB_CONCURRENCY") or _workers())
 # (MAX_UNBUFFERED in pictures/hand_over.py).
 threads = 16
 
-# A stopping worker completes its requests. This is more than one call to Stripe takes (DEADLINE_SECONDS in
-# payments/stripe_http.py; a request with several slow calls is broken off and can be repeated), and less than
-# TimeoutStopSec= in deploy/heroimg.service.
+# A stopping worker has so long to complete its requests: more than one call to Stripe takes (DEADLINE_SECONDS in
+# payments/stripe_http.py), less than TimeoutStopSec= in deploy/heroimg.service. A request with several slow calls may
+# be cut off; it can be repeated.
 graceful_timeout = 30
 
-# A worker that gives no sign of life for so long is replaced. Below proxy_read_timeout in deploy/nginx.conf.
+# A worker without a heartbeat for so long is replaced. Less than proxy_read_timeout in deploy/nginx.conf.
 timeout = 60
 keepalive = 5
 
-# The workers' heartbeat is a file; on a disk a slow write would get a worker killed.
+# The workers' heartbeats are files. On a slow disk, a healthy worker could miss its heartbeat and be killed.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
-# As long as nginx lets them be (large_client_header_buffers), so that it is nginx that refuses a longer one, as JSON.
+# nginx's limit is lower (large_client_header_buffers in deploy/nginx.conf), so nginx refuses long lines first, in JSON.
 limit_request_line = 8190
 
-# The scheme and the path are of no use from a client's headers, and these would be believed on a unix socket.
+# On a unix socket gunicorn would trust these headers, from which it takes the scheme and the path. We need neither.
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
 
-# Nothing here is managed through it, and it would put a file into the home of the user.
+# We do not use the control socket, and it would create a file in the user's home.
 control_socket_disable = True
 
 
@@ -111,7 +113,7 @@ def on_starting(_server: object) -> None:
     """Make the application once before there are workers, so that a wrong setting is reported once."""
     settle_allocator()
     try:
-        # The file is not put into the environment here: workers that start later must see its changes.
+        # Do not put the file's values into the environment here: workers that start later must see its changes.
         config = Config.from_env(read_env_file() | os.environ)
         begin_at_zero(config)
         create_app(config)

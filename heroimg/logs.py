@@ -16,7 +16,7 @@ _logged_keys = set[object]()
 
 
 def short(secret: str) -> str:
-    """Shorten an id for the log: enough to find its other lines, too little to open anything."""
+    """Shorten an id for the log. The rest identifies it in other lines, but opens nothing."""
     return secret[: 12 if secret.startswith("cs_") else 6] + "..."
 
 

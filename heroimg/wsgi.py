@@ -19,7 +19,7 @@ for _name, _value in read_env_file().items():
 _config = Config.from_env(os.environ)
 app = create_app(_config)
 
-# `flask held` and other commands import this module too, and have nothing to serve.
+# Commands such as `flask held` import this module too, but serve nothing.
 _command = click.get_current_context(silent=True)
 if _command is None or _command.info_name == "run":
     services(app).start_jobs()

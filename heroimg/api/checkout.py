@@ -33,7 +33,7 @@ def embedded_session() -> ResponseReturnValue:
 
 @bp.get("/api/checkout/session-status")
 def session_status() -> ResponseReturnValue:
-    """Return the state of a session, and no more: its id is no secret."""
+    """Return only the state of a session, because its id is not secret."""
     session_id = request.args.get("session_id")
     if not session_id:
         raise SessionIdRequired
@@ -48,7 +48,7 @@ def session_status() -> ResponseReturnValue:
 
 @bp.post("/api/checkout/webhook")
 def webhook() -> ResponseReturnValue:
-    """Receive Stripe's events; absent unless STRIPE_WEBHOOK_SECRET is set."""
+    """Receive Stripe's events. Answer 404 unless STRIPE_WEBHOOK_SECRET is set."""
     if not services().config.stripe_webhook_secret:
         abort(404)
     request.max_content_length = _MAX_EVENT_BYTES

@@ -29,7 +29,7 @@ def add_metrics(app: Flask) -> None:
 
 @bp.get("/metrics")
 def metrics() -> Response:
-    """Add up what all workers have counted, and look at what is held."""
+    """Return the sums of all workers' counters, and figures about the pictures that are held."""
     registry = CollectorRegistry()
     registry.register(_Figures())
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
@@ -54,7 +54,7 @@ class _Figures(Collector):
 
 
 def _is_readable(file: Path) -> bool:
-    """Return False for a damaged file, for which the library raises errors of many kinds."""
+    """Return False for a damaged file. The library raises errors of many kinds for it."""
     try:
         MultiProcessCollector.merge([file])  # type: ignore[no-untyped-call]
     except Exception as error:

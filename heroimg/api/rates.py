@@ -127,7 +127,7 @@ class _RedisWindows:
 
 
 def _client_network() -> str:
-    """Return an IPv4 address, or the /64 of an IPv6 address: a provider gives as much to one household."""
+    """Return the client's IPv4 address, or the /64 network of its IPv6 address, which one household usually has."""
     text = request.remote_addr or ""
     if with_port := _WITH_PORT.fullmatch(text):
         text = with_port[1] or with_port[2]

@@ -19,7 +19,7 @@ from heroimg.stores.base import Clock, ImageStore
 
 @dataclass(frozen=True)
 class Services:
-    """Made once by create_app."""
+    """The objects that create_app makes once."""
 
     config: Config
     store: ImageStore
@@ -31,7 +31,7 @@ class Services:
     clock: Clock
 
     def start_jobs(self) -> None:
-        """Sweep, and renew the claims of slow readers, in the background; not with HEROIMG_SWEEP_SECONDS=0."""
+        """Start the background jobs: sweeping, and renewing slow readers' claims. None with HEROIMG_SWEEP_SECONDS=0."""
         if self.config.sweep_seconds:
             jobs: dict[Callable[[], object], float] = {
                 self.sweeper.sweep_if_due: self.config.sweep_seconds,

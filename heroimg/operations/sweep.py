@@ -75,7 +75,7 @@ class Sweeper:
         if swept:
             self._report(swept)
             if seconds is None:
-                self._end_sessions(swept.unended)
+                self._end_sessions(swept.with_sessions_to_end)
         return swept
 
     def _sweep_alone(self, seconds: float | None) -> Swept | None:
@@ -98,7 +98,7 @@ class Sweeper:
                 # Even if the sweep was cut short: otherwise every request would sweep until all is done.
                 os.utime(lock.fileno(), (int(self._clock()), int(self._clock())))
             finally:
-                # Closing the file does not unlock it if a process was forked meanwhile, so unlock it explicitly.
+                # Unlock explicitly: closing does not unlock a file that a process forked since then also has open.
                 fcntl.flock(lock, fcntl.LOCK_UN)
         return swept
 

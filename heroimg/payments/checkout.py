@@ -1,8 +1,10 @@
-"""The rule of the checkout: one payable Checkout Session for each picture, which ends before the picture does.
+"""The rule of the checkout: each picture has at most one payable Checkout Session, which ends before the picture does.
 
-A session ends HEROIMG_RETURN_SECONDS before its picture, or before the picture is handed over as unpaid. A picture
-whose checkout is complete gets no second session. notes.py has what is noted with the picture; a customer gets the
-secret of a session only after it was noted, and after all earlier sessions have ended.
+A session ends HEROIMG_RETURN_SECONDS before its picture. If an unpaid picture is fetched earlier, its session is ended
+first. A picture whose checkout is complete gets no second session.
+
+Sessions are noted with their picture (notes.py). A customer gets the secret of a session only after the session was
+noted, and after all earlier sessions have ended.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from heroimg.stores.image import StoredImage
 
 log = logging.getLogger(__name__)
 
-# An open session that leaves the customer this long to pay is used again.
+# An open session is used again if it leaves the customer at least this long to pay.
 _MIN_REUSE_SECONDS = 15 * 60
 
 _PAID_EVENTS = ("checkout.session.completed", "checkout.session.async_payment_succeeded")
@@ -47,7 +49,7 @@ class Checkout:
 
     Every method that asks Stripe may raise StripeUnreachable, StripeFailed or CheckoutNotConfigured.
 
-    :param on_complete: called once for each picture that becomes known to have been paid for.
+    :param on_complete: called once for each picture whose checkout becomes known to be complete.
     """
 
     def __init__(
@@ -69,9 +71,9 @@ class Checkout:
 
         :param claim: the token of the page that asks, if it holds the picture's claim.
         :raises ImageNotFound: there is no picture to pay for.
-        :raises ImageClaimed: another reader is being handed the picture, so it cannot be sold.
-        :raises CheckoutComplete: the picture has been paid for, or will be by a delayed payment method.
-        :raises ClockWrong: the session would outlive its picture by Stripe's clock.
+        :raises ImageClaimed: another reader is fetching the picture, so it cannot be sold.
+        :raises CheckoutComplete: the picture was paid for, or a delayed payment is pending.
+        :raises ClockWrong: by Stripe's clock, the session would end too late.
         """
         image = self._store.get(image_id)
         image.refuse_others(claim, self._now())
@@ -96,23 +98,25 @@ class Checkout:
     def end(self, image: StoredImage) -> None:
         """Make all sessions of a picture unpayable, except one that is complete.
 
-        :raises StripeUnreachable: or StripeFailed; a session may still be open.
+        :raises StripeUnreachable: a session may still be open.
+        :raises StripeFailed: a session may still be open.
         """
         image = self._end_others(image)
         if image.checkout_session and not image.checkout_complete and not image.checkout_ended:
             self._end_one(image, image.checkout_session)
 
     def end_before_hand_over(self, image: StoredImage) -> None:
-        """End the picture's sessions, but let it be handed over even if its own session cannot be ended.
+        """End the picture's sessions. If its current session cannot be ended, the picture is handed over anyway.
 
-        :raises StripeUnreachable: or StripeFailed; an earlier session of an unpaid picture may still be open.
+        :raises StripeUnreachable: another session of an unpaid picture may still be open.
+        :raises StripeFailed: another session of an unpaid picture may still be open.
         """
         if not image.checkout_complete:
             image = self._end_others(image)
         self.try_to_end(image)
 
     def try_to_end(self, image: StoredImage) -> None:
-        """End the sessions of a picture that its reader gets in any case."""
+        """Try to end a picture's sessions. A failure is only logged, because the reader gets the picture anyway."""
         try:
             self.end(image)
         except (StripeFailed, StripeUnreachable) as error:
@@ -122,7 +126,7 @@ class Checkout:
             )  # fmt: skip
 
     def end_others(self, image_ids: Iterable[str]) -> None:
-        """Try again to end the sessions that are noted to be ended. The sweep calls this."""
+        """Try again to end the `sessions_to_end` of these pictures. The sweep calls this."""
         try:
             for image_id in image_ids:
                 with suppress(ImageNotFound):
@@ -131,7 +135,7 @@ class Checkout:
             log.warning("cannot end all replaced checkouts (%s); the next sweep tries again", error.code)
 
     def status(self, session_id: str) -> Session:
-        """Retrieve a session, and note with its picture if it is complete: the page asks before it fetches.
+        """Retrieve a session. If it is complete, note that with its picture, before the page fetches the picture.
 
         :raises SessionNotFound: Stripe has no such session.
         :raises SessionIdMalformed: this is not the id of a session.
@@ -139,24 +143,24 @@ class Checkout:
         session = self._sessions.retrieve(session_id)
         image_id = image_id_of(session)
         if session.status == "complete" and image_id:
-            # Best effort: a status request never fails because of this note.
+            # Best effort: a status request does not fail if the note fails.
             with suppress(ImageNotFound, StoreFull, StoreUnavailable):
                 if not self._store.get(image_id).checkout_complete:
                     self._note(image_id, _completed(session))
         return session
 
     def handle_event(self, payload: bytes, signature: str | None) -> None:
-        """Keep the picture of a complete checkout for HEROIMG_PAID_SECONDS, also while a delayed payment is pending.
+        """Keep the picture of a complete checkout for HEROIMG_PAID_SECONDS, even while a delayed payment is pending.
 
         :raises SignatureInvalid: the event was not signed with STRIPE_WEBHOOK_SECRET.
         """
         kind, session_id = self._sessions.read_event(payload, signature)
         if kind not in (*_PAID_EVENTS, _FAILED_EVENT):
             return
-        # The event's copy of the session may be old, and in another API version, so retrieve the session.
+        # Retrieve the session, because the event's copy may be old, and in another API version.
         try:
             session = self._sessions.retrieve(session_id)
-        except SessionNotFound:  # Stripe would repeat a refused event for days
+        except SessionNotFound:  # do not refuse the event: Stripe would repeat it for days
             log.warning(
                 "ignored an event about checkout %s, which is not of this Stripe account and mode", short(session_id)
             )
@@ -183,10 +187,10 @@ class Checkout:
     # Opening
 
     def _reusable(self, image: StoredImage, session_id: str) -> Session | None:
-        """Return the picture's session if it is open and leaves the customer enough time to pay; otherwise end it."""
+        """Return the picture's session if it is open and leaves the customer enough time to pay. Otherwise end it."""
         if image.checkout_ended:
             return None
-        with suppress(SessionNotFound):  # another Stripe account, or another mode, was configured since
+        with suppress(SessionNotFound):  # the settings now name another Stripe account or mode
             session = self._sessions.retrieve(session_id)
             if session.expires_at < self._now() + _MIN_REUSE_SECONDS:
                 session = self._sessions.expire(session)
@@ -203,24 +207,28 @@ class Checkout:
         try:
             return self._sessions.create(image.id, image.expires - self._config.return_seconds, after=last_session)
         except StripeFailed as error:
-            # Stripe replays a failure for a day to the same parameters, so the next request must have others.
+            # For a day Stripe repeats a failure if the parameters are the same, so change them for the next request.
             self._store.pin(image.id, image.expires + 1)
             if self._sessions.clock_warning():
                 raise ClockWrong from error
             raise
 
     def _refuse_to_outlive(self, image: StoredImage, session: Session) -> None:
-        """Compare by Stripe's clock, which decides when a session ends."""
+        """Raise ClockWrong if, by Stripe's clock, the session would end too late."""
         if session.expires_at + self._sessions.seconds_ahead > image.expires - MIN_RETURN_SECONDS:
             raise ClockWrong from RuntimeError(
                 f"{self._sessions.clock_warning()} The checkout would be payable when its picture is gone."
             )
 
     def _note_opened(self, image: StoredImage, session: Session, claim: str | None) -> None:
-        """Note a session, and end the one that it replaces.
+        """Note a session, and end the one that it replaces. After any error the session must not be paid.
 
-        :raises HeroimgError: the session must not be paid: the picture was paid for, claimed, handed over or given a
-            newer session while Stripe was asked, or the note or the end of an earlier session failed.
+        :raises CheckoutComplete: the picture was paid for since it was read.
+        :raises ImageClaimed: another reader has claimed it.
+        :raises ImageNotFound: it was handed over.
+        :raises StripeUnreachable: a concurrent request opened a newer session, or another one may still be open.
+        :raises StripeFailed: another session may still be open.
+        :raises StoreUnavailable: the note may get lost.
         """
         image = self._note(image.id, partial(notes.opened, session_id=session.id))
         image.refuse_others(claim, self._now())
@@ -231,7 +239,7 @@ class Checkout:
             raise StripeUnreachable(retry_after=1)
 
     def _expire_unused(self, session: Session) -> None:
-        """Expire a session whose secret no customer gets."""
+        """Expire a session that no customer gets."""
         try:
             self._sessions.expire(self._sessions.retrieve(session.id))
         except (StripeFailed, StripeUnreachable) as error:
@@ -240,13 +248,13 @@ class Checkout:
     # Ending
 
     def _end_others(self, image: StoredImage) -> StoredImage:
-        """End every session that is noted to be ended, and return the picture as it is then."""
+        """End the sessions in `sessions_to_end`, and return the picture as it is then."""
         for session_id in image.sessions_to_end:
             image = self._end_one(image, session_id)
         return image
 
     def _end_one(self, image: StoredImage, session_id: str) -> StoredImage:
-        """Expire a session, and note what became of it: so Stripe is not asked about it again."""
+        """Expire a session, and note its end with the picture, so that later requests do not ask Stripe again."""
         change: Callable[[StoredImage], StoredImage] = partial(notes.ended, session_id=session_id)
         try:
             session = self._sessions.expire(self._sessions.retrieve(session_id))

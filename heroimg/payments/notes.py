@@ -1,7 +1,7 @@
 """What is noted with a picture about its Checkout Sessions, and how each event changes it.
 
-Of all sessions that were ever opened for a picture, one is its own. Every other one that can perhaps still be paid is
-listed to be ended. Each function returns the picture as it is to be stored, and changes nothing the second time.
+A picture has one current session, `checkout_session`. `sessions_to_end` lists others that might still be paid.
+Each function returns the picture as it must be stored. Applied twice, it changes nothing the second time.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ def opened(image: StoredImage, session_id: str) -> StoredImage:
 def completed(image: StoredImage, session_id: str, *, is_paid: bool) -> StoredImage:
     """Note that a session is complete.
 
-    :param is_paid: False while a delayed payment is pending, and for good once it has failed. The news of the failure
-        may arrive before the news of the completion, so a session that was noted as ended stays so until it is paid.
+    Stripe may report the failure of a delayed payment before the completion of its session. So a session that was noted
+    as ended stays ended until it is paid.
+
+    :param is_paid: False while a delayed payment is pending, and after it failed.
     """
     if session_id == image.checkout_session and image.checkout_ended and not is_paid:
         return image
@@ -40,7 +42,7 @@ def completed(image: StoredImage, session_id: str, *, is_paid: bool) -> StoredIm
 
 
 def ended(image: StoredImage, session_id: str) -> StoredImage:
-    """Note that a session cannot be paid any more: it was expired, or its delayed payment failed."""
+    """Note that a session cannot be paid any more: it expired, or its delayed payment failed."""
     image = replace(image, sessions_to_end=_without(image, session_id))
     if session_id != image.checkout_session:
         return image
@@ -48,11 +50,11 @@ def ended(image: StoredImage, session_id: str) -> StoredImage:
 
 
 def _others(image: StoredImage, session_id: str) -> tuple[str, ...]:
-    """List every session but this one that can perhaps still be paid."""
-    others, own = _without(image, session_id), image.checkout_session
-    if not own or own in (session_id, *others) or image.checkout_ended:
+    """List every session except this one that might still be paid."""
+    others, current = _without(image, session_id), image.checkout_session
+    if not current or current in (session_id, *others) or image.checkout_ended:
         return others
-    return (*others, own)
+    return (*others, current)
 
 
 def _without(image: StoredImage, session_id: str) -> tuple[str, ...]:

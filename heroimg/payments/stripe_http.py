@@ -15,25 +15,25 @@ from heroimg.stores.base import Clock
 
 log = logging.getLogger(__name__)
 
-# A silent Stripe must not take all threads of a process: gunicorn_conf.py has 16, and readers may take
-# as many as pictures/hand_over.py says. Further calls are refused at once.
+# If Stripe does not answer, its calls must not take all threads of a process. gunicorn_conf.py has 16, and readers may
+# take MAX_UNBUFFERED of them (pictures/hand_over.py). Further calls are refused at once.
 MAX_CALLS_AT_ONCE = 6
 
-# One call with its retry: name resolution, connecting, and an answer that arrives byte by byte, which the timeouts
-# below do not bound. Less than gunicorn's graceful_timeout.
+# The limit for a call and its retry. It also covers name resolution and slow answers, which the timeouts below do not
+# bound. Less than gunicorn's graceful_timeout.
 DEADLINE_SECONDS = 20
 
-# Seconds to connect, and between two bytes of an answer, of each attempt.
+# For each attempt: the seconds to connect, and the longest pause within an answer.
 _TIMEOUT = (3.05, 8)
 
-# Synchronised clocks differ by less; Stripe's `Date` has whole seconds.
+# Synchronised clocks differ by less.
 _MAX_SKEW_SECONDS = 60
 
 
 class StripeHttp(stripe.RequestsClient):
-    """The HTTP client that Stripe's library uses. It waits in threads of its own, so that a call can be given up.
+    """The HTTP client that Stripe's library uses. It runs calls in its own threads: we can stop waiting for one.
 
-    :attr:`seconds_ahead`: by how much this machine's clock is ahead of Stripe's, as of the last answer.
+    :attr:`seconds_ahead`: by how much this machine's clock was ahead of Stripe's at the last answer.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -46,14 +46,14 @@ class StripeHttp(stripe.RequestsClient):
     def request_with_retries(self, *args: Any, **options: Any) -> tuple[str, int, Mapping[str, str]]:
         """Return the body, the status and the headers of Stripe's answer.
 
-        :raises stripe.APIConnectionError: Stripe did not answer in time, or enough calls wait for it already.
+        :raises stripe.APIConnectionError: Stripe did not answer in time, or MAX_CALLS_AT_ONCE calls wait already.
         """
         if not self._slots.acquire(blocking=False):
             raise _unreachable(f"{MAX_CALLS_AT_ONCE} calls of this process wait for Stripe already")
         asked = self._clock()
         try:
             call = self._threads.submit(super().request_with_retries, *args, **options)
-        except RuntimeError:  # this host allows no more threads, so wait in this one
+        except RuntimeError:  # this host allows no more threads, so make the call in this one
             self._slots.release()
             answer = super().request_with_retries(*args, **options)
         else:
@@ -76,7 +76,7 @@ class StripeHttp(stripe.RequestsClient):
         )
 
     def _compare_clocks(self, date: str | None, asked: float) -> None:
-        """Compare Stripe's `Date`, a whole second between the question and the answer, with this machine's clock."""
+        """Compare this machine's clock with Stripe's `Date`: whole seconds, between our request and Stripe's answer."""
         try:
             stripes = parsedate_to_datetime(date or "").timestamp()
         except ValueError:

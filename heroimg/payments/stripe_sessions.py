@@ -1,4 +1,4 @@
-"""Stripe's Checkout Sessions. This is the only module that calls Stripe's library and translates its errors."""
+"""Stripe's Checkout Sessions. This is the only module that calls Stripe's API and translates its errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from heroimg.stores.image import is_image_id
 
 log = logging.getLogger(__name__)
 
-# Raised while reading JSON that is not an event.
+# The errors of reading JSON that is not an event.
 _NO_EVENT = (ValueError, LookupError, AttributeError, TypeError)
 
 # Otherwise the library writes a file into the user's home.
@@ -42,8 +42,11 @@ stripe.enable_telemetry = False
 class StripeSessions:
     """The Checkout Sessions of one Stripe account.
 
-    Every method but `read_event` raises CheckoutNotConfigured without a key, StripeUnreachable if asking again may
-    help, and StripeFailed if it does not.
+    Every method except `read_event` may raise these errors:
+
+    :raises CheckoutNotConfigured: STRIPE_SECRET_KEY is not set.
+    :raises StripeUnreachable: the same request may succeed later.
+    :raises StripeFailed: the same request would fail again.
     """
 
     def __init__(self, config: Config, clock: Clock) -> None:
@@ -66,7 +69,8 @@ class StripeSessions:
         Concurrent and repeated calls with the same arguments return one session: the idempotency key is derived from
         them.
 
-        :param after: the picture's last session, which has ended. Without it Stripe might replay that session.
+        :param after: the picture's last session, which has ended. It is part of the idempotency key: without it Stripe
+            might return the ended session again.
         """
         params = self._params(image_id, expires_at)
         key = hashlib.sha256(json.dumps([params, after], sort_keys=True).encode()).hexdigest()
@@ -76,7 +80,7 @@ class StripeSessions:
     def retrieve(self, session_id: str) -> Session:
         """Retrieve a session.
 
-        :raises SessionIdMalformed: with an id such as `..` Stripe's library would reach another part of its API.
+        :raises SessionIdMalformed: this is not an id. With `..`, for example, the library would call another URL.
         :raises SessionNotFound: this account and mode have no such session.
         """
         if not re.fullmatch(r"cs_(test|live)_[A-Za-z0-9]{1,200}", session_id):
@@ -85,9 +89,10 @@ class StripeSessions:
             return self._sessions.retrieve(session_id)
 
     def expire(self, session: Session) -> Session:
-        """Make a session unpayable, unless it has ended already; the `status` of the returned session shows how.
+        """Expire a session if it is open, and return it as it is then: its `status` is `expired` or `complete`.
 
-        :raises StripeFailed: or StripeUnreachable; the session may still be open.
+        :raises StripeUnreachable: the session may still be open.
+        :raises StripeFailed: the session may still be open.
         """
         if session.status != "open":
             return session
@@ -101,7 +106,7 @@ class StripeSessions:
             return current  # it was paid, or expired, since it was retrieved
 
     def read_event(self, payload: bytes, signature: str | None) -> tuple[str, str]:
-        """Read a webhook's event: its type, and the id of its object, or an empty string if that has no id.
+        """Read a webhook's event: its type, and the id of its object. The id is empty if the object has none.
 
         :raises SignatureInvalid: not signed with STRIPE_WEBHOOK_SECRET, signed over 300 seconds ago, or not an event.
         :raises ThinEvent: a signed event of Stripe's API v2, which has no object.
@@ -129,7 +134,7 @@ class StripeSessions:
             code = error.error.code if error.error else None
             if code == "resource_missing":
                 raise SessionNotFound from error
-            if code == "idempotency_key_in_use":  # a concurrent request of a double click is still being answered
+            if code == "idempotency_key_in_use":  # Stripe is still answering a concurrent request of a double click
                 raise StripeUnreachable(retry_after=1) from error
             self._log_refusal(error)
             raise StripeFailed from error

@@ -2,7 +2,7 @@
 
 A reader with a claim token fetches as often as it likes, and then confirms. A reader without one gets the picture for
 one use: the server confirms once it has sent all of it. In both cases the picture's checkout is
-ended first, so that nobody pays for a picture that is gone.
+ended first, so that no customer pays for a picture that is gone.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class HandOvers:
         :param before_stripe: called before Stripe must be asked to end a session. If it raises, nothing is handed over.
         :raises ImageNotFound: unknown, expired or removed already.
         :raises ImageClaimed: another token holds it.
-        :raises StripeUnreachable: an earlier session may still be open.
-        :raises StripeFailed: an earlier session may still be open.
+        :raises StripeUnreachable: another session may still be open.
+        :raises StripeFailed: another session may still be open.
         """
         if token:
             claimed = self.store.claim(image_id, token)
@@ -155,7 +155,7 @@ class HandOver:
         raise StopIteration
 
     def close(self) -> None:
-        """Release everything. If the picture was for one use and its reader did not get it, give the claim back."""
+        """Close the picture. For one use, give the claim back if the reader did not get all of it."""
         self._all.running.discard(self)
         if self.is_unbuffered:
             self.is_unbuffered = False
@@ -190,7 +190,7 @@ class HandOver:
             pass  # no other reader can claim the picture either; the next block tries again
         except (ImageClaimed, ImageNotFound) as error:
             self._renew_at = math.inf
-            # A picture that expired meanwhile belongs to its reader; one that another reader got does not.
+            # If the picture has expired, no other reader can get it, so its reader gets the rest.
             if isinstance(error, ImageClaimed) or self._all.clock() < self.image.expires:
                 self._lost = error
 

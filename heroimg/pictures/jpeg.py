@@ -1,8 +1,9 @@
 """Checks that a JPEG is complete: libjpeg-turbo must be able to decode all of its blocks.
 
 The segments are read before anything is decoded, so that the cost is known. The decoder gets only the segments that
-decide how it decodes, so metadata cannot break it. It gets the entropy-coded data without the marker behind them: if
-blocks are missing, it then asks for more data. At a marker it fills them in and warns, and Pillow drops its warnings.
+decide how it decodes, so metadata cannot break it. It gets the entropy-coded data without the marker after them: if
+blocks are missing, it asks for more data. If it saw the marker, it would fill the blocks in and only warn, and Pillow
+drops warnings.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ from heroimg.errors import ImageDamaged, ImageTooComplex
 from heroimg.pictures.jpeg_segments import END, RESTART_INTERVAL, Frame, Scan, Segment, read_segments
 from heroimg.pictures.limits import MAX_PIXELS, refuse_size
 
-# A JPEG in several scans (every progressive one) is decoded by way of all its coefficients, two bytes each: 3 bytes for
-# a pixel with colours at half resolution, as is usual. The rest is a margin for blocks that cross the edges.
+# To decode a JPEG of several scans, such as a progressive one, the decoder keeps all coefficients, two bytes each. That
+# is 3 bytes for a pixel with colours at half resolution, as is usual. The rest is a margin for blocks that cross the
+# edges.
 MAX_COEFFICIENT_BYTES = MAX_PIXELS * 31 // 10
 
-# Each scan goes over all coefficients again. Encoders write about ten scans. A scan of a small picture takes about as
-# long as one of this many bytes.
+# Each scan goes over all coefficients again. Encoders write about ten scans.
 MAX_SCANNED_BYTES = 25 * MAX_COEFFICIENT_BYTES
+
+# A scan of a small picture takes about as long as a scan of this many bytes.
 _LEAST_SCANNED_BYTES = 10_000_000
 
 # Cameras restart about once in a row of blocks, and each interval between restarts is decoded separately. If a scan has
-# more, several are decoded at once: only the last of these is known to lack no block.
+# more intervals than this, groups of them are decoded at once. Then only the last interval of each group is checked for
+# missing blocks.
 _MAX_PIECES = 2000
 
 # APP0 to APP15 and COM, except APP14, in which Adobe's programs name the colour space.
@@ -34,18 +38,20 @@ _METADATA = {*range(0xE0, 0xF0), 0xFE} - {0xEE}
 _RESTART = 0xD0
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 
-# libjpeg-turbo reads up to 7 bytes ahead of what it needs. These one-bits are no valid code, so a missing block of a
-# baseline JPEG takes 34 of them: if only the last block is missing, that may pass.
+# libjpeg-turbo reads up to 7 bytes ahead of what it needs, so each scan gets 7 more bytes, of one-bits. They are no
+# valid code, so in a baseline JPEG a missing block uses up 34 of the 56 bits. A scan that lacks only its last block may
+# pass.
 _PADDING = b"\xff\0" * 7
 
-# Pillow's mode for each number of components. Grey needs less work, and libjpeg-turbo decodes all components for it.
+# Pillow's modes by the number of components. For a picture in colour, grey is enough: the decoder decodes its other
+# components anyway.
 _MODES = {1: "L", 3: "L", 4: "CMYK"}
 
 
 def check(data: bytes, decode: bool) -> None:
     """Check the header, and decode the picture if `decode` is true.
 
-    :raises ImageDamaged: the picture is damaged or incomplete. Other exceptions mean the same.
+    :raises ImageDamaged: or IndexError, KeyError, ValueError or struct.error; the caller turns all into ImageDamaged.
     :raises TooManyPixels: the picture is too large.
     :raises ImageTooComplex: the picture takes too much to decode.
     """
@@ -61,7 +67,7 @@ def check(data: bytes, decode: bool) -> None:
 
 
 def _refuse_costly_scans(data: bytes, frame: Frame) -> None:
-    """Bound the memory and the time of a picture that is decoded by way of all its coefficients."""
+    """Bound the memory and the time that a picture of several scans takes."""
     needed = frame.coefficient_bytes
     if needed > MAX_COEFFICIENT_BYTES:
         raise ImageTooComplex(
@@ -86,7 +92,7 @@ def _decode(data: bytes, segments: list[Segment], frame: Frame) -> None:
             if segment.marker == RESTART_INTERVAL:
                 interval = int.from_bytes(data[segment.end - 2 : segment.end], "big")
             if segment.marker == END:
-                # The end marker shows that the encoder left out fine detail on purpose. No component may be missing.
+                # An encoder may omit fine detail, but not a component. If detail is missing, an end marker must follow.
                 if any(0 in coefficients for coefficients in missing.values()):
                     raise ImageDamaged
                 return
@@ -102,7 +108,7 @@ def _decode(data: bytes, segments: list[Segment], frame: Frame) -> None:
 
 
 class _Decoder:
-    """libjpeg-turbo, as Pillow wraps it, at 1/8 scale: it skips work, but no byte."""
+    """libjpeg-turbo, as Pillow wraps it. At 1/8 scale it skips work, but still reads every byte."""
 
     def __init__(self, frame: Frame) -> None:
         mode = _MODES[len(frame.components)]
@@ -111,7 +117,7 @@ class _Decoder:
         self._decoder.setimage(picture.im, (0, 0, *picture.size))
 
     def feed(self, segment: memoryview | bytes) -> None:
-        """Let it read a segment."""
+        """Let the decoder read a segment."""
         used, _ = self._decoder.decode(segment)
         if used != len(segment):
             raise ImageDamaged
@@ -120,7 +126,7 @@ class _Decoder:
         """Decode a scan's entropy-coded data.
 
         :param units: how many units of blocks the scan has.
-        :param interval: after how many units there is a restart marker; 0 for never.
+        :param interval: after how many units there is a restart marker; 0 if there are none.
         :returns: where the data end.
         :raises ImageDamaged: blocks are missing.
         """
@@ -148,7 +154,7 @@ class _Decoder:
         if used >= 0:
             used, error = self._decoder.decode(bytes(piece[used:]) + _PADDING)
             if used >= 0:
-                # A decoder that has all blocks skips bytes up to the next marker. Otherwise one byte is not enough.
+                # A decoder that has all blocks skips bytes up to the next marker. If not, it leaves this one unread.
                 self.feed(b"\0")
         if error:
             raise ImageDamaged

@@ -14,12 +14,12 @@ END, SCAN, RESTART_INTERVAL = 0xD9, 0xDA, 0xDD
 _FRAMES = (0xC0, 0xC1, 0xC2)
 _PROGRESSIVE = 0xC2
 
-# A photograph has about ten segments before its first scan, and no bytes between them. If the marker of a segment is
-# broken, the whole segment counts as such bytes.
+# A photograph has about ten segments before its first scan, and no bytes between them. If a segment's marker is broken,
+# its bytes are between two segments.
 _MAX_SEGMENTS = 1000
 _MAX_BYTES_BETWEEN_SEGMENTS = 2 + 0xFFFF
 
-# The last 0xFF before the marker alone: with `\xff+` a search through nothing but fill bytes would take hours.
+# This matches only the last 0xFF before a marker. `\xff+` would search fill bytes for hours.
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
 
 
@@ -70,7 +70,8 @@ class Frame:
     def read(cls, data: bytes, segments: list[Segment]) -> Frame:
         """Read the first frame's header. The decoder refuses a second frame.
 
-        :raises ImageDamaged: there is no frame of a kind that browsers show. Other exceptions mean a malformed header.
+        :raises ImageDamaged: there is no frame of a kind that browsers show.
+        :raises struct.error: or IndexError; the header is too short. The caller turns both into ImageDamaged.
         """
         for segment in segments:
             if segment.marker in _FRAMES:
@@ -101,9 +102,11 @@ class Frame:
         return 2 * 64 * self.units(b"") * sum(h * v for _, h, v in self.components)
 
     def units(self, numbers: bytes) -> int:
-        """Count the units of blocks that are coded for these components in one scan, section A.2.
+        """Count the units of blocks that one scan of these components codes, section A.2.
 
         A scan of one component leaves out the blocks that only fill up a unit.
+
+        :param numbers: of the components.
         """
         across, down = 8 * self.most_across, 8 * self.most_down
         width, height = self.width, self.height
@@ -117,7 +120,7 @@ class Frame:
 class Scan:
     """A scan's header, section B.2.3.
 
-    :param components: their numbers.
+    :param components: the numbers of its components.
     :param coefficients: which of each block's 64 coefficients it completes.
     """
 
@@ -128,7 +131,8 @@ class Scan:
     def read(cls, data: bytes, segment: Segment, frame: Frame) -> Scan:
         """Read a scan's header.
 
-        :raises ImageDamaged: the segment is no scan's header. Other exceptions mean a malformed header.
+        :raises ImageDamaged: the segment is no scan's header.
+        :raises ValueError: or IndexError; the header has another length. The caller turns both into ImageDamaged.
         """
         if segment.marker != SCAN:
             raise ImageDamaged

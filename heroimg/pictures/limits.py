@@ -1,4 +1,4 @@
-"""How large a picture may be, and what follows from that for its decoders."""
+"""How large a picture may be."""
 
 from __future__ import annotations
 

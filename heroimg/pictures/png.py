@@ -13,13 +13,13 @@ from itertools import chain
 from heroimg.errors import ImageDamaged, ImageTooComplex
 from heroimg.pictures.limits import refuse_size
 
-# Section 11.2.1: the samples of a pixel, and the bit depths, of each colour type.
+# Section 11.2.1: for each colour type, the samples of a pixel, and the bit depths.
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _PALETTE = 3
 _PALETTE_BYTES = range(3, 3 * 256 + 1, 3)
 
-# Section 9.2: the filter types. Section 8.1: x, y, and the steps between pixels, of each pass of an interlaced picture.
+# Section 9.2: the filter types. Section 8.1: for each pass of an interlaced picture, the first x and y, and the steps.
 _FILTERS = bytes(range(5))
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
@@ -29,7 +29,7 @@ _MAX_SIDE = 1_000_000
 # Encoders write chunks of 8 KB or more, and a few texts. Each chunk takes about a microsecond.
 _MAX_CHUNKS = 100_000
 
-# zlib copies what is left of its input each time that its output is full.
+# zlib copies the rest of its input each time that its output is full.
 _INPUT_BYTES = 16 * 1024
 _OUTPUT_BYTES = 256 * 1024
 
@@ -37,7 +37,8 @@ _OUTPUT_BYTES = 256 * 1024
 def check(data: bytes, decode: bool) -> None:
     """Check the header, and every row if `decode` is true.
 
-    :raises ImageDamaged: the picture is damaged or incomplete. Other exceptions mean the same.
+    :raises ImageDamaged: or StopIteration, ValueError, struct.error or zlib.error; the caller turns all into
+        ImageDamaged.
     :raises TooManyPixels: the picture is too large.
     :raises ImageTooComplex: the picture has too many chunks.
     """
@@ -63,7 +64,7 @@ def check(data: bytes, decode: bool) -> None:
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
     """Read the kind and the content of each chunk, up to the first broken one.
 
-    The last content may be cut short. Checksums count for critical chunks only: their kinds start with a capital.
+    The last content may be cut short. Only critical chunks need a valid checksum: their kinds start with a capital.
 
     :raises ImageTooComplex: there are too many chunks.
     """
@@ -86,7 +87,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
 def _image_data(chunks: Iterator[tuple[bytes, memoryview]], *, needs_palette: bool) -> Iterator[memoryview]:
     """Give the contents of the IDAT chunks, which must be consecutive.
 
-    :raises ImageDamaged: before them, the palette is missing, or there is a critical chunk that should not be there.
+    :raises ImageDamaged: the palette is missing, or a critical chunk is out of place.
     """
     has_palette = has_begun = False
     for kind, content in chunks:
@@ -104,7 +105,7 @@ def _image_data(chunks: Iterator[tuple[bytes, memoryview]], *, needs_palette: bo
 
 
 def _pieces(contents: Iterator[memoryview]) -> Iterator[bytearray]:
-    """Join small contents and split large ones. zlib copies what it leaves of a large piece again and again."""
+    """Join small contents and split large ones, because zlib copies the rest of a large piece again and again."""
     piece = bytearray()
     for content in contents:
         for position in range(0, len(content), _INPUT_BYTES):
@@ -118,7 +119,8 @@ def _pieces(contents: Iterator[memoryview]) -> Iterator[bytearray]:
 def _inflated(pieces: Iterator[bytearray]) -> Iterator[bytes]:
     """Inflate zlib's format, RFC 1950. The checksum at the end is not read, because browsers ignore it.
 
-    :raises ImageDamaged: the format's header is wrong, also raised as ValueError.
+    :raises ImageDamaged: the header of the format is wrong.
+    :raises ValueError: the header is too short.
     :raises zlib.error: the data are wrong.
     """
     first = next(pieces)
@@ -137,7 +139,9 @@ def _inflated(pieces: Iterator[bytearray]) -> Iterator[bytes]:
 def _check_rows(pieces: Iterator[bytes], passes: list[tuple[int, int]]) -> None:
     """Count the rows, and check that each begins with a filter type.
 
-    :param passes: of each, how many bytes a row has with its filter type, and how many rows there are.
+    :param passes: for each pass, the bytes of a row, filter type included, and the number of rows.
+    :raises ImageDamaged: a filter type is not valid.
+    :raises StopIteration: rows are missing.
     """
     piece = b""
     for stride, rows in passes:

@@ -36,7 +36,7 @@
 // All in seconds. Another page's claim lapses after HEROIMG_CLAIM_SECONDS, by default 300: wait a little longer.
 const PATIENCE = 330;
 const LONGEST_PAUSE = 16;
-// A phone that changed its network does not notice that its connection is dead. A request to Stripe may take 28.
+// A phone that changed its network does not notice that its connection is dead. A call to Stripe may take 20.
 const LONGEST_SILENCE = 60;
 
 const UPLOAD = "/api/temp-image-upload";

@@ -82,14 +82,12 @@ class Swept(NamedTuple):
 
     :param expired: the pictures that it removed because their time was over.
     :param leftovers: how many ids it removed that a crash had left without a whole picture.
-    :param unseen: how many ids that may be due it did not look at, because its time was over.
-    :param unended: the ids of the pictures that have sessions to end.
+    :param with_sessions_to_end: the ids of the pictures that have sessions to end.
     """
 
     expired: tuple[Expired, ...] = ()
     leftovers: int = 0
-    unseen: int = 0
-    unended: tuple[str, ...] = ()
+    with_sessions_to_end: tuple[str, ...] = ()
 
 
 class Staged(Protocol):

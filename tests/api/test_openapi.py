@@ -1,6 +1,6 @@
 """docs/openapi.yaml is true: whatever is asked, the answer is as described.
 
-Beside these, every answer that any other test gets is held to the description too (tests/description.py).
+Beside these, every answer that any other test gets is held to the description too (tests/helpers/openapi.py).
 """
 
 from __future__ import annotations

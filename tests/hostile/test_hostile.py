@@ -1,7 +1,7 @@
 """Hostile input: whatever is sent, the answer is documented, little is spent, nothing is left, and the worker lives.
 
-What it is held against is counted by the kernel (tests/cost.py): a worker's memory, and the processor time of each
-request. tests/test_smuggling.py has what goes on below HTTP, tests/test_fuzz.py what nobody has thought of.
+The kernel counts what a worker needs: its memory, and the processor time of each request (helpers/process_usage.py).
+test_smuggling.py tests what happens below HTTP, test_fuzz.py tests random input.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import os
 from collections.abc import Iterator
@@ -27,6 +28,28 @@ def store_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise (StoreFull if is_no_room(error) else StoreUnavailable) from error
+
+
+def open_to_lock(path: str) -> BinaryIO:
+    """Open a file for reading, in the way in which it can be locked: on NFS it must be open for writing too.
+
+    https://man7.org/linux/man-pages/man2/flock.2.html, "NFS details"
+    """
+    return open(path, "r+b")
+
+
+def lock(file: BinaryIO, *, wait: bool) -> None:
+    """Lock a file against other processes and threads.
+
+    :raises BlockingIOError: it is locked, and `wait` is false.
+    :raises StoreUnavailable: the file system has no locks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise StoreUnavailable from error
 
 
 def private_opener(path: str | Path, flags: int) -> int:

@@ -6,6 +6,7 @@ process dies. After locking, it checks that the file was not unlinked meanwhile.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -16,7 +17,15 @@ from typing import BinaryIO
 
 from heroimg.config import ConfigError
 from heroimg.errors import ImageNotFound, StoreFull, StoreUnavailable
-from heroimg.stores.files.disk import is_linked, is_no_room, store_errors, sync_folder, unlink_if_there
+from heroimg.stores.files.disk import (
+    is_linked,
+    is_no_room,
+    lock,
+    open_to_lock,
+    store_errors,
+    sync_folder,
+    unlink_if_there,
+)
 from heroimg.stores.files.staged import StagedFile, open_staged_file
 from heroimg.stores.image import is_image_id
 
@@ -73,7 +82,7 @@ class Folder:
         :raises BlockingIOError: another process holds the lock, and `wait` is false.
         """
         with self._open(image_id) as picture:
-            fcntl.flock(picture, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            lock(picture, wait=wait)
             try:
                 if not is_linked(picture):
                     raise ImageNotFound
@@ -111,13 +120,22 @@ class Folder:
             raise ImageNotFound
         with store_errors():
             try:
-                return open(self.path_of(image_id), "rb")
+                return open_to_lock(self.path_of(image_id))
             except FileNotFoundError:
                 raise ImageNotFound from None
 
     def _probe(self) -> None:
-        """Create and remove a file to check that the folder is writable."""
-        open_staged_file(self.name).close()
+        """Do what keeping and claiming do: create a file and lock it, and open it again to lock it.
+
+        :raises OSError: the file could not be created or locked, or the lock does not keep others out.
+        """
+        with (
+            open_staged_file(self.name) as part,
+            open_to_lock(self.path_of(part.id, ".part")) as same,
+            suppress(BlockingIOError),
+        ):
+            fcntl.flock(same, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            raise OSError(errno.ENOLCK, "locks (flock) do not keep others out")
 
     def _sync_parents(self) -> None:
         """Put the folder's own name on stable storage. Otherwise a power cut removes a new folder with its contents."""

@@ -7,7 +7,6 @@ has locked is in use, and is left to the next sweep.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import math
 import os
@@ -19,7 +18,7 @@ from contextlib import suppress
 from heroimg.errors import ImageNotFound, StoreUnavailable
 from heroimg.logs import short
 from heroimg.stores.base import Expired, Swept
-from heroimg.stores.files.disk import unlink_if_there
+from heroimg.stores.files.disk import lock, open_to_lock, unlink_if_there
 from heroimg.stores.files.folder import Folder
 from heroimg.stores.files.sidecar import Sidecars
 from heroimg.stores.image import is_image_id
@@ -39,7 +38,7 @@ class FolderSweep:
         self._now = now
         self._ids: dict[str, set[str]] = {"": set(), ".part": set(), ".json": set(), ".new": set()}
         self._expired = list[Expired]()
-        self._unended = list[str]()
+        self._with_sessions_to_end = list[str]()
         self._leftovers = 0
 
     def run(self, seconds: float | None = None) -> Swept:
@@ -54,7 +53,7 @@ class FolderSweep:
             self._sweep_id(ids.pop())
             if time.monotonic() >= deadline:
                 break
-        return Swept(tuple(self._expired), self._leftovers, unseen=len(ids), unended=tuple(self._unended))
+        return Swept(tuple(self._expired), self._leftovers, with_sessions_to_end=tuple(self._with_sessions_to_end))
 
     def _read_names(self) -> set[str]:
         """Note which ids there are under each suffix, and return those whose sidecar is due."""
@@ -100,12 +99,12 @@ class FolderSweep:
                 return
             unlink_if_there(self._folder.path_of(image_id, ".new"))
             if image.sessions_to_end:
-                self._unended.append(image_id)
+                self._with_sessions_to_end.append(image_id)
 
     def _sweep_part(self, image_id: str) -> None:
         path = self._folder.path_of(image_id, ".part")
-        with open(path, "rb") as part:
-            fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with open_to_lock(path) as part:
+            lock(part, wait=False)
             os.unlink(path)
         self._leftovers += 1
         if self._is_gone(image_id):

@@ -1,6 +1,6 @@
 """RedisStore: pictures in Redis, or Valkey, for workers on any number of machines.
 
-A picture is one hash (hashes.py). Its fields are:
+A picture is one hash (pictures.py). Its fields are:
 
     mimetype, size, timestamp, ...          what heroimg/stores/image.py declares; times in Unix seconds
     blocks                                  how many of the fields 0, 1, 2, ... hold its bytes, as they are
@@ -29,7 +29,7 @@ from heroimg.stores.redis import scripts
 from heroimg.stores.redis.blocks import BlocksReader, StagedBytes
 from heroimg.stores.redis.connection import RedisConnection
 from heroimg.stores.redis.due import DueIds
-from heroimg.stores.redis.hashes import PictureHashes, key_of
+from heroimg.stores.redis.pictures import RedisPictures, key_of
 from heroimg.stores.redis.sweeping import DueSweep
 
 _PICTURE_KEY = re.compile(rb"heroimg:\{[0-9a-f]{32}\}")
@@ -51,7 +51,7 @@ class RedisStore(ImageStore):
         self._claim_seconds = config.claim_seconds
         self._clock = clock
         self._redis = RedisConnection(config.redis_url or "")
-        self._hashes = PictureHashes(self._redis, config.redis_replicas, self._now)
+        self._pictures = RedisPictures(self._redis, config.redis_replicas, self._now)
         self._due = DueIds(self._redis)
 
     def stage(self) -> Staged:
@@ -75,15 +75,16 @@ class RedisStore(ImageStore):
         return StoredImage.from_fields(image_id, fields, now)
 
     def get(self, image_id: str) -> StoredImage:
-        image = self._hashes.read(image_id)
+        image = self._pictures.read(image_id)
         if image.expires <= self._now():
             raise ImageNotFound
         return image
 
     def pin(self, image_id: str, until: int, renewed: int = 0) -> StoredImage:
-        return self._hashes.change_safely(image_id, scripts.PIN, until, renewed)
+        return self._pictures.change_safely(image_id, scripts.PIN, until, renewed)
 
     def note(self, image_id: str, change: Callable[[StoredImage], StoredImage]) -> tuple[StoredImage, StoredImage]:
+        first = None
         while True:
             before = self.get(image_id)
             after = change(before)
@@ -91,31 +92,36 @@ class RedisStore(ImageStore):
                 due = self._now() + _NOTING_SECONDS if after.sessions_to_end else before.expires
                 self._due.add(image_id, min(due, before.expires))
             old, new = before.checkout_fields(), after.checkout_fields()
-            noted = self._hashes.change_safely(image_id, scripts.NOTE, *new, *old.values(), *new.values())
-            if noted.checkout_fields() == new:
-                return before, after
+            arguments = (*new, *old.values(), *new.values())
+            noted, _ = self._pictures.change(image_id, scripts.NOTE, *arguments)
+            if noted.checkout_fields() != new:
+                continue
+            first = first or before
+            safe = self._pictures.make_safe(image_id, scripts.NOTE, *arguments)
+            if safe is None or safe.checkout_fields() == new:
+                return first, after
 
     def claim(self, image_id: str, token: str) -> Claimed:
         now = self._now()
-        image, fields = self._hashes.change(image_id, scripts.CLAIM, token, now + self._claim_seconds, now=now)
+        image, fields = self._pictures.change(image_id, scripts.CLAIM, token, now + self._claim_seconds, now=now)
         image.refuse_others(token, now)
-        return Claimed(image, cast(BinaryIO, BlocksReader(self._hashes.read_blocks(image_id, int(fields["blocks"])))))
+        return Claimed(image, cast(BinaryIO, BlocksReader(self._pictures.read_blocks(image_id, int(fields["blocks"])))))
 
     def renew(self, image_id: str, token: str) -> None:
         now = self._now()
-        image, fields = self._hashes.change(image_id, scripts.RENEW, token, now + self._claim_seconds, now=now)
+        image, fields = self._pictures.change(image_id, scripts.RENEW, token, now + self._claim_seconds, now=now)
         image.refuse_others(token, now)
         if fields.get("claim_token") != token:
             raise ImageNotFound
 
     def release(self, image_id: str, token: str) -> None:
         with suppress(ImageNotFound):
-            self._hashes.change(image_id, scripts.RELEASE, token)
+            self._pictures.change(image_id, scripts.RELEASE, token)
 
     def remove(self, image_id: str, token: str | None = None) -> StoredImage | None:
         now = self._now()
         try:
-            image, _ = self._hashes.change(image_id, scripts.REMOVE, token or "", now=now)
+            image, _ = self._pictures.change(image_id, scripts.REMOVE, token or "", now=now)
         except ImageNotFound:
             return None
         image.refuse_others(token, now)
@@ -124,7 +130,7 @@ class RedisStore(ImageStore):
         return image
 
     def sweep(self, seconds: float | None = None) -> Swept:
-        return DueSweep(self._hashes, self._due, self._now).run(seconds)
+        return DueSweep(self._pictures, self._due, self._now).run(seconds)
 
     def held(self) -> Held:
         count, size, oldest = 0, 0, None

@@ -17,7 +17,7 @@ from heroimg.stores.redis.scripts import STORED_NAMES
 Fields = dict[str, str]
 
 
-class PictureHashes:
+class RedisPictures:
     """The hashes of all pictures.
 
     :param now: the instant, in whole Unix seconds.
@@ -52,14 +52,26 @@ class PictureHashes:
         return _image(image_id, fields, now), fields
 
     def change_safely(self, image_id: str, script: str, *arguments: str | int) -> StoredImage:
-        """Run a script twice: once to change the picture, and again to wait until its change cannot be lost.
+        """Run a script on a picture, and wait until its change cannot be lost.
 
         :raises ImageNotFound: as :meth:`change` does.
         :raises StoreUnavailable: the change may be lost, so nothing may rest on it.
         """
         image, _ = self.change(image_id, script, *arguments)
+        return self.make_safe(image_id, script, *arguments) or image
+
+    def make_safe(self, image_id: str, script: str, *arguments: str | int) -> StoredImage | None:
+        """Run a script again whose change must not be lost, and wait until it cannot be.
+
+        Again, because a failover may have lost the change, and because Redis waits only for what the same connection
+        has written.
+
+        :returns: the picture as the script returns it; None if Redis has nothing to wait for.
+        :raises ImageNotFound: as :meth:`change` does.
+        :raises StoreUnavailable: the change may be lost, so nothing may rest on it.
+        """
         if not self._durability.is_wanted:
-            return image
+            return None
         now = self._now()
         reply = self._durability.run(script, key_of(image_id), now, *arguments)
         return _image(image_id, json.loads(reply or "{}"), now)
