@@ -75,7 +75,7 @@ class Sweeper:
         if swept:
             self._report(swept)
             if seconds is None:
-                self._end_sessions(swept.unended)
+                self._end_sessions(swept.with_sessions_to_end)
         return swept
 
     def _sweep_alone(self, seconds: float | None) -> Swept | None:

@@ -11,9 +11,10 @@ decided in heroimg/operations.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple, Protocol, Self
 
+from heroimg.findings import Finding
 from heroimg.logs import short
 from heroimg.stores.image import Claim, StoredImage, is_claim_token, is_image_id
 
@@ -24,6 +25,7 @@ __all__ = [
     "Expired",
     "Held",
     "ImageStore",
+    "Room",
     "Staged",
     "StoredImage",
     "Swept",
@@ -47,6 +49,13 @@ class Held(NamedTuple):
     images: int
     size: int
     oldest: int | None
+
+
+class Room(NamedTuple):
+    """How much more the disk of a store takes. `inodes` is None if its file system does not limit them."""
+
+    bytes: int
+    inodes: int | None
 
 
 class Expired(NamedTuple):
@@ -82,14 +91,12 @@ class Swept(NamedTuple):
 
     :param expired: the pictures that it removed because their time was over.
     :param leftovers: how many ids it removed that a crash had left without a whole picture.
-    :param unseen: how many ids that may be due it did not look at, because its time was over.
-    :param unended: the ids of the pictures that have sessions to end.
+    :param with_sessions_to_end: the ids of the pictures that have sessions to end.
     """
 
     expired: tuple[Expired, ...] = ()
     leftovers: int = 0
-    unseen: int = 0
-    unended: tuple[str, ...] = ()
+    with_sessions_to_end: tuple[str, ...] = ()
 
 
 class Staged(Protocol):
@@ -199,6 +206,14 @@ class ImageStore(ABC):
         """Count the pictures that can be retrieved now."""
 
     @abstractmethod
+    def images(self) -> Iterator[StoredImage]:
+        """Read every picture that can be retrieved now. This takes long, and is for an operator's commands alone."""
+
+    def room(self) -> Room | None:
+        """Return how much more fits; None if the store cannot tell."""
+        return None
+
+    @abstractmethod
     def check(self) -> None:
         """Check that pictures can be kept.
 
@@ -209,3 +224,10 @@ class ImageStore(ABC):
     def warnings(self) -> list[str]:
         """List what works now and puts pictures at risk, in sentences for the operator."""
         return []
+
+    @abstractmethod
+    def check_setup(self) -> Iterator[Finding]:
+        """Look for everything that is wrong with where pictures are kept. May take seconds.
+
+        :raises StoreUnavailable: its cause says what an operator can do about it.
+        """

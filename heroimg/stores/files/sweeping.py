@@ -38,7 +38,7 @@ class FolderSweep:
         self._now = now
         self._ids: dict[str, set[str]] = {"": set(), ".part": set(), ".json": set(), ".new": set()}
         self._expired = list[Expired]()
-        self._unended = list[str]()
+        self._with_sessions_to_end = list[str]()
         self._leftovers = 0
 
     def run(self, seconds: float | None = None) -> Swept:
@@ -53,7 +53,7 @@ class FolderSweep:
             self._sweep_id(ids.pop())
             if time.monotonic() >= deadline:
                 break
-        return Swept(tuple(self._expired), self._leftovers, unseen=len(ids), unended=tuple(self._unended))
+        return Swept(tuple(self._expired), self._leftovers, with_sessions_to_end=tuple(self._with_sessions_to_end))
 
     def _read_names(self) -> set[str]:
         """Note which ids there are under each suffix, and return those whose sidecar is due."""
@@ -99,7 +99,7 @@ class FolderSweep:
                 return
             unlink_if_there(self._folder.path_of(image_id, ".new"))
             if image.sessions_to_end:
-                self._unended.append(image_id)
+                self._with_sessions_to_end.append(image_id)
 
     def _sweep_part(self, image_id: str) -> None:
         path = self._folder.path_of(image_id, ".part")

@@ -1,6 +1,6 @@
 """RedisStore: pictures in Redis, or Valkey, for workers on any number of machines.
 
-A picture is one hash (hashes.py). Its fields are:
+A picture is one hash (pictures.py). Its fields are:
 
     mimetype, size, timestamp, ...          what heroimg/stores/image.py declares; times in Unix seconds
     blocks                                  how many of the fields 0, 1, 2, ... hold its bytes, as they are
@@ -17,19 +17,21 @@ find it in a set of due ids (due.py, sweeping.py).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import BinaryIO, cast
 
 from heroimg.config import Config
 from heroimg.errors import ImageNotFound
+from heroimg.findings import Finding
 from heroimg.stores.base import Claimed, Clock, Held, ImageStore, Staged, StoredImage, Swept
 from heroimg.stores.image import new_image_id
 from heroimg.stores.redis import scripts
 from heroimg.stores.redis.blocks import BlocksReader, StagedBytes
 from heroimg.stores.redis.connection import RedisConnection
 from heroimg.stores.redis.due import DueIds
-from heroimg.stores.redis.hashes import PictureHashes, key_of
+from heroimg.stores.redis.pictures import RedisPictures, key_of
+from heroimg.stores.redis.setup import check_redis
 from heroimg.stores.redis.sweeping import DueSweep
 
 _PICTURE_KEY = re.compile(rb"heroimg:\{[0-9a-f]{32}\}")
@@ -50,8 +52,9 @@ class RedisStore(ImageStore):
         self._image_seconds = config.image_seconds
         self._claim_seconds = config.claim_seconds
         self._clock = clock
+        self._replicas = config.redis_replicas
         self._redis = RedisConnection(config.redis_url or "")
-        self._hashes = PictureHashes(self._redis, config.redis_replicas, self._now)
+        self._pictures = RedisPictures(self._redis, config.redis_replicas, self._now)
         self._due = DueIds(self._redis)
 
     def stage(self) -> Staged:
@@ -75,13 +78,13 @@ class RedisStore(ImageStore):
         return StoredImage.from_fields(image_id, fields, now)
 
     def get(self, image_id: str) -> StoredImage:
-        image = self._hashes.read(image_id)
+        image = self._pictures.read(image_id)
         if image.expires <= self._now():
             raise ImageNotFound
         return image
 
     def pin(self, image_id: str, until: int, renewed: int = 0) -> StoredImage:
-        return self._hashes.change_safely(image_id, scripts.PIN, until, renewed)
+        return self._pictures.change_safely(image_id, scripts.PIN, until, renewed)
 
     def note(self, image_id: str, change: Callable[[StoredImage], StoredImage]) -> tuple[StoredImage, StoredImage]:
         first = None
@@ -93,35 +96,35 @@ class RedisStore(ImageStore):
                 self._due.add(image_id, min(due, before.expires))
             old, new = before.checkout_fields(), after.checkout_fields()
             arguments = (*new, *old.values(), *new.values())
-            noted, _ = self._hashes.change(image_id, scripts.NOTE, *arguments)
+            noted, _ = self._pictures.change(image_id, scripts.NOTE, *arguments)
             if noted.checkout_fields() != new:
                 continue
             first = first or before
-            safe = self._hashes.make_safe(image_id, scripts.NOTE, *arguments)
+            safe = self._pictures.make_safe(image_id, scripts.NOTE, *arguments)
             if safe is None or safe.checkout_fields() == new:
                 return first, after
 
     def claim(self, image_id: str, token: str) -> Claimed:
         now = self._now()
-        image, fields = self._hashes.change(image_id, scripts.CLAIM, token, now + self._claim_seconds, now=now)
+        image, fields = self._pictures.change(image_id, scripts.CLAIM, token, now + self._claim_seconds, now=now)
         image.refuse_others(token, now)
-        return Claimed(image, cast(BinaryIO, BlocksReader(self._hashes.read_blocks(image_id, int(fields["blocks"])))))
+        return Claimed(image, cast(BinaryIO, BlocksReader(self._pictures.read_blocks(image_id, int(fields["blocks"])))))
 
     def renew(self, image_id: str, token: str) -> None:
         now = self._now()
-        image, fields = self._hashes.change(image_id, scripts.RENEW, token, now + self._claim_seconds, now=now)
+        image, fields = self._pictures.change(image_id, scripts.RENEW, token, now + self._claim_seconds, now=now)
         image.refuse_others(token, now)
         if fields.get("claim_token") != token:
             raise ImageNotFound
 
     def release(self, image_id: str, token: str) -> None:
         with suppress(ImageNotFound):
-            self._hashes.change(image_id, scripts.RELEASE, token)
+            self._pictures.change(image_id, scripts.RELEASE, token)
 
     def remove(self, image_id: str, token: str | None = None) -> StoredImage | None:
         now = self._now()
         try:
-            image, _ = self._hashes.change(image_id, scripts.REMOVE, token or "", now=now)
+            image, _ = self._pictures.change(image_id, scripts.REMOVE, token or "", now=now)
         except ImageNotFound:
             return None
         image.refuse_others(token, now)
@@ -130,7 +133,7 @@ class RedisStore(ImageStore):
         return image
 
     def sweep(self, seconds: float | None = None) -> Swept:
-        return DueSweep(self._hashes, self._due, self._now).run(seconds)
+        return DueSweep(self._pictures, self._due, self._now).run(seconds)
 
     def held(self) -> Held:
         count, size, oldest = 0, 0, None
@@ -143,6 +146,12 @@ class RedisStore(ImageStore):
                     count, size = count + 1, size + int(bytes_held)
                     oldest = min(oldest or int(stored), int(stored))
         return Held(count, size, oldest)
+
+    def images(self) -> Iterator[StoredImage]:
+        with self._redis.client() as client:
+            for key in client.scan_iter(match="heroimg:{*}", count=1000):
+                with suppress(ImageNotFound):
+                    yield self.get(key.decode()[len("heroimg:{") : -1])
 
     def check(self) -> None:
         with self._redis.client() as client:
@@ -160,6 +169,9 @@ class RedisStore(ImageStore):
             if not persistence["aof_enabled"]:
                 warnings.add("Redis loses every picture when it restarts: set its appendonly to yes.")
         return sorted(warnings)
+
+    def check_setup(self) -> Iterator[Finding]:
+        return check_redis(self._redis, self._replicas, self.warnings())
 
     def _now(self) -> int:
         return int(self._clock())

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from heroimg.errors import ImageNotFound, StoreUnavailable
 from heroimg.stores.base import Expired, Swept
 from heroimg.stores.redis.due import DueIds
-from heroimg.stores.redis.hashes import PictureHashes
+from heroimg.stores.redis.pictures import RedisPictures
 from heroimg.stores.redis.scripts import REMOVE_EXPIRED
 
 # A picture with sessions to end is reported again after this time: less than HEROIMG_SWEEP_SECONDS usually is.
@@ -25,12 +25,12 @@ class DueSweep:
     :param now: the instant, in whole Unix seconds.
     """
 
-    def __init__(self, hashes: PictureHashes, due: DueIds, now: Callable[[], int]) -> None:
-        self._hashes = hashes
+    def __init__(self, pictures: RedisPictures, due: DueIds, now: Callable[[], int]) -> None:
+        self._pictures = pictures
         self._due = due
         self._now = now
         self._expired = list[Expired]()
-        self._unended = list[str]()
+        self._with_sessions_to_end = list[str]()
 
     def run(self, seconds: float | None = None) -> Swept:
         """Look at every id that is due; stop after this time.
@@ -38,25 +38,23 @@ class DueSweep:
         If Redis fails half-way, what was removed until then is returned, because no other sweep can report it.
         """
         try:
-            unseen = self._look_at_due(math.inf if seconds is None else time.monotonic() + seconds)
+            self._look_at_due(math.inf if seconds is None else time.monotonic() + seconds)
         except StoreUnavailable:
             if not self._expired:
                 raise
-            unseen = 0
-        return Swept(tuple(self._expired), unseen=unseen, unended=tuple(self._unended))
+        return Swept(tuple(self._expired), with_sessions_to_end=tuple(self._with_sessions_to_end))
 
-    def _look_at_due(self, deadline: float) -> int:
+    def _look_at_due(self, deadline: float) -> None:
         while ids := self._due.first(self._now()):
-            for number, image_id in enumerate(ids, 1):
+            for image_id in ids:
                 self._look_at(image_id)
                 if time.monotonic() >= deadline:
-                    return len(ids) - number
-        return 0
+                    return
 
     def _look_at(self, image_id: str) -> None:
         now = self._now()
         try:
-            image, _ = self._hashes.change(image_id, REMOVE_EXPIRED, now=now)
+            image, _ = self._pictures.change(image_id, REMOVE_EXPIRED, now=now)
         except ImageNotFound:
             self._due.remove(image_id)
             return
@@ -64,7 +62,7 @@ class DueSweep:
             self._expired.append(Expired.from_image(image))
             self._due.remove(image_id)
         elif image.sessions_to_end:
-            self._unended.append(image_id)
+            self._with_sessions_to_end.append(image_id)
             self._due.postpone(image_id, min(now + _RETRY_SECONDS, image.expires), now)
         else:
             self._due.postpone(image_id, image.expires, now)

@@ -17,7 +17,7 @@ from heroimg.stores.redis.scripts import STORED_NAMES
 Fields = dict[str, str]
 
 
-class PictureHashes:
+class RedisPictures:
     """The hashes of all pictures.
 
     :param now: the instant, in whole Unix seconds.
