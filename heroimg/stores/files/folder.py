@@ -29,8 +29,8 @@ from heroimg.stores.files.disk import (
 from heroimg.stores.files.staged import StagedFile, open_staged_file
 from heroimg.stores.image import is_image_id
 
-# The reserve of inodes, in proportion to the reserve of bytes: 128 inodes by default. Every change of a sidecar that is
-# under way takes one.
+# The reserve of inodes is in proportion to the reserve of bytes: 128 inodes by default. Each change of a sidecar needs
+# one until it is done.
 _BYTES_PER_INODE = 2 * 1024 * 1024
 
 
@@ -55,13 +55,13 @@ class Folder:
             self._sync_parents()
             self._probe()
         except OSError as error:
-            if not is_no_room(error):  # pictures that wait in a full folder can still be handed over
+            if not is_no_room(error):  # the pictures in a full folder can still be handed over
                 raise ConfigError([self._advice(error.strerror)]) from error
 
     def path_of(self, image_id: str, suffix: str = "") -> str:
-        """Give the path of one of a picture's files.
+        """Return the path of one of a picture's files.
 
-        A str, not a Path: a journey asks for thirty of them, and Path objects took 14 % of its Python time.
+        A str, not a Path: Path objects took 14 % of the Python time of a customer's journey, which needs thirty paths.
         """
         return f"{self.name}/{image_id}{suffix}"
 
@@ -76,9 +76,9 @@ class Folder:
 
     @contextmanager
     def locked(self, image_id: str, *, wait: bool = True) -> Iterator[BinaryIO]:
-        """Hold the lock on a picture, and give the picture open for reading.
+        """Hold the lock on a picture, and return the picture, open for reading.
 
-        :raises ImageNotFound: there is none, or it was removed before we had the lock.
+        :raises ImageNotFound: there is no such picture, or it was removed before we had the lock.
         :raises BlockingIOError: another process holds the lock, and `wait` is false.
         """
         with self._open(image_id) as picture:
@@ -89,11 +89,11 @@ class Folder:
                 with store_errors():
                     yield picture
             finally:
-                # Explicitly, because close() is not enough: a claim's stream is a duplicate, which would keep the lock.
+                # Unlock explicitly: closing does not unlock a picture that a claim's stream, a duplicate, has open.
                 fcntl.flock(picture, fcntl.LOCK_UN)
 
     def unlink(self, image_id: str) -> None:
-        """Remove a picture's files. The picture goes first, which makes the others leftovers."""
+        """Remove a picture's files, the picture first. After a crash the other files are leftovers."""
         for suffix in ("", ".json", ".new"):
             unlink_if_there(self.path_of(image_id, suffix))
 
@@ -104,7 +104,8 @@ class Folder:
     def check(self) -> None:
         """Check that pictures can be kept.
 
-        :raises StoreUnavailable: or StoreFull; the cause says what an operator can do about it.
+        :raises StoreUnavailable: pictures cannot be kept. The cause says what an operator can do.
+        :raises StoreFull: there is too little room. The cause says what an operator can do.
         """
         try:
             self._probe()
@@ -125,9 +126,9 @@ class Folder:
                 raise ImageNotFound from None
 
     def _probe(self) -> None:
-        """Do what keeping and claiming do: create a file and lock it, and open it again to lock it.
+        """Check that a file can be created and locked, and that its lock keeps others out.
 
-        :raises OSError: the file could not be created or locked, or the lock does not keep others out.
+        :raises OSError: it cannot, or the lock does not.
         """
         with (
             open_staged_file(self.name) as part,
@@ -140,7 +141,7 @@ class Folder:
     def _sync_parents(self) -> None:
         """Put the folder's own name on stable storage. Otherwise a power cut removes a new folder with its contents."""
         for parent in self._path.parents:
-            with suppress(OSError):  # we have not created a parent that we cannot read or sync
+            with suppress(OSError):  # if we cannot sync a parent, we did not create it
                 sync_folder(parent)
 
     def _refuse_without_room(self) -> None:
@@ -153,7 +154,7 @@ class Folder:
                 f"{self._min_free_bytes}: free some room, or set it lower"
             )
         min_free_inodes = self._min_free_bytes // _BYTES_PER_INODE
-        if room.f_files and room.f_favail < min_free_inodes:  # btrfs, for one, counts no inodes
+        if room.f_files and room.f_favail < min_free_inodes:  # some file systems, such as btrfs, count no inodes
             raise StoreFull from OSError(
                 f"{self.name} has {room.f_favail} inodes free, and uploads are refused below {min_free_inodes}, which "
                 f"is one for each 2 MiB of HEROIMG_MIN_FREE_BYTES={self._min_free_bytes}: remove files from this disk, "
