@@ -38,12 +38,12 @@ def open_shop(folder: Path, clock: DrivenClock, settings: dict[str, str], sweep_
 
 def replace_a_session(shop: Shop, image_id: str) -> list[int]:
     """Open two sessions around the instant at which the hour starts anew, while Stripe refuses to end the first."""
-    shop.clock.forward(475)
+    shop.clock.forward(300)
     with ThreadPoolExecutor(2) as pool:
         is_held = shop.stand_in.hold()
         first = pool.submit(shop.api.open_checkout, image_id)
         assert is_held.wait(20)
-        shop.clock.forward(10)
+        shop.clock.forward(400)
         second = pool.submit(shop.api.open_checkout, image_id)
         wait_for(lambda: sum(r.method == "POST" for r in shop.stand_in.requests) == 2, "both to ask Stripe")
         shop.stand_in.fail_next("429", times=100)

@@ -245,7 +245,7 @@ def test_html_named_jpg_is_refused_and_another_picture_is_taken(site: Site, visi
     page = visitor.page
     page.goto(site.url)
     choose(page, b"<!doctype html><script>alert(1)</script>")
-    assert problem(page) == "This is neither a PNG nor a JPEG picture. Please choose one."
+    assert problem(page) == "This is a web page. Please choose a PNG or JPEG, such as a screenshot."
     picture(page, "problem-not-a-picture")
     assert barriers(page) == []
     expect(page.get_by_role("button", name="Pay $2.00")).to_be_hidden()

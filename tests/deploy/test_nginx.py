@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.deploy.test_production import Phone
 from tests.helpers import pictures
 from tests.helpers.api import RETRIEVE, UPLOAD
-from tests.helpers.production import Production, production
+from tests.helpers.production import Phone, Production, production
 from tests.helpers.requirements import needs, needs_root
 from tests.helpers.serving import LONG, wait_for
 

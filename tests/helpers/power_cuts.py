@@ -1,8 +1,9 @@
 """Every state in which a power cut can leave a folder, derived from the steps of a process that wrote into it.
 
 A disk keeps everything that was fsynced. A file that was not fsynced can be whole, cut short, empty, or as it was at
-its last fsync. A file that was written over in place since then can be a mixture of both. A name that was made, moved
-or removed since the last fsync of its folder can be in the old or the new state. Names change independently of each other, but the changes of one name or one file keep their order.
+its last fsync; if it was overwritten in place, any part of it can be old and the rest new. A name that was made,
+moved or removed since the last fsync of its folder can be in the old or the new state. Names change independently of
+each other, but the changes of one name or one file keep their order.
 """
 
 from __future__ import annotations

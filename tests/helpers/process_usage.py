@@ -10,7 +10,7 @@ from pathlib import Path
 # As promised in docs/promises.md, and as gunicorn_conf.py assumes.
 MOST_BYTES = 300_000_000
 
-# The costliest request takes 0.7 (docs/proof.md). gunicorn replaces a worker that hangs for 60 seconds.
+# The costliest request takes 0.6 (docs/security.md). gunicorn replaces a worker that hangs for 60 seconds.
 MOST_CPU_SECONDS = 8.0
 
 

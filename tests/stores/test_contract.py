@@ -341,8 +341,9 @@ def test_of_many_notes_at_once_none_is_lost(shelf: Shelf) -> None:
     image = shelf.keep()
 
     def add(number: int) -> None:
+        session = f"cs_test_{number}"
         shelf.store.note(
-            image.id, lambda now: replace(now, sessions_to_end=(*now.sessions_to_end, f"cs_test_{number}"))
+            image.id, lambda now: replace(now, sessions_to_end=tuple(sorted({*now.sessions_to_end, session})))
         )
 
     with ThreadPoolExecutor(8) as pool:

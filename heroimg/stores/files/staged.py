@@ -23,7 +23,11 @@ class StagedFile(io.FileIO):
         self._path = f"{folder}/{self.id}"
         self._is_published = False
         super().__init__(f"{self._path}.part", "x+", opener=private_opener)
-        fcntl.flock(self, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self, fcntl.LOCK_EX)
+        except OSError:
+            self.close()
+            raise
 
     def write(self, data: Any, /) -> int:
         """Write all of the data. A nearly full disk accepts some of it, and refuses only the next write."""

@@ -52,17 +52,26 @@ class RedisPictures:
         return _image(image_id, fields, now), fields
 
     def change_safely(self, image_id: str, script: str, *arguments: str | int) -> StoredImage:
-        """Run a script twice: once to change the picture, and again to wait until the change cannot be lost.
-
-        The first run is tried again if the connection breaks, and follows a cluster to the right node. The second run
-        and the waiting must be on one connection.
+        """Run a script on a picture, and wait until its change cannot be lost.
 
         :raises ImageNotFound: there is no such picture, or it has expired.
         :raises StoreUnavailable: the change may be lost, so nothing may rely on it.
         """
         image, _ = self.change(image_id, script, *arguments)
+        return self.make_safe(image_id, script, *arguments) or image
+
+    def make_safe(self, image_id: str, script: str, *arguments: str | int) -> StoredImage | None:
+        """Run a script a second time, and wait until its change cannot be lost.
+
+        A second time, because a failover may have lost the change, and because Redis waits only for what the same
+        connection has written.
+
+        :returns: the picture as the script returns it; None if Redis has nothing to wait for.
+        :raises ImageNotFound: there is no such picture, or it has expired.
+        :raises StoreUnavailable: the change may be lost, so nothing may rely on it.
+        """
         if not self._durability.is_wanted:
-            return image
+            return None
         now = self._now()
         reply = self._durability.run(script, key_of(image_id), now, *arguments)
         return _image(image_id, json.loads(reply or "{}"), now)

@@ -85,6 +85,7 @@ class RedisStore(ImageStore):
         return self._pictures.change_safely(image_id, scripts.PIN, until, renewed)
 
     def note(self, image_id: str, change: Callable[[StoredImage], StoredImage]) -> tuple[StoredImage, StoredImage]:
+        first = None
         while True:
             before = self.get(image_id)
             after = change(before)
@@ -92,9 +93,14 @@ class RedisStore(ImageStore):
                 due = self._now() + _NOTING_SECONDS if after.sessions_to_end else before.expires
                 self._due.add(image_id, min(due, before.expires))
             old, new = before.checkout_fields(), after.checkout_fields()
-            noted = self._pictures.change_safely(image_id, scripts.NOTE, *new, *old.values(), *new.values())
-            if noted.checkout_fields() == new:
-                return before, after
+            arguments = (*new, *old.values(), *new.values())
+            noted, _ = self._pictures.change(image_id, scripts.NOTE, *arguments)
+            if noted.checkout_fields() != new:
+                continue
+            first = first or before
+            safe = self._pictures.make_safe(image_id, scripts.NOTE, *arguments)
+            if safe is None or safe.checkout_fields() == new:
+                return first, after
 
     def claim(self, image_id: str, token: str) -> Claimed:
         now = self._now()
