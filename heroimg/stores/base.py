@@ -11,9 +11,10 @@ that is done in heroimg/operations.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple, Protocol, Self
 
+from heroimg.findings import Finding
 from heroimg.logs import short
 from heroimg.stores.image import StoredImage
 
@@ -38,6 +39,13 @@ class Held(NamedTuple):
     images: int
     size: int
     oldest: int | None
+
+
+class Room(NamedTuple):
+    """How much more the disk of a store takes. `inodes` is None if its file system does not limit them."""
+
+    bytes: int
+    inodes: int | None
 
 
 class Expired(NamedTuple):
@@ -187,6 +195,14 @@ class ImageStore(ABC):
         """Count the pictures that can be retrieved now."""
 
     @abstractmethod
+    def images(self) -> Iterator[StoredImage]:
+        """Read every picture that can be retrieved now. This takes long, and is for an operator's commands alone."""
+
+    def room(self) -> Room | None:
+        """Return how much more fits; None if the store cannot tell."""
+        return None
+
+    @abstractmethod
     def check(self) -> None:
         """Check that pictures can be kept.
 
@@ -197,3 +213,10 @@ class ImageStore(ABC):
     def warnings(self) -> list[str]:
         """List risks that do not stop heroimg, as sentences for the operator."""
         return []
+
+    @abstractmethod
+    def check_setup(self) -> Iterator[Finding]:
+        """Look for everything that is wrong with where pictures are kept. May take seconds.
+
+        :raises StoreUnavailable: its cause says what an operator can do about it.
+        """

@@ -1,6 +1,6 @@
 """FileStore ended by SIGKILL after every step of every operation, and the power cut at every step around a pin.
 
-pytest tests/stores/test_crash_points.py -s     # shows how many steps and states that were, as docs/proof.md has them
+pytest tests/stores/test_crash_points.py -s     # shows how many steps and states that were
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from PIL import Image
 
 from heroimg.errors import ImageTooComplex
 from heroimg.pictures import jpeg
+from heroimg.pictures.jpeg_segments import Frame
 from tests.helpers import pictures
 from tests.helpers.pictures import encode, noise
 
@@ -47,7 +48,7 @@ def with_sampling(*samples: int) -> bytes:
 
 
 def scans_of(data: bytes) -> list[int]:
-    """List where the scans of a progressive JPEG begin: with their tables, if there are any."""
+    """List the positions at which the scans of a progressive JPEG begin, with their tables."""
     return [match.start() for match in re.finditer(rb"(?s)(\xff\xc4..[^\xff]*)*\xff\xda", data)]
 
 
@@ -60,7 +61,7 @@ def is_whole(data: bytes) -> bool:
         jpeg.check(data, True)
     except ImageTooComplex:
         raise
-    except Exception:  # what it may raise is its own business, formats.py says
+    except Exception:  # formats.py takes any exception for damage
         return False
     return True
 
@@ -181,6 +182,23 @@ def test_an_encoder_may_leave_out_detail_but_no_component() -> None:
     *_, last = scans_of(PROGRESSIVE)
     assert is_whole(PROGRESSIVE[:last] + b"\xff\xd9")
     assert not is_whole(PROGRESSIVE[: scans_of(PROGRESSIVE)[1]] + b"\xff\xd9")
+
+
+@pytest.mark.parametrize(
+    ("components", "bytes_needed"),
+    [
+        ([(1, 2, 2), (2, 1, 1), (3, 1, 1)], 9248 * 6944 * 3),
+        ([(1, 1, 1), (2, 1, 1), (3, 1, 1)], 9248 * 6944 * 6),
+        ([(1, 1, 1)], 9248 * 6944 * 2),
+        ([(1, 2, 2)], 9248 * 6944 * 2),
+    ],
+)
+def test_a_scans_memory_is_two_bytes_for_each_sample(components: list[tuple[int, int, int]], bytes_needed: int) -> None:
+    assert Frame(9248, 6944, components, is_progressive=True).coefficient_bytes == bytes_needed
+
+
+def test_whole_units_of_blocks_count_for_a_narrow_picture() -> None:
+    assert Frame(1, 65_500, [(1, 4, 2)], is_progressive=True).coefficient_bytes == 32 * 65_504 * 2
 
 
 def test_too_much_between_or_before_segments_is_too_complex() -> None:

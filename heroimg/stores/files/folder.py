@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from heroimg.config import ConfigError
 from heroimg.errors import ImageNotFound, StoreFull, StoreUnavailable
+from heroimg.stores.base import Room
 from heroimg.stores.files.disk import (
     is_linked,
     is_no_room,
@@ -44,7 +45,8 @@ class Folder:
     def __init__(self, path: Path, min_free_bytes: int) -> None:
         self.name = str(path)
         self._path = path
-        self._min_free_bytes = min_free_bytes
+        self.min_free_bytes = min_free_bytes
+        self.min_free_inodes = min_free_bytes // _BYTES_PER_INODE
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             mode = path.stat().st_mode
@@ -144,21 +146,24 @@ class Folder:
             with suppress(OSError):  # if we cannot sync a parent, we did not create it
                 sync_folder(parent)
 
-    def _refuse_without_room(self) -> None:
+    def room(self) -> Room:
+        """Return what is free on the folder's file system."""
         with store_errors():
             room = os.statvfs(self.name)
-        free = room.f_bavail * room.f_frsize
-        if free < self._min_free_bytes:
+        return Room(room.f_bavail * room.f_frsize, room.f_favail if room.f_files else None)
+
+    def _refuse_without_room(self) -> None:
+        room = self.room()
+        if room.bytes < self.min_free_bytes:
             raise StoreFull from OSError(
-                f"{self.name} has {free:,} bytes free, and uploads are refused below HEROIMG_MIN_FREE_BYTES="
-                f"{self._min_free_bytes}: free some room, or set it lower"
+                f"{self.name} has {room.bytes:,} bytes free, and uploads are refused below HEROIMG_MIN_FREE_BYTES="
+                f"{self.min_free_bytes}: free some room, or set it lower"
             )
-        min_free_inodes = self._min_free_bytes // _BYTES_PER_INODE
-        if room.f_files and room.f_favail < min_free_inodes:  # some file systems, such as btrfs, count no inodes
+        if room.inodes is not None and room.inodes < self.min_free_inodes:
             raise StoreFull from OSError(
-                f"{self.name} has {room.f_favail} inodes free, and uploads are refused below {min_free_inodes}, which "
-                f"is one for each 2 MiB of HEROIMG_MIN_FREE_BYTES={self._min_free_bytes}: remove files from this disk, "
-                "or set it lower"
+                f"{self.name} has {room.inodes} inodes free, and uploads are refused below {self.min_free_inodes}, "
+                f"which is one for each 2 MiB of HEROIMG_MIN_FREE_BYTES={self.min_free_bytes}: remove files from this "
+                "disk, or set it lower"
             )
 
     def _advice(self, fault: str | None) -> str:

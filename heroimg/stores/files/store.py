@@ -18,15 +18,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import cast
 
 from heroimg.config import Config
 from heroimg.errors import ImageNotFound
-from heroimg.stores.base import Claimed, Clock, Held, ImageStore, Staged, Swept
+from heroimg.findings import Finding
+from heroimg.stores.base import Claimed, Clock, Held, ImageStore, Room, Staged, Swept
 from heroimg.stores.files.disk import store_errors
 from heroimg.stores.files.folder import Folder
+from heroimg.stores.files.setup import check_folder
 from heroimg.stores.files.sidecar import Sidecar, Sidecars
 from heroimg.stores.files.staged import StagedFile
 from heroimg.stores.files.sweeping import FolderSweep
@@ -150,8 +152,20 @@ class FileStore(ImageStore):
             oldest=min((int(picture.st_mtime) for picture in held), default=None),
         )
 
+    def images(self) -> Iterator[StoredImage]:
+        with os.scandir(self._folder.name) as entries:
+            for entry in entries:
+                with suppress(ImageNotFound):
+                    yield self.get(entry.name)
+
+    def room(self) -> Room:
+        return self._folder.room()
+
     def check(self) -> None:
         self._folder.check()
+
+    def check_setup(self) -> Iterator[Finding]:
+        return check_folder(self._folder)
 
     def _now(self) -> int:
         return int(self._clock())

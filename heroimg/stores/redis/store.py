@@ -17,12 +17,13 @@ look for it in a set of due ids (due.py, sweeping.py).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import BinaryIO, cast
 
 from heroimg.config import Config
 from heroimg.errors import ImageNotFound
+from heroimg.findings import Finding
 from heroimg.stores.base import Claimed, Clock, Held, ImageStore, Staged, Swept
 from heroimg.stores.image import StoredImage, new_image_id
 from heroimg.stores.redis import scripts
@@ -30,6 +31,7 @@ from heroimg.stores.redis.blocks import BlocksReader, StagedBytes
 from heroimg.stores.redis.connection import RedisConnection
 from heroimg.stores.redis.due import DueIds
 from heroimg.stores.redis.pictures import RedisPictures, key_of
+from heroimg.stores.redis.setup import check_redis
 from heroimg.stores.redis.sweeping import DueSweep
 
 _PICTURE_KEY = re.compile(rb"heroimg:\{[0-9a-f]{32}\}")
@@ -51,6 +53,7 @@ class RedisStore(ImageStore):
         self._image_seconds = config.image_seconds
         self._claim_seconds = config.claim_seconds
         self._clock = clock
+        self._replicas = config.redis_replicas
         self._redis = RedisConnection(config.redis_url or "")
         self._pictures = RedisPictures(self._redis, config.redis_replicas, self._now)
         self._due = DueIds(self._redis)
@@ -145,6 +148,12 @@ class RedisStore(ImageStore):
                     oldest = min(oldest or int(stored), int(stored))
         return Held(count, size, oldest)
 
+    def images(self) -> Iterator[StoredImage]:
+        with self._redis.client() as client:
+            for key in client.scan_iter(match="heroimg:{*}", count=1000):
+                with suppress(ImageNotFound):
+                    yield self.get(key.decode()[len("heroimg:{") : -1])
+
     def check(self) -> None:
         with self._redis.client() as client:
             client.execute_command(*_PROBE)
@@ -161,6 +170,9 @@ class RedisStore(ImageStore):
             if not persistence["aof_enabled"]:
                 warnings.add("Redis loses every picture when it restarts: set its appendonly to yes.")
         return sorted(warnings)
+
+    def check_setup(self) -> Iterator[Finding]:
+        return check_redis(self._redis, self._replicas, self.warnings())
 
     def _now(self) -> int:
         return int(self._clock())
