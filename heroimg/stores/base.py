@@ -14,8 +14,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple, Protocol, Self
 
-from heroimg.findings import Finding
 from heroimg.logs import short
+from heroimg.stores.findings import Finding
 from heroimg.stores.image import StoredImage
 
 Clock = Callable[[], float]

@@ -24,7 +24,6 @@ from typing import cast
 
 from heroimg.config import Config
 from heroimg.errors import ImageNotFound
-from heroimg.findings import Finding
 from heroimg.stores.base import Claimed, Clock, Held, ImageStore, Room, Staged, Swept
 from heroimg.stores.files.disk import store_errors
 from heroimg.stores.files.folder import Folder
@@ -32,6 +31,7 @@ from heroimg.stores.files.setup import check_folder
 from heroimg.stores.files.sidecar import Sidecar, Sidecars
 from heroimg.stores.files.staged import StagedFile
 from heroimg.stores.files.sweeping import FolderSweep
+from heroimg.stores.findings import Finding
 from heroimg.stores.image import StoredImage, is_image_id
 
 _NAME = re.compile(r"([0-9a-f]{32})(|\.json)")

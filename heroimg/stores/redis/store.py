@@ -23,8 +23,8 @@ from typing import BinaryIO, cast
 
 from heroimg.config import Config
 from heroimg.errors import ImageNotFound
-from heroimg.findings import Finding
 from heroimg.stores.base import Claimed, Clock, Held, ImageStore, Staged, Swept
+from heroimg.stores.findings import Finding
 from heroimg.stores.image import StoredImage, new_image_id
 from heroimg.stores.redis import scripts
 from heroimg.stores.redis.blocks import BlocksReader, StagedBytes
