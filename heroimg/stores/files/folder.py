@@ -31,8 +31,8 @@ from heroimg.stores.files.disk import (
 from heroimg.stores.files.staged import StagedFile, open_staged_file
 from heroimg.stores.image import is_image_id
 
-# The reserve of inodes, in proportion to the reserve of bytes: 128 inodes by default. Every change of a sidecar that is
-# under way takes one.
+# The reserve of inodes is in proportion to the reserve of bytes: 128 inodes by default. Each change of a sidecar needs
+# one until it is done.
 _BYTES_PER_INODE = 2 * 1024 * 1024
 
 
@@ -54,13 +54,13 @@ class Folder:
             self._admit()
             self._probe()
         except OSError as error:
-            if not is_no_room(error):  # pictures that wait in a full folder can still be handed over
+            if not is_no_room(error):  # the pictures in a full folder can still be handed over
                 raise ConfigError([self._advice(error.strerror)]) from error
 
     def path_of(self, image_id: str, suffix: str = "") -> str:
-        """Give the path of one of a picture's files.
+        """Return the path of one of a picture's files.
 
-        A str, not a Path: a journey asks for thirty of them, and Path objects took 14 % of its Python time.
+        A str, not a Path: Path objects took 14 % of the Python time of a customer's journey, which needs thirty paths.
         """
         return f"{self.name}/{image_id}{suffix}"
 
@@ -86,9 +86,9 @@ class Folder:
 
     @contextmanager
     def locked(self, image_id: str, *, wait: bool = True) -> Iterator[BinaryIO]:
-        """Hold the lock on a picture, and give the picture open for reading.
+        """Hold the lock on a picture, and return the picture, open for reading.
 
-        :raises ImageNotFound: there is none, or it was removed before we had the lock.
+        :raises ImageNotFound: there is no such picture, or it was removed before we had the lock.
         :raises BlockingIOError: another process holds the lock, and `wait` is false.
         """
         with self._open(image_id) as picture:
@@ -99,11 +99,11 @@ class Folder:
                 with store_errors():
                     yield picture
             finally:
-                # Explicitly, because close() is not enough: a claim's stream is a duplicate, which would keep the lock.
+                # Unlock explicitly: closing does not unlock a picture that a claim's stream, a duplicate, has open.
                 fcntl.flock(picture, fcntl.LOCK_UN)
 
     def unlink(self, image_id: str) -> None:
-        """Remove a picture's files. The picture goes first, which makes the others leftovers."""
+        """Remove a picture's files, the picture first. After a crash the other files are leftovers."""
         for suffix in ("", ".json", ".new"):
             unlink_if_there(self.path_of(image_id, suffix))
 
@@ -114,7 +114,8 @@ class Folder:
     def check(self) -> None:
         """Check that pictures can be kept.
 
-        :raises StoreUnavailable: or StoreFull; the cause says what an operator can do about it.
+        :raises StoreUnavailable: pictures cannot be kept. The cause says what an operator can do.
+        :raises StoreFull: there is too little room. The cause says what an operator can do.
         """
         self.admit()
         try:
@@ -152,9 +153,9 @@ class Folder:
         return status.st_dev, status.st_ino, status.st_mode
 
     def _probe(self) -> None:
-        """Do what keeping and claiming do: create a file and lock it, and open it again to lock it.
+        """Check that a file can be created and locked, and that its lock keeps others out.
 
-        :raises OSError: the file could not be created or locked, or the lock does not keep others out.
+        :raises OSError: it cannot, or the lock does not.
         """
         with (
             open_staged_file(self.name) as part,
@@ -167,7 +168,7 @@ class Folder:
     def _sync_parents(self) -> None:
         """Put the folder's own name on stable storage. Otherwise a power cut removes a new folder with its contents."""
         for parent in self._path.parents:
-            with suppress(OSError):  # we have not created a parent that we cannot read or sync
+            with suppress(OSError):  # if we cannot sync a parent, we did not create it
                 sync_folder(parent)
 
     def room(self) -> Room:
