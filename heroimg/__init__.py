@@ -15,14 +15,18 @@ from heroimg.api.checkout import bp as checkout_bp
 from heroimg.api.health import bp as health_bp
 from heroimg.api.rates import Rates
 from heroimg.api.request_body import limit_bodies
+from heroimg.api.request_id import identify_requests
 from heroimg.api.services import Services
 from heroimg.api.temp_images import bp as temp_images_bp
-from heroimg.config import Config
-from heroimg.operations.commands import operator_commands
+from heroimg.config import Config, ConfigError
+from heroimg.operations.commands import commands_without_settings, operator_commands
 from heroimg.operations.counters import open_counters
+from heroimg.operations.lookup import Lookup
+from heroimg.operations.setup_check import SetupCheck
 from heroimg.operations.sweep import Sweeper
 from heroimg.payments.checkout import Checkout
 from heroimg.payments.stripe_sessions import StripeSessions
+from heroimg.payments.stripe_setup import StripeSetup
 from heroimg.pictures.hand_over import HandOvers
 from heroimg.stores import open_store
 from heroimg.stores.base import Clock
@@ -38,9 +42,8 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     """
     store = open_store(config, clock)
     counters = open_counters(config)
-    checkout = Checkout(
-        config, store, StripeSessions(config, clock), clock, on_complete=counters.checkouts_complete.inc
-    )
+    sessions = StripeSessions(config, clock, on_call=counters.stripe_seconds.observe)
+    checkout = Checkout(config, store, sessions, clock, on_complete=counters.checkouts_complete.inc)
     sweeper = Sweeper(config, store, counters, clock, checkout.end_others)
     hand_overs = HandOvers(store, clock, config.claim_seconds, checkout, on_removed=counters.confirmations.inc)
     rates = Rates(config)
@@ -58,9 +61,20 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
         from heroimg.api.metrics import add_metrics  # noqa: PLC0415
 
         add_metrics(app)
-    for command in operator_commands(store, sweeper, clock):
+    lookup = Lookup(store, clock, checkout.end, checkout.session_state)
+    setup = SetupCheck(config, store, StripeSetup(config, sessions, clock).check, rates.check)
+    for command in operator_commands(store, sweeper, clock, lookup, setup):
         app.cli.add_command(command)
-    app.wsgi_app = hide_late_errors(sweeper.sweep_between_requests(app.wsgi_app))  # type: ignore[assignment, method-assign]
+    wsgi_app = hide_late_errors(sweeper.sweep_between_requests(app.wsgi_app))
+    app.wsgi_app = identify_requests(wsgi_app)  # type: ignore[assignment, method-assign]
     if config.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=config.trusted_proxies, x_proto=0)  # type: ignore[method-assign]
+    return app
+
+
+def create_app_without_settings(error: ConfigError) -> Flask:
+    """Make an application that only has the operator's commands, of which `check` reports what is wrong."""
+    app = Flask(__name__)
+    for command in commands_without_settings(error):
+        app.cli.add_command(command)
     return app

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from contextvars import ContextVar
 
 # Image ids; the ids and secrets of Stripe's sessions, keys and webhooks; our parameters in a request line.
 _SECRET = re.compile(
@@ -13,6 +14,10 @@ _SECRET = re.compile(
 )
 
 _logged_keys = set[object]()
+
+
+# The id of the request that this thread answers, for each of its lines; empty outside a request.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 def short(secret: str) -> str:
@@ -30,10 +35,12 @@ def error_once(log: logging.Logger, message: str, *args: object, key: object) ->
 class Redact(logging.Filter):
     """Shortens ids and secrets in every record: request lines, paths in error messages, tracebacks.
 
-    Records become ASCII, because a server without a locale may raise an error for anything else, as uWSGI does.
+    It also gives the record its request's id, as `request`. Records become ASCII, because a server without a locale may
+    raise an error for anything else, as uWSGI does.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
+        record.request = f" [{request_id.get()}]" if request_id.get() else ""
         text = record.getMessage()
         if not text.isascii() or _SECRET.search(text):
             record.msg, record.args = redacted(text), None
@@ -54,7 +61,8 @@ def configure_logging() -> None:
     The servers' own loggers do not pass records on to the root's handler, so they need a filter each.
     """
     # force: Passenger has configured logging already, from WARNING up.
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+    line = "%(asctime)s %(levelname)s %(name)s%(request)s: %(message)s"
+    logging.basicConfig(level=logging.INFO, format=line, force=True)
     for logger in map(logging.getLogger, ("werkzeug", "gunicorn.error", "gunicorn.access")):
         logger.addFilter(Redact())
     for handler in logging.getLogger().handlers:

@@ -7,21 +7,28 @@ import os
 
 import click
 
-from heroimg import create_app
+from heroimg import create_app, create_app_without_settings
 from heroimg.api.services import services
-from heroimg.config import Config
+from heroimg.config import Config, ConfigError
 from heroimg.env_file import read_env_file
 from heroimg.logs import configure_logging
 
-configure_logging()
-for _name, _value in read_env_file().items():
-    os.environ.setdefault(_name, _value)
-_config = Config.from_env(os.environ)
-app = create_app(_config)
-
 # Commands such as `flask held` import this module too, but serve nothing.
 _command = click.get_current_context(silent=True)
-if _command is None or _command.info_name == "run":
+_is_server = _command is None or _command.info_name == "run"
+
+configure_logging()
+try:
+    for _name, _value in read_env_file().items():
+        os.environ.setdefault(_name, _value)
+    _config = Config.from_env(os.environ)
+    app = create_app(_config)
+except ConfigError as _error:
+    if _is_server:
+        raise
+    app = create_app_without_settings(_error)
+
+if _is_server:
     services(app).start_jobs()
     logging.getLogger(__name__).info(
         "ready: pictures wait in %s; checkout with %s", _config.storage_location, _config.stripe_mode

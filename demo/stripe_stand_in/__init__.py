@@ -5,8 +5,8 @@
 
 It keeps everything in memory and answers under two paths:
 
-``/v1`` is Stripe's API: create, retrieve and expire a Checkout Session, with the parameters that heroimg sends. It
-refuses requests that Stripe would refuse.
+``/v1`` is Stripe's API: create, retrieve and expire a Checkout Session, with the parameters that heroimg sends; read
+the account and its webhook endpoint. It refuses requests that Stripe would refuse.
 
 ``/stand-in`` has the files that a browser loads from Stripe, and acts as the customer, the bank or the network::
 

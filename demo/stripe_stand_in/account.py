@@ -12,6 +12,7 @@ from demo.stripe_stand_in.sessions import CheckoutSession
 from demo.stripe_stand_in.webhooks import event_payload, post_event, signature_header
 
 WEBHOOK_SECRET = "whsec_standin"
+EVENTS = ("completed", "async_payment_succeeded", "async_payment_failed", "expired")
 
 CHANGES: dict[str, Callable[[CheckoutSession], str | None]] = {
     "pay": CheckoutSession.pay,
@@ -34,11 +35,13 @@ class StripeAccount:
 
     :param webhook_url: receives the events. None sends none.
     :param clock: Stripe's time in Unix seconds, which may differ from heroimg's.
+    :attr:`webhook`: the fields of the endpoint that a test may change; it does not change what is sent.
     """
 
     def __init__(self, webhook_url: str | None, clock: Callable[[], float]) -> None:
         self.webhook_url = webhook_url
         self.clock = clock
+        self.webhook: Json = {"status": "enabled", "enabled_events": [f"checkout.session.{event}" for event in EVENTS]}
         self.deliveries: list[Delivery] = []
         self._sessions: dict[str, CheckoutSession] = {}
         self._lock = threading.RLock()  # guards all state; never held while waiting or sending
@@ -64,6 +67,15 @@ class StripeAccount:
         """
         with self._lock:
             return self._session(session_id).as_page()
+
+    def account(self) -> Json:
+        """Return the account as the API shows it, with the fields that matter to heroimg."""
+        return {"id": "acct_standin", "object": "account", "settings": {"dashboard": {"display_name": "Stand-in"}}}
+
+    def webhook_endpoints(self) -> Json:
+        """Return the list of webhook endpoints, which has one at most."""
+        endpoint = {"id": "we_standin", "object": "webhook_endpoint", "url": self.webhook_url, **self.webhook}
+        return {"object": "list", "data": [endpoint] if self.webhook_url else [], "has_more": False}
 
     def open_session(self, params: Mapping[str, str]) -> Json:
         session = CheckoutSession(params, created=int(self.clock()))

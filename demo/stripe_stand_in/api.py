@@ -24,6 +24,8 @@ from demo.stripe_stand_in.answers import (
 from demo.stripe_stand_in.parameters import check_parameters
 
 SECRET_KEY = "sk_test_standin"
+# What a restricted key may do. Without a permission Stripe answers 403 before it looks at the parameters.
+RESTRICTED_KEYS = {"rk_test_checkout": "/v1/checkout/sessions", "rk_test_account": "/v1/account"}
 
 T = TypeVar("T")
 
@@ -48,8 +50,7 @@ class StripeApi(StripeAccount):
         if failure := self._next_failure(FAILURES_BEFORE):
             return failure
         try:
-            if authorization != f"Bearer {SECRET_KEY}":
-                raise Refusal(401, "Invalid API Key provided.")
+            self._refuse_key((authorization or "").removeprefix("Bearer "), request.path)
             answer = self._route(request)
         except Refusal as refusal:
             answer = refusal.answer()
@@ -97,7 +98,17 @@ class StripeApi(StripeAccount):
                 return self._once(request, lambda: self._expire(session_id))
             case "GET", ["v1", "checkout", "sessions", session_id]:
                 return self._execute(lambda: self.session(session_id))
+            case "GET", ["v1", "account"]:
+                return self._execute(self.account)
+            case "GET", ["v1", "webhook_endpoints"]:
+                return self._execute(self.webhook_endpoints)
         raise Refusal(404, f"Unrecognized request URL ({request.method}: {request.path}).")
+
+    def _refuse_key(self, key: str, path: str) -> None:
+        if key != SECRET_KEY and key not in RESTRICTED_KEYS:
+            raise Refusal(401, "Invalid API Key provided.")
+        if not path.startswith(RESTRICTED_KEYS.get(key, "")):
+            raise Refusal(403, "The provided key does not have the required permissions for this endpoint.")
 
     def _once(self, request: ApiRequest, work: Callable[[], Json]) -> Answer:
         """Work once per idempotency key, and replay the answer."""

@@ -32,7 +32,7 @@ def shape_answers(app: Flask, config: Config) -> None:
         origins=[re.compile(re.escape(origin) + r"\Z") for origin in config.frontend_origins],
         methods=["GET", "HEAD", "POST", "DELETE"],
         allow_headers="*",  # upload libraries and tracing add headers of their own; the application reads none of them
-        expose_headers=["Image-Size", "Retry-After"],
+        expose_headers=["Image-Size", "Retry-After", "X-Request-ID"],
         max_age=86400,
     )
 

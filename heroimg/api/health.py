@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from flask import Blueprint
+from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 
 from heroimg.api.services import services
 from heroimg.errors import NotReady, StoreFull
+from heroimg.operations.public_check import MARK
 
 bp = Blueprint("health", __name__)
 
@@ -37,5 +38,24 @@ def readyz() -> ResponseReturnValue:
             "Look for `cannot sweep` and `cannot lock` in the log, restart the server, or run `flask --app wsgi sweep` "
             "by cron."
         )
-    warnings = services().store.warnings() + services().checkout.warnings()
+    warnings = services().store.warnings() + services().checkout.warnings() + _proxy_warnings()
     return {"status": "ok", "warnings": warnings} if warnings else {"status": "ok"}
+
+
+def _proxy_warnings() -> list[str]:
+    """Compare HEROIMG_TRUSTED_PROXIES with the addresses that the proxies in front of this request have added.
+
+    A request that comes without a proxy, as a monitor's on this machine may, is no reason for a warning. The check of
+    the public side sends an address that no client has: whatever follows it was added by proxies.
+    """
+    addresses = [one.strip() for one in ",".join(request.headers.getlist("X-Forwarded-For")).split(",") if one.strip()]
+    if not addresses:
+        return []
+    added = addresses[::-1].index(MARK) if MARK in addresses else len(addresses)
+    trusted = services().config.trusted_proxies
+    if added == trusted:
+        return []
+    counted = "all customers count as one address" if trusted < added else "customers can claim any address"
+    return [
+        f"{added} proxies add to X-Forwarded-For, so {counted}: set HEROIMG_TRUSTED_PROXIES to {added}, not {trusted}."
+    ]

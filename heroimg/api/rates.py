@@ -58,6 +58,13 @@ class Rates:
         for endpoint in self._rates.keys() & app.view_functions.keys():
             app.view_functions[endpoint] = self._limited(app.view_functions[endpoint], endpoint)
 
+    def check(self) -> None:
+        """Count nothing that limits anybody.
+
+        :raises StoreUnavailable: Redis refused it.
+        """
+        self._windows.count("check", 1)
+
     def count(self, name: str) -> None:
         """Count the current request.
 

@@ -46,7 +46,8 @@ def upload() -> ResponseReturnValue:
             # Rounded up: otherwise a picture that is one byte too large would show the limit itself.
             size = math.ceil(part.size / _MEGABYTE * 10) / 10
             raise ImageTooLarge(f"The picture is {size} MB; the limit is {config.max_image_bytes / _MEGABYTE:.3g} MB.")
-        media_type = check_picture(part.read, decode=config.image_check == "decode")
+        with services().counters.check_seconds.measure():
+            media_type = check_picture(part.read, decode=config.image_check == "decode")
         image = services().store.keep(part.staged, media_type)
     log.info("kept %s: %s, %d bytes", short(image.id), image.media_type, image.size)
     services().counters.uploads.inc()

@@ -1,14 +1,24 @@
-"""Commands for the operator: `flask --app wsgi sweep` and `flask --app wsgi held`."""
+"""Commands for the operator: `flask --app wsgi sweep`, `held`, `check`, `show` and `forget`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import click
 
+from heroimg import parsers
+from heroimg.config import ConfigError
+from heroimg.operations.lookup import Lookup
+from heroimg.operations.setup_check import SetupCheck, report, settings_findings
 from heroimg.operations.sweep import Sweeper
 from heroimg.stores.base import Clock, ImageStore
 
+_OTHERS = ("sweep", "held", "show", "forget")
 
-def operator_commands(store: ImageStore, sweeper: Sweeper, clock: Clock) -> list[click.Command]:
+
+def operator_commands(
+    store: ImageStore, sweeper: Sweeper, clock: Clock, lookup: Lookup, setup: SetupCheck
+) -> list[click.Command]:
     """Make the commands that `flask --app wsgi` offers."""
 
     @click.command("sweep")
@@ -30,4 +40,52 @@ def operator_commands(store: ImageStore, sweeper: Sweeper, clock: Clock) -> list
             age = int(clock()) - pictures.oldest
             click.echo(f"Pictures held: {pictures.images}, {pictures.size} bytes; the oldest is {age} seconds old.")
 
-    return [sweep, held]
+    @click.command("show")
+    @click.argument("id")
+    def show(id: str) -> None:
+        """Show what is known of a picture. ID is the beginning of its id, or of its Checkout Session's."""
+        for line in lookup.show(id):
+            click.echo(line)
+
+    @click.command("forget")
+    @click.argument("id")
+    def forget(id: str) -> None:
+        """Remove a picture at its owner's request, and end its checkout. ID is as in `show`."""
+        for line in lookup.forget(id):
+            click.echo(line)
+
+    @_check_command
+    def check(url: str | None, as_json: bool) -> None:
+        """Check the whole set-up, and exit with status 1 if something must be set right."""
+        report(setup.run(url), as_json=as_json)
+
+    return [sweep, held, show, forget, check]
+
+
+def commands_without_settings(error: ConfigError) -> list[click.Command]:
+    """Make the same commands for settings that cannot work: `check` reports each fault, and the others fail."""
+
+    def refuse() -> None:
+        raise error
+
+    @_check_command
+    def check(url: str | None, as_json: bool) -> None:  # noqa: ARG001 (nothing is served with such settings)
+        """Report what is wrong with the settings."""
+        report(settings_findings(error), as_json=as_json)
+
+    anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+    others = [click.Command(name, callback=refuse, context_settings=anything) for name in _OTHERS]
+    return [check, *others]
+
+
+def _check_command(check: Callable[[str | None, bool], None]) -> click.Command:
+    url = click.option("--url", type=_origin, help="The public address, such as https://heroimg.example.com.")
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+    return click.command("check")(url(as_json(check)))
+
+
+def _origin(text: str) -> str:
+    try:
+        return parsers.origin(text)
+    except parsers.BadValue as fault:
+        raise click.BadParameter(f"it {fault.requirement}") from fault

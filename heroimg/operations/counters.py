@@ -1,4 +1,4 @@
-"""Prometheus counters, summed over all worker processes. Off unless HEROIMG_METRICS=1.
+"""Prometheus counters and histograms, summed over all worker processes. Off unless HEROIMG_METRICS=1.
 
 Each process counts in a file of its own in the instance folder, and /metrics adds all files up (api/metrics.py). When
 gunicorn starts, the counters begin at zero, as Prometheus expects.
@@ -10,23 +10,29 @@ import fcntl
 import logging
 import os
 import threading
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from heroimg.config import Config
 from heroimg.logs import error_once
 from heroimg.operations.instance import instance_path, make_instance_file, open_instance_file
 
-if TYPE_CHECKING:
-    from prometheus_client import Counter
-
 log = logging.getLogger(__name__)
 
-# The size that prometheus_client gives to a new file. All counters together need less.
+# The size that prometheus_client gives to a new file. All counters together need less, and so do all histograms.
 _FILE_BYTES = 64 * 1024
+
+# A process has one of each.
+_FILES = ("counter", "histogram")
+
+# Seconds: a picture of 3 MB takes 0.05; a call to Stripe a third of a second, and 20 at most.
+_CHECK_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_STRIPE_BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 
 _counting = threading.Lock()
 
@@ -51,14 +57,46 @@ class Count:
         if self.folder and amount:
             try:
                 with _counting:
-                    counter = _process_counters(self.folder)[self.name]
+                    counter = _process_figures(self.folder)[self.name]
                     (counter.labels(**labels) if labels else counter).inc(amount)
             except OSError as error:
                 error_once(log, "cannot count for /metrics: %s", error, key=str(error))
 
 
+@dataclass(frozen=True)
+class Duration:
+    """A histogram of durations in seconds. It counts nothing if metrics are off.
+
+    :param folder: as in `Count`.
+    :param bounds: the upper bounds of its buckets.
+    """
+
+    folder: Path | None
+    name: str
+    text: str
+    bounds: tuple[float, ...]
+
+    def observe(self, seconds: float) -> None:
+        """Count one duration. An error is logged and not raised."""
+        if self.folder:
+            try:
+                with _counting:
+                    _process_figures(self.folder)[self.name].observe(seconds)
+            except OSError as error:
+                error_once(log, "cannot count for /metrics: %s", error, key=str(error))
+
+    @contextmanager
+    def measure(self) -> Iterator[None]:
+        """Count how long the block takes, also if it raises an error."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.observe(time.perf_counter() - start)
+
+
 class Counters:
-    """All counters. Prometheus knows them by the same names after `heroimg_`. `Counters()` counts nothing."""
+    """All figures. Prometheus knows them by the same names after `heroimg_`. `Counters()` counts nothing."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.uploads = Count(folder, "uploads", "Pictures kept.")
@@ -77,6 +115,8 @@ class Counters:
         self.paid_never_fetched = Count(
             folder, "paid_never_fetched", "Pictures that expired, were paid for and not claimed."
         )
+        self.check_seconds = Duration(folder, "check_seconds", "The check of a picture, waits included.", _CHECK_BOUNDS)
+        self.stripe_seconds = Duration(folder, "stripe_seconds", "A call to Stripe, retries included.", _STRIPE_BOUNDS)
 
 
 def open_counters(config: Config) -> Counters:
@@ -107,26 +147,29 @@ def begin_at_zero(config: Config) -> None:
         make_instance_file(_lock_path(folder))
         with suppress(BlockingIOError), open_instance_file(_lock_path(folder)) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for file in folder.glob("counter_*"):
-                file.unlink(missing_ok=True)
+            for kind in _FILES:
+                for file in folder.glob(f"{kind}_*"):
+                    file.unlink(missing_ok=True)
         _keep_files(folder)
 
 
 def open_process_counters(folder: Path) -> None:
     """Show zeros for this process, before it counts anything."""
     with _counting, suppress(OSError):  # on an error, the other processes' figures are still right
-        _process_counters(folder)
+        _process_figures(folder)
 
 
-def _process_counters(folder: Path) -> dict[str, Counter]:
-    """Open this process's file. This happens when it first counts: a command that counts nothing leaves no file."""
-    file = folder / f"counter_{os.getpid()}.db"
-    if not file.exists():
+def _process_figures(folder: Path) -> dict[str, Any]:
+    """Open this process's files. This happens when it first counts: a command that counts nothing leaves no file."""
+    files = [folder / f"{kind}_{os.getpid()}.db" for kind in _FILES]
+    missing = [file for file in files if not file.exists()]
+    if missing:
         _open.cache_clear()  # the file was open, and was removed with its folder
         open_instance_file(_lock_path(folder)).close()
         folder.mkdir(mode=0o700, exist_ok=True)
-        _write_zeros(file)
-    return _open(file)
+        for file in missing:
+            _write_zeros(file)
+    return _open(folder, os.getpid())
 
 
 def _write_zeros(file: Path) -> None:
@@ -141,15 +184,18 @@ def _write_zeros(file: Path) -> None:
 
 
 @cache
-def _open(file: Path) -> dict[str, Counter]:
-    from prometheus_client import Counter, values  # noqa: PLC0415
+def _open(folder: Path, _pid: int) -> dict[str, Any]:
+    from prometheus_client import Counter, Histogram, values  # noqa: PLC0415
 
-    _keep_files(file.parent)
+    _keep_files(folder)
     values.ValueClass.close_all_files()  # otherwise the library goes on counting in a file that was removed
-    opened = {}
-    for name, count in vars(Counters()).items():
-        opened[name] = Counter(f"heroimg_{name}", count.text, [count.label] if count.label else [], registry=None)
-        for value in count.values:
+    opened = dict[str, Any]()
+    for name, figure in vars(Counters()).items():
+        if isinstance(figure, Duration):
+            opened[name] = Histogram(f"heroimg_{name}", figure.text, registry=None, buckets=figure.bounds)
+            continue
+        opened[name] = Counter(f"heroimg_{name}", figure.text, [figure.label] if figure.label else [], registry=None)
+        for value in figure.values:
             opened[name].labels(value)
     return opened
 

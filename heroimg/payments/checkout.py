@@ -42,6 +42,7 @@ _MIN_REUSE_SECONDS = 15 * 60
 
 _PAID_EVENTS = ("checkout.session.completed", "checkout.session.async_payment_succeeded")
 _FAILED_EVENT = "checkout.session.async_payment_failed"
+HANDLED_EVENTS = (*_PAID_EVENTS, _FAILED_EVENT)
 
 
 class Checkout:
@@ -149,13 +150,21 @@ class Checkout:
                     self._note(image_id, _completed(session))
         return session
 
+    def session_state(self, session_id: str) -> tuple[str, str | None]:
+        """Ask Stripe how a session stands, such as "complete, paid", and for its picture's id, for an operator.
+
+        :raises SessionNotFound: Stripe has no such session.
+        """
+        session = self._sessions.retrieve(session_id)
+        return f"{session.status}, {session.payment_status}", image_id_of(session)
+
     def handle_event(self, payload: bytes, signature: str | None) -> None:
         """Keep the picture of a complete checkout for HEROIMG_PAID_SECONDS, even while a delayed payment is pending.
 
         :raises SignatureInvalid: the event was not signed with STRIPE_WEBHOOK_SECRET.
         """
         kind, session_id = self._sessions.read_event(payload, signature)
-        if kind not in (*_PAID_EVENTS, _FAILED_EVENT):
+        if kind not in HANDLED_EVENTS:
             return
         # Retrieve the session, because the event's copy may be old, and in another API version.
         try:
@@ -176,6 +185,11 @@ class Checkout:
                     "checkout %s is complete (%s); %s was handed over already, or has expired",
                     short(session.id), session.payment_status, short(image_id),
                 )  # fmt: skip
+
+    @property
+    def clock_seconds_ahead(self) -> float:
+        """By how many seconds this machine's clock is ahead of Stripe's, as of this process's last call."""
+        return self._sessions.seconds_ahead
 
     def warnings(self) -> list[str]:
         """Return what an operator should know, in sentences."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -33,13 +34,15 @@ _MAX_SKEW_SECONDS = 60
 class StripeHttp(stripe.RequestsClient):
     """The HTTP client that Stripe's library uses. It runs calls in its own threads: we can stop waiting for one.
 
+    :param on_call: gets the seconds that each call took.
     :attr:`seconds_ahead`: by how much this machine's clock was ahead of Stripe's at the last answer.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, on_call: Callable[[float], None] = lambda _seconds: None) -> None:
         super().__init__(timeout=_TIMEOUT)
         self.seconds_ahead = 0.0
         self._clock = clock
+        self._on_call = on_call
         self._slots = threading.BoundedSemaphore(MAX_CALLS_AT_ONCE)
         self._threads = ThreadPoolExecutor(MAX_CALLS_AT_ONCE, thread_name_prefix="stripe")
 
@@ -50,20 +53,26 @@ class StripeHttp(stripe.RequestsClient):
         """
         if not self._slots.acquire(blocking=False):
             raise _unreachable(f"{MAX_CALLS_AT_ONCE} calls of this process wait for Stripe already")
-        asked = self._clock()
+        asked, start = self._clock(), time.perf_counter()
+        try:
+            answer = self._wait_for(*args, **options)
+        finally:
+            self._on_call(time.perf_counter() - start)
+        self._compare_clocks(answer[2].get("Date"), asked)
+        return answer
+
+    def _wait_for(self, *args: Any, **options: Any) -> tuple[str, int, Mapping[str, str]]:
+        """Call Stripe in another thread, and free the slot when that thread is done."""
         try:
             call = self._threads.submit(super().request_with_retries, *args, **options)
         except RuntimeError:  # this host allows no more threads, so make the call in this one
             self._slots.release()
-            answer = super().request_with_retries(*args, **options)
-        else:
-            call.add_done_callback(lambda _: self._slots.release())
-            try:
-                answer = call.result(DEADLINE_SECONDS)
-            except TimeoutError as error:
-                raise _unreachable(f"no answer within {DEADLINE_SECONDS} seconds") from error
-        self._compare_clocks(answer[2].get("Date"), asked)
-        return answer
+            return super().request_with_retries(*args, **options)
+        call.add_done_callback(lambda _: self._slots.release())
+        try:
+            return call.result(DEADLINE_SECONDS)
+        except TimeoutError as error:
+            raise _unreachable(f"no answer within {DEADLINE_SECONDS} seconds") from error
 
     def clock_warning(self) -> str | None:
         """Return a sentence for the operator if this machine's clock is off by more than a minute."""

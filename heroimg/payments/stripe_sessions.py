@@ -1,4 +1,4 @@
-"""Stripe's Checkout Sessions. This is the only module that calls Stripe's API and translates its errors."""
+"""Stripe's Checkout Sessions. Only this module, and stripe_setup.py for an operator, call Stripe's library."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -42,6 +42,9 @@ stripe.enable_telemetry = False
 class StripeSessions:
     """The Checkout Sessions of one Stripe account.
 
+    :param on_call: gets the seconds that each call to Stripe took.
+    :attr:`client`: Stripe's library; None without a key.
+
     Every method except `read_event` may raise these errors:
 
     :raises CheckoutNotConfigured: STRIPE_SECRET_KEY is not set.
@@ -49,10 +52,10 @@ class StripeSessions:
     :raises StripeFailed: the same request would fail again.
     """
 
-    def __init__(self, config: Config, clock: Clock) -> None:
+    def __init__(self, config: Config, clock: Clock, on_call: Callable[[float], None] = lambda _seconds: None) -> None:
         self._config = config
-        self._http = StripeHttp(clock)
-        self._client = _client(config, self._http) if config.stripe_secret_key else None
+        self._http = StripeHttp(clock, on_call)
+        self.client = _client(config, self._http) if config.stripe_secret_key else None
 
     @property
     def seconds_ahead(self) -> float:
@@ -149,9 +152,9 @@ class StripeSessions:
 
     @property
     def _sessions(self) -> SessionService:
-        if self._client is None:
+        if self.client is None:
             raise CheckoutNotConfigured
-        return self._client.v1.checkout.sessions
+        return self.client.v1.checkout.sessions
 
     def _params(self, image_id: str, expires_at: int) -> dict[str, Any]:
         config = self._config

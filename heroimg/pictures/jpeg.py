@@ -19,7 +19,7 @@ from heroimg.pictures.limits import MAX_PIXELS, refuse_size
 # To decode a JPEG of several scans, such as a progressive one, the decoder keeps all coefficients, two bytes each. That
 # is 3 bytes for a pixel with colours at half resolution, as is usual. The rest is a margin for blocks that cross the
 # edges.
-MAX_COEFFICIENT_BYTES = MAX_PIXELS * 16 // 5
+MAX_COEFFICIENT_BYTES = MAX_PIXELS * 31 // 10
 
 # Each scan goes over all coefficients again. Encoders write about ten scans.
 MAX_SCANNED_BYTES = 25 * MAX_COEFFICIENT_BYTES
@@ -68,9 +68,7 @@ def check(data: bytes, decode: bool) -> None:
 
 def _refuse_costly_scans(data: bytes, frame: Frame) -> None:
     """Bound the memory and the time that a picture of several scans takes."""
-    # Decoders keep whole units: if a picture is a few pixels wide, these are mostly padding.
-    samples = sum(h * v for _, h, v in frame.components)
-    needed = 2 * 64 * samples * frame.units(bytes(number for number, _, _ in frame.components))
+    needed = frame.coefficient_bytes
     if needed > MAX_COEFFICIENT_BYTES:
         raise ImageTooComplex(
             f"This progressive JPEG takes {needed / 1e6:.0f} MB to decode; the limit is "
@@ -154,11 +152,9 @@ class _Decoder:
         """
         used, error = self._decoder.decode(piece)
         if used >= 0:
-            rest = memoryview(bytes(piece[used:]) + _PADDING)
-            used, error = self._decoder.decode(rest)
+            used, error = self._decoder.decode(bytes(piece[used:]) + _PADDING)
             if used >= 0:
-                # A decoder that has all blocks skips bytes up to the next marker. Otherwise it leaves them unread.
-                self.feed(rest[used:])
+                # A decoder that has all blocks skips bytes up to the next marker. If not, it leaves this one unread.
                 self.feed(b"\0")
         if error:
             raise ImageDamaged

@@ -96,6 +96,11 @@ class Frame:
     def most_down(self) -> int:
         return max(v for _, _, v in self.components)
 
+    @property
+    def coefficient_bytes(self) -> int:
+        """The memory for all coefficients: whole units, which are mostly padding if a picture is a few pixels wide."""
+        return 2 * 64 * self.units(b"") * sum(h * v for _, h, v in self.components)
+
     def units(self, numbers: bytes) -> int:
         """Count the units of blocks that one scan of these components codes, section A.2.
 
@@ -104,10 +109,11 @@ class Frame:
         :param numbers: of the components.
         """
         across, down = 8 * self.most_across, 8 * self.most_down
-        if len(numbers) > 1:
-            return -(-self.width // across) * -(-self.height // down)
-        h, v = next((h, v) for number, h, v in self.components if number == numbers[0])
-        return -(-self.width * h // across) * -(-self.height * v // down)
+        width, height = self.width, self.height
+        if len(numbers) == 1:
+            h, v = next((h, v) for number, h, v in self.components if number == numbers[0])
+            width, height = width * h, height * v
+        return -(-width // across) * -(-height // down)
 
 
 @dataclass(frozen=True)

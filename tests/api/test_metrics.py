@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from demo.stripe_stand_in import StandIn
 from heroimg.config import Config
-from heroimg.operations.counters import Counters, open_counters
+from heroimg.operations.counters import Count, Counters, open_counters
 from tests.helpers import pictures
 from tests.helpers.api import Api, new_token
 from tests.helpers.requirements import needs_root
@@ -60,7 +60,9 @@ def test_nobody_imports_the_library_who_does_not_want_metrics(tmp_path: Path) ->
 
 def test_before_anything_has_happened_every_figure_is_zero(watched: Shop) -> None:
     shown = figures(watched.api)
-    expected = {f"{name}_total" for name in vars(Counters())} - {"refusals_total", "confirmations_total"}
+    counters = [name for name, figure in vars(Counters()).items() if isinstance(figure, Count)]
+    expected = {f"{name}_total" for name in counters} - {"refusals_total", "confirmations_total"}
+    expected |= {"check_seconds_count", "stripe_seconds_count"}
     expected |= {"confirmations_total true", "confirmations_total false"}
     expected |= {"held_images", "held_bytes", "oldest_age_seconds"}
     assert {name: shown.get(name) for name in expected} == dict.fromkeys(expected, 0)
@@ -239,3 +241,23 @@ def test_no_figure_tells_an_id(watched: Shop) -> None:
     text = watched.api.request("GET", "/metrics").text
     assert image_id not in text
     assert token not in text
+
+
+def test_the_check_of_a_picture_and_calls_to_stripe_are_timed_in_all_workers(watched: Shop) -> None:
+    api = watched.api
+    for _ in range(8):
+        api.session_of(api.keep(pictures.jpeg()))
+    api.upload(pictures.jpeg()[:-200])
+    shown = figures(api)
+    assert shown["check_seconds_count"] == 9
+    assert shown["stripe_seconds_count"] == 8
+    assert shown["check_seconds_bucket +Inf"] == 9
+    assert shown["check_seconds_bucket 0.005"] <= shown["check_seconds_bucket 5.0"]
+    assert 0 < shown["check_seconds_sum"] < 9 * 60
+
+
+def test_the_room_and_the_clock_are_shown(watched: Shop) -> None:
+    shown = figures(watched.api)
+    assert shown["free_bytes"] > 0
+    assert shown["free_inodes"] > 0
+    assert shown["clock_ahead_seconds"] == 0

@@ -243,7 +243,7 @@ def test_the_page_of_another_origin_is_told_errors_only_if_it_is_the_front_end(s
         for answer in (shared.upload(b"no picture", headers={"Origin": origin}), preflight(shared, origin)):
             assert answer.headers.get("Access-Control-Allow-Origin") == admitted
     answer = shared.upload(b"no picture", headers={"Origin": "http://localhost:3000"})
-    assert answer.headers["Access-Control-Expose-Headers"] == "Image-Size, Retry-After"
+    assert answer.headers["Access-Control-Expose-Headers"] == "Image-Size, Retry-After, X-Request-ID"
     allowed = preflight(shared, "http://localhost:3000").headers
     assert set(allowed["Access-Control-Allow-Methods"].split(", ")) == {"GET", "HEAD", "POST", "DELETE"}
     assert allowed["Access-Control-Max-Age"] == "86400"

@@ -59,7 +59,12 @@ def test_without_threads_heroimg_serves_counts_rates_and_sweeps(server: Server, 
 
 
 @pytest.mark.parametrize(
-    ("command", "shown"), [("sweep", "Swept 0 expired pictures"), ("held", "No pictures are held")]
+    ("command", "shown"),
+    [
+        ("sweep", "Swept 0 expired pictures"),
+        ("held", "No pictures are held"),
+        ("check", "ok +threads: this host allows none, and HEROIMG_SWEEP_SECONDS is 0"),
+    ],
 )
 def test_without_threads_the_commands_work(server: Server, command: str, shown: str) -> None:
     server.start(*_limited(1, "flask", "--app", "wsgi", command), listening=f"({shown})")
@@ -69,3 +74,9 @@ def test_without_threads_the_usual_interval_is_refused_with_the_setting_to_chang
     del server.environ["HEROIMG_SWEEP_SECONDS"]
     refusal = r"(HEROIMG_SWEEP_SECONDS is not 0, and this host allows no threads .*: set it to 0)"
     server.start(*_limited(2, *GUNICORN, "wsgi:app"), listening=refusal)
+
+
+def test_without_threads_the_check_reports_the_usual_interval_as_a_fault(server: Server) -> None:
+    del server.environ["HEROIMG_SWEEP_SECONDS"]
+    fault = "(fault +threads: this host allows no threads: set HEROIMG_SWEEP_SECONDS to 0, and requests sweep)"
+    server.start(*_limited(1, "flask", "--app", "wsgi", "check"), listening=fault)

@@ -13,7 +13,7 @@ import pytest
 from dotenv import dotenv_values
 
 from heroimg.config import Config
-from heroimg.operations.counters import Counters
+from heroimg.operations.counters import Count, Counters
 from tests.helpers.fenced_files import fenced_files
 from tests.helpers.requirements import needs
 from tests.helpers.serving import ROOT
@@ -56,7 +56,8 @@ def log_lines() -> Iterator[str]:
                     (a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)), ""
                 )
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
-                if name in ("info", "warning", "error", "exception", "log", "error_once") and text:
+                methods = ("info", "warning", "error", "exception", "log")
+                if name in (methods if isinstance(node.func, ast.Attribute) else ("error_once",)) and text:
                     yield text
 
 
@@ -66,10 +67,11 @@ def test_every_line_of_the_log_is_on_the_page(line: str) -> None:
 
 
 def test_every_metric_is_on_the_page() -> None:
-    gauges = ("held_images", "held_bytes", "oldest_age_seconds", "last_sweep_timestamp_seconds")
-    assert [
-        name for name in [*(f"{name}_total" for name in vars(Counters())), *gauges] if f"`heroimg_{name}" not in PAGE
-    ] == []
+    gauges = ["held_images", "held_bytes", "oldest_age_seconds", "last_sweep_timestamp_seconds"]
+    gauges += ["free_bytes", "free_inodes", "clock_ahead_seconds"]
+    figures = vars(Counters()).items()
+    names = [f"{name}_total" if isinstance(figure, Count) else name for name, figure in figures]
+    assert [name for name in [*names, *gauges] if f"`heroimg_{name}" not in PAGE] == []
 
 
 @needs("systemd-analyze")

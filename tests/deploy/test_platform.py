@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import pytest
 from tests.helpers import pictures
 from tests.helpers.api import Api, new_token
 from tests.helpers.requirements import needs, needs_root
-from tests.helpers.serving import ROOT, Server, free_port, wait_for
+from tests.helpers.serving import ROOT, Server, wait_for
 
 GUNICORN = (sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py"))
 CGROUPS = Path("/sys/fs/cgroup")
@@ -32,7 +33,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def test_port_is_served_on_every_address(server: Server) -> None:
-    server.environ["PORT"] = str(free_port())
+    with socket.create_server(("0.0.0.0", 0)) as free:  # on every address, unlike free_port
+        server.environ["PORT"] = str(free.getsockname()[1])
     server.start(*GUNICORN)
     assert server.url == f"http://0.0.0.0:{server.environ['PORT']}"
     for address in ("127.0.0.1", "127.1.2.3"):
@@ -49,7 +51,7 @@ def test_a_container_of_half_a_core_and_512_mb_has_one_worker_that_stays_within_
     shown.mkdir()
     (shown / "cpu.max").write_text("50000 100000\n")
     (shown / "memory.max").write_text(f"{HALF_A_GIGABYTE}\n")
-    server.environ["PORT"] = str(free_port())
+    server.environ["PORT"] = "0"  # a free one
     with memory_limit(HALF_A_GIGABYTE) as group, ThreadPoolExecutor(8) as pool, ExitStack() as stack:
         stack.callback(server.stop)
         server.start("unshare", "--mount", "sh", "-ec", CONTAINER, "sh", str(group), str(shown), *GUNICORN)

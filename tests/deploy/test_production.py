@@ -29,7 +29,9 @@ HANDING_OVER = "claimed |handing over "
 
 @pytest.fixture(scope="module")
 def open_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
-    with production(tmp_path_factory.mktemp("production") / "whole") as whole:
+    # Some readers here do not read for a while, on a busy machine for longer than nginx waits by default.
+    patient = {"reset_timedout_connection on;": "reset_timedout_connection on; send_timeout 300s;"}
+    with production(tmp_path_factory.mktemp("production") / "whole", 2, patient) as whole:
         yield whole
 
 
@@ -155,7 +157,9 @@ def test_50_readers_that_do_not_read_on_keep_nobody_waiting(house: Production, c
         wait_for(lambda: len(re.findall(HANDING_OVER, house.server.log())) == 50, "all of them to be served")
         for _ in range(5):
             make_journey(house, pictures.portrait())
-        assert [reader.answer().endswith(picture) for reader in readers] == [True] * 50
+        answers = [reader.answer() for reader in readers]
+        assert {answer[:15] for answer in answers} == {b"HTTP/1.1 200 OK"}
+        assert all(answer.endswith(picture) for answer in answers)
 
 
 def test_a_reader_without_a_claim_that_hangs_up_early_has_not_used_the_picture_up(house: Production) -> None:

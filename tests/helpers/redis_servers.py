@@ -60,7 +60,8 @@ class RedisServer:
 
     def answers(self) -> bool:
         with suppress(RedisError):
-            return bool(self.client.ping())
+            # Another server may have taken the port between our choice and its start.
+            return bool(self.client.ping()) and self.client.info("server")["process_id"] == self.pid
         return False
 
     def end(self, number: int = signal.SIGKILL) -> None:

@@ -168,9 +168,12 @@ class Server:
         """List the files in the folder of the pictures."""
         return sorted(path.name for path in self.uploads.iterdir())
 
-    def flask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run `flask --app wsgi ...` with this server's settings."""
-        command = (sys.executable, "-m", "flask", "--app", "wsgi", *arguments)
+    def flask(self, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        """Run `flask --app wsgi ...` with this server's settings.
+
+        :param before: a command that runs it, such as strace.
+        """
+        command = (*before, sys.executable, "-m", "flask", "--app", "wsgi", *arguments)
         return subprocess.run(
             command, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=LONG, check=False
         )

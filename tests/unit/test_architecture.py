@@ -14,7 +14,7 @@ from tests.helpers.serving import ROOT
 LEAVES = {"config", "errors", "logs"}
 MAY_IMPORT = {
     "api": {"operations", "payments", "pictures", "stores"} | LEAVES,
-    "operations": {"stores"} | LEAVES,
+    "operations": {"parsers", "stores"} | LEAVES,
     "payments": {"stores"} | LEAVES,
     "pictures": {"stores"} | LEAVES,
     "stores": LEAVES,

@@ -11,6 +11,7 @@ from PIL import Image
 
 from heroimg.errors import ImageTooComplex
 from heroimg.pictures import jpeg
+from heroimg.pictures.jpeg_segments import Frame, read_segments
 from tests.helpers import pictures
 from tests.helpers.pictures import encode, noise
 
@@ -18,7 +19,14 @@ BASELINE = encode(noise(60, 50), "JPEG")
 GREY = encode(noise(60, 50, "L"), "JPEG")
 PROGRESSIVE = encode(noise(60, 50), "JPEG", progressive=True)
 RESTARTING = encode(noise(60, 50), "JPEG", restart_marker_blocks=3)
-KINDS = {"baseline": BASELINE, "grey": GREY, "progressive": PROGRESSIVE, "with restarts": RESTARTING}
+PROGRESSIVE_RESTARTING = encode(noise(60, 50), "JPEG", progressive=True, restart_marker_blocks=3)
+KINDS = {
+    "baseline": BASELINE,
+    "grey": GREY,
+    "progressive": PROGRESSIVE,
+    "with restarts": RESTARTING,
+    "progressive with restarts": PROGRESSIVE_RESTARTING,
+}
 
 # The last block of a scan takes less than this. Its absence may go unnoticed.
 LAST_BLOCK_BYTES = 80
@@ -47,7 +55,7 @@ def with_sampling(*samples: int) -> bytes:
 
 
 def scans_of(data: bytes) -> list[int]:
-    """List where the scans of a progressive JPEG begin: with their tables, if there are any."""
+    """List the positions at which the scans of a progressive JPEG begin, with their tables."""
     return [match.start() for match in re.finditer(rb"(?s)(\xff\xc4..[^\xff]*)*\xff\xda", data)]
 
 
@@ -60,7 +68,7 @@ def is_whole(data: bytes) -> bool:
         jpeg.check(data, True)
     except ImageTooComplex:
         raise
-    except Exception:  # what it may raise is its own business, formats.py says
+    except Exception:  # formats.py takes any exception for damage
         return False
     return True
 
@@ -119,6 +127,13 @@ def test_metadata_and_trailers_do_not_matter(picture: bytes) -> None:
 )  # fmt: skip
 def test_what_no_browser_decodes_is_refused(picture: bytes) -> None:
     assert not is_whole(picture)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3])
+def test_a_segment_contains_at_least_its_length(length: int) -> None:
+    """Otherwise the decoder would take the next segment, which may be the frame, for the content of this one."""
+    first, second = read_segments(b"\xff\xd8\xff\xdb" + bytes([0, length, 5, 0xFF, 0xDA, 0, 2]), 2)
+    assert (first.start, first.end, second.start) == (2, max(6, 4 + length), 7)
 
 
 @pytest.mark.parametrize("marker", [b"\xff\xd9", b"\xff\x01", b"\xff\xd0", b"\xff\xc4", b"\xff\x10"])
@@ -181,6 +196,23 @@ def test_an_encoder_may_leave_out_detail_but_no_component() -> None:
     *_, last = scans_of(PROGRESSIVE)
     assert is_whole(PROGRESSIVE[:last] + b"\xff\xd9")
     assert not is_whole(PROGRESSIVE[: scans_of(PROGRESSIVE)[1]] + b"\xff\xd9")
+
+
+@pytest.mark.parametrize(
+    ("components", "bytes_needed"),
+    [
+        ([(1, 2, 2), (2, 1, 1), (3, 1, 1)], 9248 * 6944 * 3),
+        ([(1, 1, 1), (2, 1, 1), (3, 1, 1)], 9248 * 6944 * 6),
+        ([(1, 1, 1)], 9248 * 6944 * 2),
+        ([(1, 2, 2)], 9248 * 6944 * 2),
+    ],
+)
+def test_a_scans_memory_is_two_bytes_for_each_sample(components: list[tuple[int, int, int]], bytes_needed: int) -> None:
+    assert Frame(9248, 6944, components, is_progressive=True).coefficient_bytes == bytes_needed
+
+
+def test_whole_units_of_blocks_count_for_a_narrow_picture() -> None:
+    assert Frame(1, 65_500, [(1, 4, 2)], is_progressive=True).coefficient_bytes == 32 * 65_504 * 2
 
 
 def test_too_much_between_or_before_segments_is_too_complex() -> None:

@@ -1,0 +1,45 @@
+"""A request's id, `X-Request-ID`: in its answer, in every line of the log about it, and in nginx's log.
+
+With it an operator finds the lines that belong to a customer's report.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.wsgi import ClosingIterator
+
+from heroimg.logs import request_id
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+HEADER = "X-Request-ID"
+
+# Such as a UUID. Nothing that looks like the id of a picture or of a Checkout Session, because the log shows it whole.
+# deploy/nginx.conf has the same expression.
+_PLAIN = re.compile(r"(?!.*[0-9a-f]{32})[A-Za-z0-9.-]{1,64}")
+
+
+def identify_requests(wsgi_app: WSGIApplication) -> WSGIApplication:
+    """Wrap the application: take the request's id from its header if it is plain, or make one, and answer with it."""
+
+    def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        given = environ.get("HTTP_X_REQUEST_ID", "")
+        own = given if _PLAIN.fullmatch(given) else secrets.token_hex(8)
+        request_id.set(own)
+
+        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+            return start_response(status, [*headers, (HEADER, own)], *exc_info)
+
+        # The server calls close() last, also if the connection breaks.
+        return ClosingIterator(wsgi_app(environ, start), _leave_request)
+
+    return respond
+
+
+def _leave_request() -> None:
+    request_id.set("")

@@ -1,0 +1,157 @@
+"""One picture for an operator: what is known of it, and its removal at a customer's request.
+
+It may be named by its id, by its Checkout Session's id, or by the beginning of either, as the log shows it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import click
+
+from heroimg.errors import HeroimgError, ImageClaimed, ImageNotFound, SessionNotFound
+from heroimg.logs import short
+from heroimg.stores.base import Clock, ImageStore
+from heroimg.stores.image import StoredImage, is_image_id
+
+_NAME = re.compile(r"(?P<start>[0-9a-f]{4,32}|cs_(test|live)_[A-Za-z0-9]*)(\.\.\.)?")
+
+# Stripe's ids are longer than this, and what the log shows of them is shorter.
+_WHOLE_SESSION_ID = 20
+
+
+class Lookup:
+    """Finds pictures, describes and removes them.
+
+    :param end_sessions: makes every Checkout Session of a picture unpayable; raises a HeroimgError if it cannot.
+    :param session_state: asks Stripe about a session: how it stands, such as "complete, paid", and its picture's id.
+    """
+
+    def __init__(
+        self,
+        store: ImageStore,
+        clock: Clock,
+        end_sessions: Callable[[StoredImage], None],
+        session_state: Callable[[str], tuple[str, str | None]],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._end_sessions = end_sessions
+        self._session_state = session_state
+
+    def show(self, name: str) -> Iterator[str]:
+        """Describe a picture in lines.
+
+        :raises ClickException: several pictures have this name, or nothing is known about it.
+        """
+        image = self._find(name)
+        if image is None:
+            yield from self._describe_session(name)
+            return
+        yield f"picture {short(image.id)}: {image.media_type}, {image.size} bytes"
+        yield f"stored: {self._instant(image.stored)}"
+        yield f"expires: {self._instant(image.expires)}"
+        yield f"claim: {self._claim(image)}"
+        yield f"checkout: {self._checkout(image)}"
+        if image.sessions_to_end:
+            yield f"checkouts to end: {', '.join(map(short, image.sessions_to_end))}"
+
+    def forget(self, name: str) -> Iterator[str]:
+        """End a picture's checkouts and remove it, also if a reader has claimed it; report each step in a line.
+
+        :raises ClickException: there is no such picture, or it could not be removed.
+        """
+        image = self._find(name)
+        if image is None:
+            raise click.ClickException(_missing(name))
+        try:
+            self._end_sessions(image)
+            image = self._store.get(image.id)
+            removed = self._store.remove(image.id, image.claim.token if image.claim else None)
+        except ImageNotFound:
+            removed = None
+        except ImageClaimed as error:
+            raise click.ClickException(
+                "A reader claimed the picture just now; nothing is removed. Try again."
+            ) from error
+        except HeroimgError as error:
+            raise click.ClickException(
+                f"The picture stays, because its checkout may still be open ({error.code}). Try again in a minute."
+            ) from error
+        if removed is None:
+            yield f"picture {short(image.id)} was gone already"
+            return
+        if removed.checkout_session:
+            state = "complete: refund it if the customer asks for that" if removed.checkout_complete else "ended"
+            yield f"checkout {short(removed.checkout_session)} is {state}"
+        yield f"picture {short(removed.id)} is removed, with everything that was noted about it"
+
+    def _find(self, name: str) -> StoredImage | None:
+        """Find the one picture that a name means; None if there is none."""
+        read = _NAME.fullmatch(name)
+        if not read:
+            raise click.ClickException(
+                "Give at least four digits of a picture's id, or a Checkout Session's id (cs_...), as the log shows it."
+            )
+        start = read["start"]
+        if is_image_id(start):
+            with suppress(ImageNotFound):
+                return self._store.get(start)
+            return None
+        images = [image for image in self._store.images() if any(one.startswith(start) for one in _names(image))]
+        if len(images) > 1:
+            raise click.ClickException(f"{len(images)} pictures match {_shown(name)}: give more of the id.")
+        return images[0] if images else None
+
+    def _describe_session(self, name: str) -> Iterator[str]:
+        if not name.startswith("cs_") or len(name) < _WHOLE_SESSION_ID:
+            raise click.ClickException(_missing(name))
+        try:
+            state, image_id = self._session_state(name)
+        except SessionNotFound as error:
+            raise click.ClickException(f"{_missing(name)} Stripe has no such session.") from error
+        except HeroimgError as error:
+            raise click.ClickException(f"{_missing(name)} Stripe cannot be asked ({error.code}).") from error
+        yield f"checkout {short(name)}: Stripe says {state}"
+        if image_id:
+            yield (
+                f"picture {short(image_id)}: handed over, or expired. Look for `confirmed {short(image_id)}` and "
+                f"`handed over {short(image_id)}` in the log; if neither is there and it was paid for, refund it."
+            )
+        else:
+            yield "picture: none, because the checkout is not for one of heroimg's pictures"
+
+    def _instant(self, instant: int) -> str:
+        minutes = round((instant - self._clock()) / 60)
+        relative = f"in {minutes} minutes" if minutes > 0 else f"{-minutes} minutes ago"
+        return f"{datetime.fromtimestamp(instant, UTC):%Y-%m-%d %H:%M:%S} UTC, {relative}"
+
+    def _claim(self, image: StoredImage) -> str:
+        if image.claim:
+            return f"a reader has it until {self._instant(image.claim.until)}, and has not confirmed"
+        return "lapsed: a reader got it, at least in part, and did not confirm" if image.claim_lapsed else "none"
+
+    def _checkout(self, image: StoredImage) -> str:
+        if not image.checkout_session:
+            return "none was opened"
+        state = "complete" if image.checkout_complete else "ended unpaid" if image.checkout_ended else "open"
+        try:
+            stripes = f"Stripe says {self._session_state(image.checkout_session)[0]}"
+        except HeroimgError as error:
+            stripes = f"Stripe cannot be asked ({error.code})"
+        return f"{short(image.checkout_session)}, noted as {state}; {stripes}"
+
+
+def _names(image: StoredImage) -> tuple[str, ...]:
+    return (image.id, image.checkout_session or "", *image.sessions_to_end)
+
+
+def _shown(name: str) -> str:
+    return name if name.endswith("...") else short(name)
+
+
+def _missing(name: str) -> str:
+    return f"No picture is held for {_shown(name)}: it was handed over, has expired, or never existed."

@@ -1,0 +1,39 @@
+"""What a check of the set-up finds: a line for each thing that it looked at, for `flask --app wsgi check`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple
+
+from heroimg.logs import redacted
+
+
+class Finding(NamedTuple):
+    """One line of the check.
+
+    :param subject: what was looked at, such as "folder" or "stripe".
+    :param sentence: what was seen; for a warning or a fault, also what to set to what.
+    """
+
+    state: Literal["ok", "warning", "fault"]
+    subject: str
+    sentence: str
+
+
+def ok(subject: str, sentence: str) -> Finding:
+    """Report that something works."""
+    return Finding("ok", subject, redacted(sentence))
+
+
+def warning(subject: str, sentence: str) -> Finding:
+    """Report what works now and is a risk, or what could not be checked."""
+    return Finding("warning", subject, redacted(sentence))
+
+
+def fault(subject: str, sentence: str) -> Finding:
+    """Report what an operator must set right before customers come."""
+    return Finding("fault", subject, redacted(sentence))
+
+
+# Checks one part of the set-up. The argument is heroimg's public address, if it is known.
+Check = Callable[[str | None], Iterable[Finding]]

@@ -1,0 +1,101 @@
+"""`flask --app wsgi check --url ...` through nginx: each line about the public side, broken on purpose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.production import Production, production
+
+ORIGIN, SECOND = "https://www.example.com", "https://second.example"
+BROKEN = {
+    "client_max_body_size 34m;": "client_max_body_size 6m;",
+    "proxy_set_header Origin $http_origin;": "",
+    "proxy_set_header Sec-Purpose $http_sec_purpose;": "",
+}
+
+
+def check(house: Production, *, url: str = "", trusts: bool = True) -> dict[tuple[str, str], str]:
+    """Run the command as an operator whose machine trusts the certificate; return sentences by state and subject."""
+    if trusts:
+        house.server.environ["SSL_CERT_FILE"] = str(house.certificate)
+    ran = house.server.flask("check", "--json", "--url", url or house.url)
+    found = dict[tuple[str, str], str]()
+    for line in json.loads(ran.stdout):
+        key = line["state"], line["subject"]
+        found[key] = f"{found.get(key, '')}{line['sentence']}\n"
+    assert ran.returncode == any(state == "fault" for state, _ in found), ran.stdout
+    return found
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
+    """Serve as in production, with an origin that nginx-errors.conf does not list."""
+    folder = tmp_path_factory.mktemp("public") / "whole"
+    with production(folder, 1, FRONTEND_URL=f"{ORIGIN}, {SECOND}") as house:
+        house.stand_in.webhook_url = f"{house.url}/api/checkout/webhook"
+        yield house
+
+
+@pytest.fixture(scope="module")
+def broken_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
+    folder = tmp_path_factory.mktemp("broken") / "whole"
+    with production(folder, 1, BROKEN, HEROIMG_TRUSTED_PROXIES="0") as house:
+        yield house
+
+
+def test_the_public_side_of_the_shipped_nginx_is_good(house: Production) -> None:
+    found = check(house)
+    assert {subject for state, subject in found if state == "fault"} == set()
+    for subject in ("public", "address", "body limit", "cors", "prefetch", "stripe"):
+        assert ("ok", subject) in found
+    assert f"pages of {ORIGIN} can read all answers" in found["ok", "cors"]
+    assert f"the webhook endpoint {house.url}/api/checkout/webhook gets the events" in found["ok", "stripe"]
+    assert house.server.names() == []
+
+
+def test_a_certificate_that_ends_soon_is_a_warning(house: Production) -> None:
+    assert "the certificate ends in 1 days: renew it, for example by `certbot renew`" in check(house)["warning", "tls"]
+
+
+def test_an_origin_that_nginxs_own_errors_do_not_admit_is_a_warning(house: Production) -> None:
+    warning = check(house)["warning", "cors"]
+    assert f"pages of {SECOND} cannot read the errors of the web server in front" in warning
+    assert "/etc/nginx/heroimg-errors.conf" in warning
+
+
+def test_a_certificate_that_nobody_trusts_is_a_fault(broken_house: Production) -> None:
+    fault = check(broken_house, trusts=False)["fault", "tls"]
+    assert "the certificate is not valid (self-signed certificate): get one for this name" in fault
+
+
+def test_plain_http_and_a_silent_address_are_faults(house: Production) -> None:
+    assert (
+        "so anybody on the way can read a picture"
+        in check(house, url=f"http://127.0.0.1:{house.plain_port}")["fault", "tls"]
+    )
+    assert "does not answer" in check(house, url="https://127.0.0.1:1")["fault", "public"]
+
+
+def test_what_nginx_does_not_pass_on_is_a_fault(broken_house: Production) -> None:
+    found = check(broken_house)
+    assert "in nginx by client_max_body_size 34m" in found["fault", "body limit"]
+    assert "cannot read the answer to OPTIONS and GET" in found["fault", "cors"]
+    assert "pass on the headers Sec-Purpose, Purpose" in found["fault", "prefetch"]
+    assert "set HEROIMG_TRUSTED_PROXIES to 1, not 0" in found["fault", "address"]
+    assert f"an enabled endpoint {broken_house.url}/api/checkout/webhook must get" in found["fault", "stripe"]
+
+
+def test_too_many_trusted_proxies_and_a_readyz_that_is_not_served_are_faults(tmp_path: Path) -> None:
+    changes = {
+        "proxy_set_header X-Forwarded-For $remote_addr;": "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"
+    }
+    with production(tmp_path / "whole", 1, changes, HEROIMG_TRUSTED_PROXIES="2") as house:
+        found = check(house)
+        assert "customers can claim any address: set HEROIMG_TRUSTED_PROXIES to 1, not 2" in found["fault", "address"]
+        house.server.stop()
+        house.socket.close()
+        assert "/readyz answers 502" in check(house)["fault", "public"]
