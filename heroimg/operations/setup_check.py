@@ -36,11 +36,17 @@ class SetupCheck:
         """Check everything; with a public address, such as https://heroimg.example.com, the public side too."""
         yield ok("settings", "every HEROIMG_ variable is a setting, and the settings go together")
         yield self._check_threads()
-        yield from _guarded("store", self._store.check_setup)
-        yield from _guarded("store", self._try_store)
+        yield from self._check_store()
         yield from self._check_payments(url)
         if url:
             yield from check_public_side(url, self._config)
+
+    def _check_store(self) -> Iterator[Finding]:
+        try:
+            yield from self._store.check_setup()
+            yield from self._try_store()
+        except HeroimgError as error:
+            yield fault("store", str(error.__cause__ or error.sentence))
 
     def _check_threads(self) -> Finding:
         try:
@@ -75,13 +81,6 @@ class SetupCheck:
             self._store.remove(image.id)
         self._store.held()
         yield ok("store", f"a picture can be kept, noted, claimed and removed in {self._config.storage_location}")
-
-
-def _guarded(subject: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    try:
-        yield from check()
-    except HeroimgError as error:
-        yield fault(subject, str(error.__cause__ or error.sentence))
 
 
 def report(findings: Iterable[Finding], *, as_json: bool) -> None:

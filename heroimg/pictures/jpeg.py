@@ -16,8 +16,9 @@ from heroimg.errors import ImageDamaged, ImageTooComplex
 from heroimg.pictures.jpeg_segments import END, RESTART_INTERVAL, Frame, Scan, Segment, read_segments
 from heroimg.pictures.limits import MAX_PIXELS, refuse_size
 
-# A JPEG in several scans (every progressive one) is decoded by way of all its coefficients, two bytes each: 3 bytes for
-# a pixel with colours at half resolution, as is usual. The rest is a margin for blocks that cross the edges.
+# To decode a JPEG of several scans, such as a progressive one, the decoder keeps all coefficients, two bytes each. That
+# is 3 bytes for a pixel with colours at half resolution, as is usual. The rest is a margin for blocks that cross the
+# edges.
 MAX_COEFFICIENT_BYTES = MAX_PIXELS * 31 // 10
 
 # Each scan goes over all coefficients again. Encoders write about ten scans.
@@ -42,14 +43,15 @@ _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 # pass.
 _PADDING = b"\xff\0" * 7
 
-# Pillow's mode for each number of components. Grey needs less work, and libjpeg-turbo decodes all components for it.
+# Pillow's modes by the number of components. For a picture in colour, grey is enough: the decoder decodes its other
+# components anyway.
 _MODES = {1: "L", 3: "L", 4: "CMYK"}
 
 
 def check(data: bytes, decode: bool) -> None:
     """Check the header, and decode the picture if `decode` is true.
 
-    :raises ImageDamaged: the picture is damaged or incomplete. Other exceptions mean the same.
+    :raises ImageDamaged: or IndexError, KeyError, ValueError or struct.error; the caller turns all into ImageDamaged.
     :raises TooManyPixels: the picture is too large.
     :raises ImageTooComplex: the picture takes too much to decode.
     """
@@ -65,7 +67,7 @@ def check(data: bytes, decode: bool) -> None:
 
 
 def _refuse_costly_scans(data: bytes, frame: Frame) -> None:
-    """Bound the memory and the time of a picture that is decoded by way of all its coefficients."""
+    """Bound the memory and the time that a picture of several scans takes."""
     needed = frame.coefficient_bytes
     if needed > MAX_COEFFICIENT_BYTES:
         raise ImageTooComplex(
@@ -90,7 +92,7 @@ def _decode(data: bytes, segments: list[Segment], frame: Frame) -> None:
             if segment.marker == RESTART_INTERVAL:
                 interval = int.from_bytes(data[segment.end - 2 : segment.end], "big")
             if segment.marker == END:
-                # The end marker shows that the encoder left out fine detail on purpose. No component may be missing.
+                # An encoder may omit fine detail, but not a component. If detail is missing, an end marker must follow.
                 if any(0 in coefficients for coefficients in missing.values()):
                     raise ImageDamaged
                 return
@@ -150,11 +152,9 @@ class _Decoder:
         """
         used, error = self._decoder.decode(piece)
         if used >= 0:
-            rest = memoryview(bytes(piece[used:]) + _PADDING)
-            used, error = self._decoder.decode(rest)
+            used, error = self._decoder.decode(bytes(piece[used:]) + _PADDING)
             if used >= 0:
-                # A decoder that has all blocks skips bytes up to the next marker. Otherwise it leaves them unread.
-                self.feed(rest[used:])
+                # A decoder that has all blocks skips bytes up to the next marker. If not, it leaves this one unread.
                 self.feed(b"\0")
         if error:
             raise ImageDamaged

@@ -70,7 +70,8 @@ class Frame:
     def read(cls, data: bytes, segments: list[Segment]) -> Frame:
         """Read the first frame's header. The decoder refuses a second frame.
 
-        :raises ImageDamaged: there is no frame of a kind that browsers show. Other exceptions mean a malformed header.
+        :raises ImageDamaged: there is no frame of a kind that browsers show.
+        :raises struct.error: or IndexError; the header is too short. The caller turns both into ImageDamaged.
         """
         for segment in segments:
             if segment.marker in _FRAMES:
@@ -130,7 +131,8 @@ class Scan:
     def read(cls, data: bytes, segment: Segment, frame: Frame) -> Scan:
         """Read a scan's header.
 
-        :raises ImageDamaged: the segment is no scan's header. Other exceptions mean a malformed header.
+        :raises ImageDamaged: the segment is no scan's header.
+        :raises ValueError: or IndexError; the header has another length. The caller turns both into ImageDamaged.
         """
         if segment.marker != SCAN:
             raise ImageDamaged

@@ -11,7 +11,7 @@ from PIL import Image
 
 from heroimg.errors import ImageTooComplex
 from heroimg.pictures import jpeg
-from heroimg.pictures.jpeg_segments import Frame
+from heroimg.pictures.jpeg_segments import Frame, read_segments
 from tests.helpers import pictures
 from tests.helpers.pictures import encode, noise
 
@@ -19,7 +19,14 @@ BASELINE = encode(noise(60, 50), "JPEG")
 GREY = encode(noise(60, 50, "L"), "JPEG")
 PROGRESSIVE = encode(noise(60, 50), "JPEG", progressive=True)
 RESTARTING = encode(noise(60, 50), "JPEG", restart_marker_blocks=3)
-KINDS = {"baseline": BASELINE, "grey": GREY, "progressive": PROGRESSIVE, "with restarts": RESTARTING}
+PROGRESSIVE_RESTARTING = encode(noise(60, 50), "JPEG", progressive=True, restart_marker_blocks=3)
+KINDS = {
+    "baseline": BASELINE,
+    "grey": GREY,
+    "progressive": PROGRESSIVE,
+    "with restarts": RESTARTING,
+    "progressive with restarts": PROGRESSIVE_RESTARTING,
+}
 
 # The last block of a scan takes less than this. Its absence may go unnoticed.
 LAST_BLOCK_BYTES = 80
@@ -120,6 +127,13 @@ def test_metadata_and_trailers_do_not_matter(picture: bytes) -> None:
 )  # fmt: skip
 def test_what_no_browser_decodes_is_refused(picture: bytes) -> None:
     assert not is_whole(picture)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3])
+def test_a_segment_contains_at_least_its_length(length: int) -> None:
+    """Otherwise the decoder would take the next segment, which may be the frame, for the content of this one."""
+    first, second = read_segments(b"\xff\xd8\xff\xdb" + bytes([0, length, 5, 0xFF, 0xDA, 0, 2]), 2)
+    assert (first.start, first.end, second.start) == (2, max(6, 4 + length), 7)
 
 
 @pytest.mark.parametrize("marker", [b"\xff\xd9", b"\xff\x01", b"\xff\xd0", b"\xff\xc4", b"\xff\x10"])

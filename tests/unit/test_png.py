@@ -117,6 +117,7 @@ DAMAGED = {
     "unknown critical chunk": HEADER + chunk(b"ABCD", b"?") + DATA + END,
     "kind that is none": HEADER + chunk(b"t3Xt", b"?") + DATA + END,
     "text that claims 2 GB": HEADER + b"\x80\0\0\0tEXt" + DATA + END,
+    "data that claim 2 GB": HEADER + b"\x80\0\0\0IDAT" + STREAM,
     "missing palette": INDEXED + INDEXED_DATA + END,
     "palette after the data": INDEXED + INDEXED_DATA + PALETTE + END,
     "two palettes": INDEXED + PALETTE * 2 + INDEXED_DATA + END,
@@ -137,6 +138,14 @@ def test_a_png_cut_anywhere_in_its_rows_is_damaged() -> None:
     # Behind the last row there are zlib's end of at most two bytes, its checksum, the chunk's and the end chunk.
     assert whole == list(range(whole[0], len(picture)))
     assert whole[0] >= len(picture) - 2 - 4 - 4 - 12
+
+
+@pytest.mark.parametrize("width", range(262_144, 262_144 + 300, 23))
+def test_the_last_row_is_there_as_soon_as_zlib_gives_its_last_byte(width: int) -> None:
+    stream = zlib.compress(bytes(1 + width))
+    for length in range(len(stream) - 20, len(stream)):
+        has_row = len(zlib.decompressobj().decompress(stream[:length])) == 1 + width
+        assert is_whole(png_header(width, 1, colour=0) + chunk(b"IDAT", stream[:length])) is has_row
 
 
 @pytest.mark.parametrize("interlace", [0, 1])

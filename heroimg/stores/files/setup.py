@@ -61,17 +61,17 @@ def _check_names_and_locks(folder: Folder) -> Iterator[Finding]:
 
 def _check_room(folder: Folder) -> Iterator[Finding]:
     room = folder.room()
-    for name, free, enough in (
-        ("bytes", room.bytes, 2 * folder.min_free_bytes),
-        ("inodes", room.inodes, 2 * folder.min_free_inodes),
+    for name, free, least in (
+        ("bytes", room.bytes, folder.min_free_bytes),
+        ("inodes", room.inodes, folder.min_free_inodes),
     ):
         if free is None:
             yield ok(_SUBJECT, f"its file system does not limit {name}")
-        elif free < enough:
+        elif free < 2 * least:
             yield warning(
                 _SUBJECT,
-                f"{folder.name} has only {free:,} {name} free, less than {enough:,}: free some, or set "
-                "HEROIMG_UPLOAD_DIR to a folder on a larger disk, such as /var/lib/heroimg/uploads",
+                f"{folder.name} has only {free:,} {name} free, and uploads are refused below {least:,}: free some, or "
+                "set HEROIMG_UPLOAD_DIR to a folder on a larger disk, such as /var/lib/heroimg/uploads",
             )
         else:
             yield ok(_SUBJECT, f"{free:,} {name} are free")
