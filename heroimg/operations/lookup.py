@@ -14,7 +14,8 @@ import click
 
 from heroimg.errors import HeroimgError, ImageClaimed, ImageNotFound, SessionNotFound
 from heroimg.logs import short
-from heroimg.stores.base import Clock, ImageStore, StoredImage, is_image_id
+from heroimg.stores.base import Clock, ImageStore
+from heroimg.stores.image import StoredImage, is_image_id
 
 _NAME = re.compile(r"(?P<start>[0-9a-f]{4,32}|cs_(test|live)_[A-Za-z0-9]*)(\.\.\.)?")
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import urllib3
 
 from heroimg.config import MAX_REQUEST_BYTES, Config
-from heroimg.findings import Finding, fault, ok, warning
+from heroimg.stores.findings import Finding, fault, ok, warning
 
 _SECONDS = 60.0
 

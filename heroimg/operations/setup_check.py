@@ -10,9 +10,9 @@ import click
 
 from heroimg.config import Config, ConfigError
 from heroimg.errors import HeroimgError
-from heroimg.findings import Check, Finding, fault, ok
 from heroimg.operations.public_check import check_public_side
 from heroimg.stores.base import ImageStore
+from heroimg.stores.findings import Check, Finding, fault, ok
 
 _TOKEN = "a-trial-of-the-check"
 

@@ -10,7 +10,7 @@ from heroimg.stores.files.store import FileStore
 def open_store(config: Config, clock: Clock) -> ImageStore:
     """Open the store that the settings name: Redis if REDIS_URL is set, else files.
 
-    :raises ConfigError: it cannot work.
+    :raises ConfigError: the store cannot work with these settings.
     """
     if not config.redis_url:
         return FileStore(config, clock)

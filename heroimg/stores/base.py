@@ -1,11 +1,11 @@
 """The contract that every store keeps, stated once. The stores do not repeat it.
 
-A picture is *staged* while it arrives, *kept* once it is whole and checked, *claimed* by the reader that fetches it,
-and *removed* when that reader has it. A picture that nobody removed is *swept* after its time.
+A picture is *staged* while it arrives, *kept* once it is complete and checked, *claimed* by the reader that fetches it,
+and *removed* when that reader has it. A picture that was not removed is *swept* after it has expired.
 
-Unknown, expired and half-deleted pictures look the same. Instants are whole Unix seconds. A picture whose `expires` has
-come cannot be retrieved, whether or not a sweep ran. A store keeps and finds; what an expiry means to the operator is
-decided in heroimg/operations.
+Unknown, expired and half-deleted pictures look the same. Instants are whole Unix seconds. A picture cannot be retrieved
+from the instant `expires` on, whether or not a sweep ran. Stores do not decide what an expiry means to the operator:
+that is done in heroimg/operations.
 """
 
 from __future__ import annotations
@@ -14,24 +14,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple, Protocol, Self
 
-from heroimg.findings import Finding
 from heroimg.logs import short
-from heroimg.stores.image import Claim, StoredImage, is_claim_token, is_image_id
-
-__all__ = [
-    "Claim",
-    "Claimed",
-    "Clock",
-    "Expired",
-    "Held",
-    "ImageStore",
-    "Room",
-    "Staged",
-    "StoredImage",
-    "Swept",
-    "is_claim_token",
-    "is_image_id",
-]
+from heroimg.stores.findings import Finding
+from heroimg.stores.image import StoredImage
 
 Clock = Callable[[], float]
 
@@ -44,7 +29,12 @@ class Claimed(NamedTuple):
 
 
 class Held(NamedTuple):
-    """How much a store holds. `oldest` is the instant at which the oldest picture was stored; None if there is none."""
+    """How much a store holds.
+
+    :param images: how many pictures.
+    :param size: their bytes.
+    :param oldest: when the oldest of them was stored; None if there is none.
+    """
 
     images: int
     size: int
@@ -59,11 +49,11 @@ class Room(NamedTuple):
 
 
 class Expired(NamedTuple):
-    """A picture that a sweep removed because its time was over.
+    """A picture that a sweep removed because it had expired.
 
     :param short_id: its id, shortened for the log.
     :param is_paid: whether a checkout for it was complete.
-    :param is_claimed: whether a reader had claimed it, and has not given the claim back.
+    :param is_claimed: whether a reader had claimed it, and had not given the claim back.
     :param has_lapsed_claim: whether that claim had lapsed.
     :param checkout: the id of its last Checkout Session, shortened for the log; None without one.
     """
@@ -89,7 +79,7 @@ class Expired(NamedTuple):
 class Swept(NamedTuple):
     """The result of a sweep.
 
-    :param expired: the pictures that it removed because their time was over.
+    :param expired: the pictures that it removed because they had expired.
     :param leftovers: how many ids it removed that a crash had left without a whole picture.
     :param with_sessions_to_end: the ids of the pictures that have sessions to end.
     """
@@ -118,7 +108,7 @@ class ImageStore(ABC):
     def stage(self) -> Staged:
         """Open a new picture for writing.
 
-        :raises StoreFull: there is too little room for more; writing may raise it too.
+        :raises StoreFull: there is too little room. Writing to the picture may raise it too.
         """
 
     @abstractmethod
@@ -137,25 +127,23 @@ class ImageStore(ABC):
 
     @abstractmethod
     def pin(self, image_id: str, until: int, renewed: int = 0) -> StoredImage:
-        """Put a picture on stable storage, and keep it at least until then.
+        """Put a picture on stable storage, and make it expire no earlier than `until`.
 
-        If it would expire before `until`, it expires at the later of `until` and `renewed` instead; otherwise nothing
-        changes. Concurrent calls converge on one expiry.
+        If it would expire earlier, it expires at `until` or at `renewed`, whichever is later. Concurrent calls converge
+        on one expiry.
 
-        :raises ImageNotFound: there is nothing to pin.
+        :raises ImageNotFound: there is no such picture.
         """
 
     @abstractmethod
     def note(self, image_id: str, change: Callable[[StoredImage], StoredImage]) -> tuple[StoredImage, StoredImage]:
-        """Change what is noted about a picture's checkout, and put it on stable storage.
-
-        No other change comes between the reading and the writing.
+        """Change what is noted about a picture's checkout, and put it on stable storage. This is atomic.
 
         :param change: returns the picture with other values in the fields of `StoredImage.checkout_fields`. It may be
-            called more than once, and changes nothing if its change was made already.
+            called more than once. If its change was made already, it changes nothing.
         :returns: the picture before and after.
         :raises ImageNotFound: there is no such picture.
-        :raises StoreUnavailable: the note may get lost, so nothing may rest on it.
+        :raises StoreUnavailable: the note may get lost, so nothing may rely on it.
         """
 
     @abstractmethod
@@ -171,12 +159,12 @@ class ImageStore(ABC):
     def renew(self, image_id: str, token: str) -> None:
         """Extend this token's claim to HEROIMG_CLAIM_SECONDS from now. It never makes a claim.
 
-        A claim that has lapsed can be renewed until another token claims the picture: nobody else has the picture then,
-        and its reader goes on with the exclusive right to it.
+        A claim that has lapsed can be renewed until another token claims the picture: until then no other reader has
+        the picture.
 
         :raises ImageClaimed: another token holds it; carries the seconds to wait.
-        :raises ImageNotFound: unknown, expired or removed already; or the last claim was not this token's, or was
-            given back.
+        :raises ImageNotFound: unknown, expired or removed already. Or the last claim was another token's, or was given
+            back.
         """
 
     @abstractmethod
@@ -187,18 +175,19 @@ class ImageStore(ABC):
     def remove(self, image_id: str, token: str | None = None) -> StoredImage | None:
         """Remove a picture, and return it; None if there was nothing to remove.
 
-        A picture whose time is over stays where it is, for the sweep to report.
+        An expired picture is not removed, because the sweep has to report it.
 
         :raises ImageClaimed: another token holds it; nothing is removed.
         """
 
     @abstractmethod
     def sweep(self, seconds: float | None = None) -> Swept:
-        """Remove everything past its time, and every leftover of a crash. Of several sweeps, one reports a picture.
+        """Remove all expired pictures, and all leftovers of crashes.
 
-        A store in which pictures expire by themselves reports only those that were paid for.
+        Each picture is reported by one sweep only, even if several run at a time. A store in which pictures expire by
+        themselves reports only those that were paid for.
 
-        :param seconds: stop after this time, once all names are read; the next sweep looks at others first.
+        :param seconds: stop after this time. The rest waits for a later sweep.
         """
 
     @abstractmethod
@@ -217,12 +206,12 @@ class ImageStore(ABC):
     def check(self) -> None:
         """Check that pictures can be kept.
 
-        :raises StoreUnavailable: its cause says what an operator can do about it.
-        :raises StoreFull: there is too little room for more; its cause says what an operator can do about it.
+        :raises StoreUnavailable: pictures cannot be kept. The cause says what an operator can do.
+        :raises StoreFull: there is too little room. The cause says what an operator can do.
         """
 
     def warnings(self) -> list[str]:
-        """List what works now and puts pictures at risk, in sentences for the operator."""
+        """List risks that do not stop heroimg, as sentences for the operator."""
         return []
 
     @abstractmethod

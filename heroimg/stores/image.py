@@ -35,14 +35,16 @@ def _stored_as(name: str, read: Callable[[Any], Any]) -> dict[str, Any]:
 class StoredImage:
     """Everything that a store knows about a picture except its bytes.
 
-    A field with metadata is stored: under this name in the sidecar and in the Redis hash, and read by this function. To
-    store one more, add it here.
+    A field with metadata is stored in the sidecar and in the Redis hash. The metadata has the field's name there, and
+    the function that reads its value. To store another field, add it here.
 
     :param size: bytes.
-    :param checkout_session: the id of the Checkout Session that was opened for it last, if any.
+    :param checkout_session: the id of its current Checkout Session; None if none was opened.
     :param checkout_complete: whether that session is known to be complete.
     :param checkout_ended: whether that session is known to have ended without a payment.
-    :param sessions_to_end: the ids of earlier sessions that can perhaps still be paid, and must be ended.
+    :param sessions_to_end: the ids of other sessions that might still be paid, and must be ended.
+    :param stored: when it was kept.
+    :param expires: from when on it cannot be retrieved.
     :param claim: its current claim; None if there is none, or if it has lapsed.
     :param claim_lapsed: whether the last claim has ended without being confirmed or given back.
     """
@@ -63,7 +65,7 @@ class StoredImage:
     def from_fields(cls, image_id: str, stored: Mapping[str, Any], now: int) -> Self:
         """Read what a store has written, by name.
 
-        :raises Exception: a ValueError, TypeError, LookupError or ArithmeticError, if `stored` is not valid.
+        :raises Exception: `stored` is not valid: ValueError, TypeError, LookupError or ArithmeticError.
         """
         values = {name: read(stored[key]) for name, key, read in _READERS if stored.get(key) is not None}
         token = stored.get("claim_token")
@@ -73,12 +75,12 @@ class StoredImage:
 
     @property
     def has_payable_session(self) -> bool:
-        """Whether a session for it can perhaps still be paid."""
-        is_own_payable = self.checkout_session and not self.checkout_complete and not self.checkout_ended
-        return bool(is_own_payable or self.sessions_to_end)
+        """Whether a session for it might still be paid."""
+        is_current_payable = self.checkout_session and not self.checkout_complete and not self.checkout_ended
+        return bool(is_current_payable or self.sessions_to_end)
 
     def checkout_fields(self) -> dict[str, str | int]:
-        """Return the fields about the checkout as they are stored; an empty text stands for a field that is not."""
+        """Return the fields about the checkout as they are stored. An empty text means that a field is not stored."""
         return {
             "checkout_session": self.checkout_session or "",
             "checkout_complete": 1 if self.checkout_complete else "",
@@ -111,10 +113,10 @@ def new_image_id() -> str:
 
 
 def is_image_id(text: str) -> bool:
-    """Tell whether this has the form of an id, before it becomes part of a path or a key."""
+    """Return whether a text has the form of an id. Check this before it becomes part of a path or a key."""
     return re.fullmatch(r"[0-9a-f]{32}", text) is not None
 
 
 def is_claim_token(text: str) -> bool:
-    """Tell whether this is 16 to 64 URL-safe characters."""
+    """Return whether a text is 16 to 64 URL-safe characters."""
     return re.fullmatch(r"[A-Za-z0-9_-]{16,64}", text) is not None

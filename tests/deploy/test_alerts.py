@@ -105,7 +105,9 @@ def test_a_real_prometheus_finds_the_figures_of_every_rule_and_query(tmp_path: P
             stand_in.fail_next(code)
         api.status(paid)
         api.status(paid)
-        api.retrieve("0" * 32)
+        moved = server.uploads.rename(server.folder / "moved")
+        assert api.upload(pictures.jpeg()).json()["code"] == "store_unavailable"
+        moved.rename(server.uploads)
         wait_for(lambda: ask(url, "heroimg_refusals_total"), "the refusals to be scraped")
         for name, expression in RULES.items():
             without_comparison = re.sub(r" (==|[<>]) (bool )?-?[\d/* ]+", " ", expression)

@@ -56,7 +56,8 @@ def log_lines() -> Iterator[str]:
                     (a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)), ""
                 )
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
-                if name in ("info", "warning", "error", "exception", "log", "error_once") and text:
+                methods = ("info", "warning", "error", "exception", "log")
+                if name in (methods if isinstance(node.func, ast.Attribute) else ("error_once",)) and text:
                     yield text
 
 

@@ -14,8 +14,9 @@ from heroimg.config import Config
 from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull
 from heroimg.logs import short
 from heroimg.stores import open_store
-from heroimg.stores.base import Expired, Swept, is_image_id
+from heroimg.stores.base import Expired, Swept
 from heroimg.stores.files.store import FileStore
+from heroimg.stores.image import is_image_id
 from tests.helpers.redis_servers import RedisCluster, RedisServer
 from tests.helpers.requirements import require
 from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, START, UNKNOWN, Clock, Shelf, noted

@@ -161,6 +161,7 @@ class Cuts:
         for path, content, modified in state:
             if content is not None:
                 (shelf.folder / path).write_bytes(content)
+                (shelf.folder / path).chmod(0o600)
                 os.utime(shelf.folder / path, (modified, modified))
         return shelf
 

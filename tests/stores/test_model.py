@@ -28,7 +28,8 @@ from hypothesis.stateful import (
 from heroimg.config import Config
 from heroimg.errors import HeroimgError, ImageClaimed, ImageNotFound
 from heroimg.stores import open_store
-from heroimg.stores.base import Claim, Expired, Held, Staged, StoredImage
+from heroimg.stores.base import Expired, Held, Staged
+from heroimg.stores.image import Claim, StoredImage
 from heroimg.stores.redis.blocks import BLOCK_BYTES
 from heroimg.stores.redis.store import RedisStore
 from tests.helpers.redis_servers import RedisServer

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.helpers.serving import ROOT
 
-LEAVES = {"config", "errors", "findings", "logs"}
+LEAVES = {"config", "errors", "logs"}
 MAY_IMPORT = {
     "api": {"operations", "payments", "pictures", "stores"} | LEAVES,
     "operations": {"parsers", "stores"} | LEAVES,
@@ -21,7 +21,6 @@ MAY_IMPORT = {
     "config": {"parsers", "prices"},
     "env_file": {"config"},
     "errors": set(),
-    "findings": {"logs"},
     "logs": set(),
     "parsers": set(),
     "prices": set(),

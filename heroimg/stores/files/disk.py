@@ -17,7 +17,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def is_no_room(error: OSError) -> bool:
-    """Tell whether the disk, or the user's part of it, has no more bytes or inodes."""
+    """Return whether the disk, or the user's quota, has no bytes or inodes left."""
     return error.errno in _NO_ROOM
 
 
@@ -31,7 +31,7 @@ def store_errors() -> Iterator[None]:
 
 
 def open_to_lock(path: str) -> BinaryIO:
-    """Open a file for reading, in the way in which it can be locked: on NFS it must be open for writing too.
+    """Open a file to read it and to lock it. On NFS a file can be locked only if it is open for writing.
 
     https://man7.org/linux/man-pages/man2/flock.2.html, "NFS details"
     """
@@ -53,7 +53,7 @@ def lock(file: BinaryIO, *, wait: bool) -> None:
 
 
 def private_opener(path: str | Path, flags: int) -> int:
-    """Create files with mode 0600, whatever the umask."""
+    """Create files with mode 0600, whatever the umask is."""
     return os.open(path, flags, 0o600)
 
 
@@ -63,7 +63,7 @@ def unlink_if_there(path: str) -> None:
 
 
 def is_linked(file: BinaryIO | io.FileIO) -> bool:
-    """Tell whether an open file still has a name."""
+    """Return whether an open file still has a name."""
     return os.fstat(file.fileno()).st_nlink > 0
 
 

@@ -7,12 +7,12 @@ than `mimetype` and `timestamp`; without `expires` it expires HEROIMG_IMAGE_SECO
 A change is written to `<id>.new`, synced, and renamed over the sidecar. If the disk has no room for another file, the
 change is written into the sidecar itself: other programs may fill the disk to the last byte and inode, and a picture
 that was paid for must still be handed over. So a sidecar is padded to two slots, which are one block of the disk. The
-change goes into the slot that does not hold the current sidecar, with a checksum, and the newest valid slot counts. A
-reader, a crash or a power cut in the middle of the writing finds the other slot as it was.
+change goes into the slot that does not hold the current sidecar, with a checksum, and the newest valid slot counts. The
+other slot stays as it was. So neither a crash nor a power cut can damage the current sidecar, and no reader sees half a
+change.
 
-The modification time of a sidecar is the
-instant at which its picture expires, so that a sweep reads only the sidecars that are due. If sessions must be ended it
-is the instant at which the picture was stored, so that every sweep reads it.
+The modification time of a sidecar is the instant at which its picture expires: a sweep reads only the sidecars that are
+due. If sessions must be ended, it is the instant at which the picture was stored: then every sweep reads the sidecar.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ class Sidecars:
     def read(self, image_id: str, now: int) -> tuple[StoredImage, Sidecar]:
         """Read a picture's sidecar, and check that the picture is there and has the size that it was kept with.
 
-        A power cut can cut a picture short that was never pinned.
+        A power cut can truncate a picture that was never pinned.
 
-        :raises ImageNotFound: there is no such picture, or not all of it; one that has expired is returned.
+        :returns: the picture, which may have expired, and its sidecar.
+        :raises ImageNotFound: there is no such picture, or it is truncated.
         """
         try:
             with open(self._folder.path_of(image_id, ".json"), "rb", buffering=0) as file:
@@ -61,9 +62,9 @@ class Sidecars:
             raise ImageNotFound from error
 
     def read_current(self, image_id: str, now: int) -> tuple[StoredImage, Sidecar]:
-        """Read a picture whose time is not over.
+        """Read a picture that has not expired.
 
-        :raises ImageNotFound: its time is over, or there is no such picture, or not all of it.
+        :raises ImageNotFound: there is no such picture, or it has expired, or it is truncated.
         """
         image, sidecar = self.read(image_id, now)
         if image.expires <= now:
@@ -75,10 +76,10 @@ class Sidecars:
         self._write(self._folder.path_of(image_id, ".json"), sidecar)
 
     def replace(self, image_id: str, sidecar: Sidecar) -> None:
-        """Put a changed sidecar in the place of the last one."""
+        """Replace a sidecar by a changed one."""
         new = self._folder.path_of(image_id, ".new")
         try:
-            # Otherwise a power cut could put an empty sidecar in the place of one that was on stable storage.
+            # Without the sync, a power cut could replace a sidecar that was on stable storage by an empty one.
             self._write(new, sidecar, sync=True)
             os.rename(new, self._folder.path_of(image_id, ".json"))
         except OSError as error:
@@ -88,7 +89,7 @@ class Sidecars:
             self._write_into_slot(image_id, sidecar)
 
     def remove(self, image_id: str) -> None:
-        """Remove the sidecar of a picture that is not there."""
+        """Remove the sidecar of a picture that does not exist."""
         for suffix in (".json", ".new"):
             unlink_if_there(self._folder.path_of(image_id, suffix))
 
@@ -118,9 +119,10 @@ def _set_due(descriptor: int, sidecar: Sidecar) -> None:
 
 
 def _current_text(content: bytes) -> tuple[int, bytes, int]:
-    """Return the version, the JSON text and the slot of the current sidecar: of the newest record, else version 0.
+    """Return the version, the JSON text and the slot of the current sidecar.
 
-    A record is a CRC-32 of the rest, a version and the text. The file as it was written at first is the text alone.
+    A record in a slot is a CRC-32 of the rest, a version, and the text. A file without a valid record has only the
+    text, and version 0.
     """
     newest = (0, content, 0)
     for slot in (0, 1):
@@ -132,7 +134,7 @@ def _current_text(content: bytes) -> tuple[int, bytes, int]:
 
 
 def _from_json(text: bytes) -> Sidecar:
-    # The rest is blank, or a record that was not written to its end.
+    # After the text, the file has blanks, or a record that was not completely written.
     sidecar: Sidecar = json.JSONDecoder().raw_decode(text.decode(errors="replace").lstrip())[0]
     if claim := sidecar.pop("claim", None):
         sidecar |= {"claim_token": claim["token"], "claim_until": claim["until"]}

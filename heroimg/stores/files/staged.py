@@ -1,6 +1,6 @@
-"""A picture while it arrives: `<id>.part`, locked by its writer, and renamed to `<id>` once it is whole.
+"""A picture while it arrives: `<id>.part`, locked by its writer, and renamed to `<id>` once it is complete.
 
-The lock tells a sweep that the file is in use. The kernel drops it when the writer dies, so that an unlocked part is a
+The lock shows a sweep that the file is in use. The kernel drops it when the writer dies, so an unlocked part is a
 leftover. Closing removes a part that was not published.
 """
 
@@ -30,7 +30,7 @@ class StagedFile(io.FileIO):
             raise
 
     def write(self, data: Any, /) -> int:
-        """Write all of the data: a nearly full disk accepts some of it and refuses only the rest."""
+        """Write all of the data. A nearly full disk accepts some of it, and refuses only the next write."""
         with store_errors():
             rest = memoryview(data)
             while rest:

@@ -5,11 +5,11 @@ A picture has at most four names, and the sweep knows all of them:
     <id>.part   the picture while it arrives, locked by its writer (staged.py)
     <id>.json   the sidecar, which holds everything but the bytes (sidecar.py)
     <id>        the picture, visible from the moment it has this name
-    <id>.new    the next sidecar, between its writing and the rename over the last one
+    <id>.new    the next sidecar, until it is renamed over the last one
 
 The order of the steps makes it safe to kill a process at any point. Keeping writes the sidecar first and then renames
-the part, which publishes both at once. Removing unlinks the picture first, which unpublishes both. So a picture without
-a valid sidecar is a leftover, and so is every other file without a picture (sweeping.py).
+the part, which makes both visible at once. Removing unlinks the picture first, which makes both invisible. So a picture
+without a valid sidecar is a leftover, and so is every other file without a picture (sweeping.py).
 
 The modification time of a picture is the instant at which it was kept.
 """
@@ -24,15 +24,15 @@ from typing import cast
 
 from heroimg.config import Config
 from heroimg.errors import ImageNotFound
-from heroimg.findings import Finding
-from heroimg.stores.base import Claimed, Clock, Held, ImageStore, Room, Staged, StoredImage, Swept
+from heroimg.stores.base import Claimed, Clock, Held, ImageStore, Room, Staged, Swept
 from heroimg.stores.files.disk import store_errors
 from heroimg.stores.files.folder import Folder
 from heroimg.stores.files.setup import check_folder
 from heroimg.stores.files.sidecar import Sidecar, Sidecars
 from heroimg.stores.files.staged import StagedFile
 from heroimg.stores.files.sweeping import FolderSweep
-from heroimg.stores.image import is_image_id
+from heroimg.stores.findings import Finding
+from heroimg.stores.image import StoredImage, is_image_id
 
 _NAME = re.compile(r"([0-9a-f]{32})(|\.json)")
 
@@ -132,6 +132,7 @@ class FileStore(ImageStore):
         return None
 
     def sweep(self, seconds: float | None = None) -> Swept:
+        self._folder.admit()
         return FolderSweep(self._folder, self._sidecars, self._now).run(seconds)
 
     def held(self) -> Held:
@@ -177,9 +178,9 @@ class FileStore(ImageStore):
         claim = {"claim_token": token, "claim_until": now + self._claim_seconds}
         self._sidecars.replace(image_id, sidecar | claim)
 
-    def _is_current(self, image_id: str, sidecar: os.stat_result) -> bool:
-        """Tell from a sidecar whether its picture can be retrieved. Read it if it may have been written by hand."""
-        if sidecar.st_mtime > self._now():
+    def _is_current(self, image_id: str, sidecar_status: os.stat_result) -> bool:
+        """Return whether a picture can be retrieved. If its sidecar seems due, read it: it may be written by hand."""
+        if sidecar_status.st_mtime > self._now():
             return True
         with suppress(ImageNotFound):
             self.get(image_id)

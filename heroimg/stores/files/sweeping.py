@@ -1,8 +1,8 @@
-"""Sweeping a folder: remove the pictures whose time is over, and the files that a crash left.
+"""Sweeping a folder: remove the pictures that have expired, and the files that a crash left.
 
-Only names and modification times are read, except for the sidecars that are due. Leftovers are a part that nobody
-locks, a sidecar or a next sidecar without a picture, and a picture without a valid sidecar. A file that another process
-has locked is in use, and is left to the next sweep.
+A sweep reads names and modification times, and only those sidecars that are due. Leftovers are a part that no process
+has locked, a sidecar or a next sidecar without a picture, and a picture without a valid sidecar. A file that another
+process has locked is in use, and waits for the next sweep.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 class FolderSweep:
     """One sweep of a folder.
 
-    :param now: the instant, in whole Unix seconds; asked again for each picture.
+    :param now: returns the current time in whole Unix seconds. It is called again for each picture.
     """
 
     def __init__(self, folder: Folder, sidecars: Sidecars, now: Callable[[], int]) -> None:
@@ -42,12 +42,15 @@ class FolderSweep:
         self._leftovers = 0
 
     def run(self, seconds: float | None = None) -> Swept:
-        """Read all names, and remove what is due; stop after this time."""
+        """Read all names, and remove what is due.
+
+        :param seconds: stop after this time, but remove at least one.
+        """
         due = self._read_names()
-        # A picture without its sidecar, a sidecar without its picture, and what only a crash leaves.
+        # Pictures without a sidecar, sidecars without a picture, and files that only a crash leaves.
         due |= (self._ids[""] ^ self._ids[".json"]) | self._ids[".part"] | self._ids[".new"]
         ids = [image_id for image_id in due if is_image_id(image_id)]
-        random.shuffle(ids)  # so that sweeps that end early do not all look at the same ones
+        random.shuffle(ids)  # otherwise sweeps that stop early could all look at the same ones
         deadline = math.inf if seconds is None else time.monotonic() + seconds
         while ids:
             self._sweep_id(ids.pop())
@@ -56,7 +59,7 @@ class FolderSweep:
         return Swept(tuple(self._expired), self._leftovers, with_sessions_to_end=tuple(self._with_sessions_to_end))
 
     def _read_names(self) -> set[str]:
-        """Note which ids there are under each suffix, and return those whose sidecar is due."""
+        """Collect the ids of each suffix, and return the ids whose sidecar is due."""
         due, now = set(), self._now()
         with os.scandir(self._folder.name) as entries:
             for entry in entries:
@@ -68,7 +71,7 @@ class FolderSweep:
                     if suffix == ".json" and entry.stat().st_mtime <= now:
                         due.add(image_id)
                 except OSError:
-                    due.add(image_id)  # either removed meanwhile, or _sweep_id logs the error
+                    due.add(image_id)  # either it was removed, or _sweep_id logs the error
         return due
 
     def _sweep_id(self, image_id: str) -> None:
@@ -80,7 +83,7 @@ class FolderSweep:
             else:
                 self._sweep_sidecar(image_id)
         except (BlockingIOError, FileNotFoundError, ImageNotFound):
-            pass  # in use, or removed by another process meanwhile; the next sweep comes in a minute
+            pass  # another process uses it, or has removed it
         except (OSError, StoreUnavailable) as error:
             log.error("cannot sweep %s in %s: %s", short(image_id), self._folder.name, error.__cause__ or error)
 
@@ -116,13 +119,13 @@ class FolderSweep:
             self._leftovers += 1
 
     def _is_gone(self, image_id: str) -> bool:
-        """Look again whether a sidecar has no picture.
+        """Check again that a sidecar has no picture.
 
-        While other processes rename files, the list of names may show neither name of a part that is being published.
-        Look for the part first: if it is gone, the picture is there already or never will be.
+        While another process renames a part to its picture, the list of names may contain neither of the two. Look for
+        the part first: if it is gone, the picture exists already, or never will.
         """
         for suffix in (".part", ""):
-            with suppress(FileNotFoundError):  # not os.path.exists, which takes a disk's error for a missing file
+            with suppress(FileNotFoundError):  # os.path.exists would treat a disk error as a missing file
                 os.stat(self._folder.path_of(image_id, suffix))
                 return False
         return True

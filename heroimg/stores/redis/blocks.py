@@ -1,4 +1,4 @@
-"""The bytes of a picture on their way to and from Redis, never twice in memory."""
+"""The bytes of a picture on their way to and from Redis. They are never in memory twice."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import io
 from collections import deque
 from collections.abc import Sequence
 
-# Redis' allocator (jemalloc) has sizes of 1 MiB and next of 1.25 MiB, and a string has a header of up to 17 bytes.
+# Redis' allocator (jemalloc) has sizes of 1 MiB and 1.25 MiB, and nothing between them. A string has a header of up to
+# 17 bytes, so a block of exactly 1 MiB would take 1.25.
 BLOCK_BYTES = 1024 * 1024 - 64
 
 
@@ -14,11 +15,11 @@ class StagedBytes(io.BytesIO):
     """A picture while it arrives, in memory."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        # getvalue() does not copy; reading all of it would, which is a second picture in memory.
+        # getvalue() does not copy. Reading everything would: the picture would be in memory twice.
         return self.getvalue() if size in (-1, None) and self.tell() == 0 else super().read(size)
 
     def blocks(self) -> list[memoryview]:
-        """Cut the picture into blocks, without a copy."""
+        """Split the picture into blocks, without a copy."""
         view = memoryview(self.getvalue())
         return [view[start : start + BLOCK_BYTES] for start in range(0, len(view), BLOCK_BYTES)]
 

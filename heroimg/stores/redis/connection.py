@@ -1,12 +1,12 @@
 """The connection to Redis, or Valkey, or a cluster: how long it may take, what it tries again, what its errors mean.
 
-A server that is gone costs a request about two seconds: a refused or broken connection is tried three times within half
-a second, a silent one is given up and not tried again. A cluster costs that for each silent node that is asked. All
-retried commands are idempotent.
+If a server does not work, a request fails within about two seconds. A refused or broken connection is tried three times
+within half a second. A silent one is given up, and not tried again. In a cluster this holds for each silent node that
+is asked. All retried commands are idempotent.
 
-A connection outlives what it was made for in two ways. After a planned failover it leads to a server that is a replica
-now: that server's refusal closes the connection, and the next try opens one to wherever the name leads now. And a
-network may forget an idle connection without a word: one that was idle is asked for a sign of life before its use.
+An open connection becomes useless in two ways. After a planned failover it leads to a server that is now a replica.
+That server refuses changes; then the connection is closed, and the next attempt resolves the name again. And a network
+may silently drop an idle connection. So a connection that was idle must answer a PING before it is used.
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ _CONNECT_SECONDS = 0.5
 _ANSWER_SECONDS = 1.5
 RETRY_AFTER_SECONDS = 2
 
-# A network that forgets idle connections does so after minutes; a server that is there answers a PING within this time.
+# Networks drop connections that were idle for minutes. A server that works answers a PING within this time.
 _IDLE_SECONDS = 1
 _PING_SECONDS = 0.3
 
-# In each worker, and for each node of a cluster: a thread uses one at a time, and more threads wait their turn.
+# In each worker, and for each node of a cluster. Each thread uses one at a time; more threads wait.
 _MAX_CONNECTIONS = 16
 
-# The refusals of a server that was the primary when the connection was opened.
+# The errors of a server that was the primary when the connection was opened, and is not any more.
 OUTDATED = (ReadOnlyError, MasterDownError)
 
-# Scripts may write into a full server: claiming and removing must, or a full one would stay full.
+# Scripts may write when Redis is full. Claiming and removing must be able to, or Redis would stay full.
 SCRIPT_HEAD = "#!lua flags=allow-oom\n"
 
 
 class RedisConnection:
-    """One for a process. It connects when it is first used, and again whenever it must.
+    """The connection of one process. It connects when it is first used, and again if it was lost.
 
     :param url: `redis://`, `rediss://` (TLS) or `unix://`, as redis-py reads them, options included; or
         `redis+cluster://user:password@host:port,host:port` (`rediss+cluster://` with TLS), some of a cluster's nodes.
-    :raises ConfigError: the URL makes no sense.
+    :raises ConfigError: the URL cannot be read.
     """
 
     def __init__(self, url: str) -> None:
@@ -71,28 +71,29 @@ class RedisConnection:
             self._single = None if self._is_cluster else _single(url)
             self._nodes = _nodes(url) if self._is_cluster else []
         except (ValueError, TypeError, AttributeError, RedisError):
-            # What is wrong with it may be the password, so it is not repeated.
+            # Do not repeat what is wrong with it: that may be the password.
             fault = "REDIS_URL cannot be read: it must be such as redis://:password@localhost:6379/0, with redis-py's "
             fault += "options behind a ?, and with / # @ ? and % in a password percent-encoded"
             raise ConfigError([fault]) from None
 
     @contextmanager
     def client(self) -> Iterator[Any]:
-        """Give redis-py's client, and turn its errors into ours.
+        """Return redis-py's client, and turn its errors into ours. Redis' own message is in the cause.
 
-        :raises StoreUnavailable: or StoreFull, both with Redis' own words as their cause.
+        :raises StoreUnavailable: Redis does not answer, or answers with an error.
+        :raises StoreFull: Redis has reached its maxmemory.
         """
         with _redis_errors():
             yield self._single or self._connected_cluster()
 
     def run(self, script: str, key: str, *arguments: str | int) -> Any:
-        """Run a script on one key. Sent whole each time, it needs nothing to be in Redis' script cache."""
+        """Run a script on one key. It is sent with each call, so it need not be in Redis' script cache."""
         with self.client() as client:
             return client.eval(SCRIPT_HEAD + script, 1, key, *arguments)
 
     @contextmanager
     def node_of(self, key: str) -> Iterator[Any]:
-        """Give a client of the one node that has the key."""
+        """Return a client of the one node that has the key."""
         with self.client() as client:
             yield client.get_redis_connection(client.get_node_from_key(key)) if self._is_cluster else client
 
@@ -104,7 +105,7 @@ class RedisConnection:
             return [client.info(section, target_nodes=node) for node in client.get_primaries()]
 
     def _connected_cluster(self) -> RedisCluster:
-        # Not at start: a cluster that is not there yet would keep the workers from starting.
+        # Not at start: otherwise workers could not start while a cluster is down.
         if not self._lock.acquire(timeout=_ANSWER_SECONDS):
             raise ConnectionError("another request waits for the cluster already")
         try:
@@ -116,9 +117,9 @@ class RedisConnection:
 
 
 class _CheckedIfIdle(AbstractConnection):
-    """A connection that is replaced if it has been idle and does not answer any more.
+    """A connection that connects again if it was idle and does not answer a PING.
 
-    redis-py's own health check fails the request if the answer does not come.
+    redis-py's own health check fails the request if there is no answer.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -131,7 +132,7 @@ class _CheckedIfIdle(AbstractConnection):
         try:
             self.send_command("PING", check_health=False)  # type: ignore[no-untyped-call]
             self.read_response(timeout=_PING_SECONDS)
-        except (ConnectionError, TimeoutError):  # each of which has closed the connection
+        except (ConnectionError, TimeoutError):  # redis-py has closed the connection
             self.connect_check_health(check_health=False)
 
 
@@ -154,9 +155,9 @@ def _single(url: str) -> Redis:
     pool = BlockingConnectionPool.from_url(url, max_connections=_MAX_CONNECTIONS, timeout=_ANSWER_SECONDS)
     errors = (ConnectionError, *OUTDATED)
     retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.2), retries=2, supported_errors=errors)
-    pool.connection_kwargs |= _options() | {"retry": retry}  # these are not for the URL to say
+    pool.connection_kwargs |= _options() | {"retry": retry}  # the URL cannot override these
     pool.connection_class = _CHECKED[pool.connection_class]
-    pool.connection_class(**pool.connection_kwargs)  # does not connect, and finds misspelt options
+    pool.connection_class(**pool.connection_kwargs)  # this does not connect, but raises an error for misspelt options
     return Redis(connection_pool=pool)
 
 
@@ -171,7 +172,7 @@ def _cluster(url: str, nodes: list[ClusterNode]) -> RedisCluster:
         username=unquote(parts.username or "") or None,
         password=unquote(parts.password or "") or None,
         max_connections=_MAX_CONNECTIONS,
-        # It tries silent nodes again as well, and asks each for the others: no more than that once.
+        # By default it also retries silent nodes, and asks each node for the others. Allow one attempt.
         retry=Retry(NoBackoff(), retries=0),
         **_options(),
     )
@@ -200,7 +201,7 @@ def _redis_errors() -> Iterator[None]:
             f"Redis has reached its maxmemory ({error}): raise it; `flask --app wsgi held` says what it holds"
         )
     except (RedisError, RedisClusterException, AttributeError, ValueError) as error:
-        # The last two are redis-py's, when a cluster that grows leads it to a node that it does not know yet.
+        # redis-py raises the last two if a growing cluster refers it to a node that it does not know yet.
         raise StoreUnavailable(retry_after=RETRY_AFTER_SECONDS) from RedisError(
-            f"the Redis at REDIS_URL does not do its work ({type(error).__name__}: {error})"
+            f"Redis at REDIS_URL failed ({type(error).__name__}: {error})"
         )

@@ -1,8 +1,8 @@
 """The pictures that a sweep must look at: the sorted set `heroimg:due` of ids, by the instant at which they are due.
 
 An id is added before the change that makes its picture due, and removed after the picture is gone. A crash between the
-two leaves an id that means nothing, and never a picture that no sweep looks at. In a cluster the set and most pictures
-are on different nodes, so no script uses both.
+two leaves an id without a due picture, which does no harm. It never leaves a due picture without its id. In a cluster
+the set and most pictures are on different nodes, so no script uses both.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from heroimg.stores.redis.connection import RedisConnection
 _KEY = "heroimg:due"
 _PAGE = 100
 
-# Scripts, because plain commands must not write into a full server.
+# These are scripts, because a full server refuses plain commands that write.
 _ADD = "return redis.call('ZADD', KEYS[1], 'LT', ARGV[1], ARGV[2])"
 
-# Another process may have removed the id, or added it for an earlier instant than ours, since it was due.
+# Since we read the id, another process may have removed it, or changed its instant to one that has not come.
 _POSTPONE = """
 local due = redis.call('ZSCORE', KEYS[1], ARGV[2])
 if due and tonumber(due) <= tonumber(ARGV[3]) then redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2]) end
@@ -29,11 +29,11 @@ class DueIds:
         self._redis = redis
 
     def add(self, image_id: str, due: int) -> None:
-        """Add an id; if it is there already, it is due at the earlier instant."""
+        """Add an id. If it is there already, the earlier of the two instants counts."""
         self._redis.run(_ADD, _KEY, due, image_id)
 
     def postpone(self, image_id: str, due: int, now: int) -> None:
-        """Make an id that is due now due later."""
+        """Make an id that is due at `now` due at a later instant."""
         self._redis.run(_POSTPONE, _KEY, due, image_id, now)
 
     def remove(self, image_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Waiting until a change is where a restart or a failover does not lose it: on the disk, and on the replicas."""
+"""Waiting until a restart or a failover cannot lose a change: until it is on the disk, and on the replicas."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _WAIT_MILLISECONDS = 700
 
 
 class Durability:
-    """How far a change gets before it counts.
+    """Waits until changes are safe.
 
-    :param replicas: how many replicas must have it (HEROIMG_REDIS_REPLICAS).
+    :param replicas: how many replicas must have a change (HEROIMG_REDIS_REPLICAS).
     """
 
     def __init__(self, redis: RedisConnection, replicas: int) -> None:
@@ -26,13 +26,13 @@ class Durability:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether there is anything to wait for, as far as is known."""
+        """Whether to wait for replicas, or for the disk as long as Redis is not known to lack WAITAOF."""
         return bool(self._replicas) or self._can_wait_for_disk
 
     def run(self, script: str, key: str, *arguments: str | int) -> Any:
-        """Run a script that has been run before, and wait until its change is safe.
+        """Run a script again, and wait until its change is safe.
 
-        :raises StoreUnavailable: it is not safe in time, and nothing may rest on it.
+        :raises StoreUnavailable: the change is not safe in time, so nothing may rely on it.
         """
         with self._redis.node_of(key) as node:
             reply, *answers = self._run_and_wait(node, script, key, *arguments)
@@ -48,7 +48,7 @@ class Durability:
         return reply
 
     def _run_and_wait(self, node: Any, script: str, key: str, *arguments: str | int) -> list[Any]:
-        # On one connection: WAIT and WAITAOF wait for what their own connection has written.
+        # On one connection, because WAIT and WAITAOF wait for what their own connection has written.
         with node.pipeline(transaction=False) as pipe:
             pipe.eval(SCRIPT_HEAD + script, 1, key, *arguments)
             if self._replicas:
@@ -68,7 +68,7 @@ class Durability:
             )
 
     def _expect_on_disk(self, answer: Any) -> None:
-        """Check the answer to WAITAOF. Redis has it from 7.2 on; without appendonly there is no disk to wait for."""
+        """Check the answer to WAITAOF, which Redis has from 7.2 on. Without appendonly there is no disk to wait for."""
         if isinstance(answer, ResponseError) and "unknown command" in str(answer):
             self._can_wait_for_disk = False
         elif isinstance(answer, Exception):

@@ -1,6 +1,6 @@
-"""One picture in Redis: the hash `heroimg:{<id>}`, read by name and changed by scripts.
+"""The pictures in Redis. Each is a hash `heroimg:{<id>}`, read by field names and changed by scripts.
 
-The braces make a cluster keep all of a hash on one node.
+In a cluster, all keys with the same text in braces are on one node.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Fields = dict[str, str]
 
 
 class RedisPictures:
-    """The hashes of all pictures.
+    """Reads and changes pictures.
 
-    :param now: the instant, in whole Unix seconds.
+    :param now: returns the current time in whole Unix seconds.
     """
 
     def __init__(self, redis: RedisConnection, replicas: int, now: Callable[[], int]) -> None:
@@ -43,9 +43,9 @@ class RedisPictures:
     ) -> tuple[StoredImage, Fields]:
         """Run a script on a picture, and read the fields that it returns.
 
-        :param now: one instant for the script and for the caller that judges its answer. With two instants, a claim
-            that lapses between them would be judged differently.
-        :raises ImageNotFound: there is no such picture, or its time is over; the script has done nothing.
+        :param now: the time that the script uses. A caller that compares the answer with the time must use the same: a
+            claim could lapse between two different times.
+        :raises ImageNotFound: there is no such picture, or it has expired; the script has done nothing.
         """
         now = now or self._now()
         fields: Fields = json.loads(self._redis.run(script, key_of(image_id), now, *arguments) or "{}")
@@ -54,21 +54,21 @@ class RedisPictures:
     def change_safely(self, image_id: str, script: str, *arguments: str | int) -> StoredImage:
         """Run a script on a picture, and wait until its change cannot be lost.
 
-        :raises ImageNotFound: as :meth:`change` does.
-        :raises StoreUnavailable: the change may be lost, so nothing may rest on it.
+        :raises ImageNotFound: there is no such picture, or it has expired.
+        :raises StoreUnavailable: the change may be lost, so nothing may rely on it.
         """
         image, _ = self.change(image_id, script, *arguments)
         return self.make_safe(image_id, script, *arguments) or image
 
     def make_safe(self, image_id: str, script: str, *arguments: str | int) -> StoredImage | None:
-        """Run a script again whose change must not be lost, and wait until it cannot be.
+        """Run a script a second time, and wait until its change cannot be lost.
 
-        Again, because a failover may have lost the change, and because Redis waits only for what the same connection
-        has written.
+        A second time, because a failover may have lost the change, and because Redis waits only for what the same
+        connection has written.
 
         :returns: the picture as the script returns it; None if Redis has nothing to wait for.
-        :raises ImageNotFound: as :meth:`change` does.
-        :raises StoreUnavailable: the change may be lost, so nothing may rest on it.
+        :raises ImageNotFound: there is no such picture, or it has expired.
+        :raises StoreUnavailable: the change may be lost, so nothing may rely on it.
         """
         if not self._durability.is_wanted:
             return None
@@ -79,9 +79,9 @@ class RedisPictures:
     def read_blocks(self, image_id: str, count: int) -> list[bytes]:
         """Read a picture's bytes.
 
-        :raises ImageNotFound: it was removed, or expired, since it was claimed.
+        :raises ImageNotFound: since it was claimed, it was removed or has expired.
         """
-        # One by one: redis-py gathers the answer to one command in a buffer, which would be a second copy.
+        # Block by block: redis-py collects the answer to a command in a buffer, which would be a second copy.
         with self._redis.client() as client:
             blocks = [client.hget(key_of(image_id), number) for number in range(count)]
         if None in blocks:

@@ -1,17 +1,18 @@
-"""The scripts that change a picture in Redis. Redis runs each of them alone, so that each is atomic.
+"""The scripts that change a picture in Redis. Redis runs each of them alone, so each is atomic.
 
-Every script gets the picture's key, the current instant, and its own arguments. It reads the picture's fields by name,
-and returns them as JSON; it returns nothing, and does nothing, if there is no such picture.
+Every script gets the picture's key, the current time, and its own arguments. It returns the picture's fields as JSON:
+PIN and NOTE as they are after the change, the others as they were before it. If there is no such picture, a script does
+nothing and returns nothing. An expired picture exists only for REMOVE_EXPIRED.
 """
 
 from __future__ import annotations
 
 from heroimg.stores.image import FIELD_NAMES
 
-# The last is a field of the Redis hash alone: how many blocks it has.
+# Only a picture in Redis has the last field: the number of its blocks.
 STORED_NAMES = (*FIELD_NAMES, "blocks")
 
-# A picture that was paid for stays this long after its time, so that a sweep can report it.
+# A paid picture stays in Redis this long after it has expired, so that a sweep can report it.
 _GRACE_SECONDS = 86400
 
 _LOOK = f"""
@@ -68,8 +69,8 @@ set_expiry(look())
 return cjson.encode(look())
 """
 
-# Compare and set: the arguments are the fields' names, their old values and their new ones, as many of each. A caller
-# whose first answer was lost asks again, and finds the new values.
+# Compare and set. The arguments are the names of the fields, then their old values, then their new values. Fields that
+# have the new values already are no error: the caller asks again if it did not get the first answer.
 NOTE = f"""{_LOOK_CURRENT}
 local count = (#ARGV - 1) / 3
 local function has_values(first)
@@ -89,7 +90,7 @@ end
 return cjson.encode(look())
 """
 
-# The one caller whose answer shows an `expires` that has come has removed the picture.
+# If the returned `expires` has passed, this caller has removed the picture. Only one caller can.
 REMOVE_EXPIRED = f"""{_LOOK}
 if tonumber(image.expires) <= now then redis.call('UNLINK', KEYS[1]) end
 return cjson.encode(image)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from redis.exceptions import NoPermissionError
 
-from heroimg.findings import Finding, fault, ok, warning
+from heroimg.stores.findings import Finding, fault, ok, warning
 from heroimg.stores.redis.connection import RedisConnection
 
 _SUBJECT = "redis"

@@ -5,13 +5,13 @@ A picture is one hash (pictures.py). Its fields are:
     mimetype, size, timestamp, ...          what heroimg/stores/image.py declares; times in Unix seconds
     blocks                                  how many of the fields 0, 1, 2, ... hold its bytes, as they are
 
-While a picture arrives, it is in the worker's memory. Then one transaction writes all of the hash and the instant at
-which Redis is to remove it. So nothing is half-written, and Redis removes what nobody fetched. Every change is one
-script (scripts.py). The workers' clock decides: from its `expires` on a picture cannot be retrieved, even if Redis
-still has it.
+While a picture arrives, it is in the worker's memory. Then one transaction writes all of the hash, and the instant at
+which Redis must remove it. So no picture is half-written, and Redis removes pictures that are not fetched. Every change
+is one script (scripts.py). The workers' clock decides: a picture cannot be retrieved from its `expires` on, even if
+Redis still has it.
 
-A picture that was paid for stays for a grace period after its time, until a sweep reports it to the operator. Sweeps
-find it in a set of due ids (due.py, sweeping.py).
+A paid picture stays in Redis for a grace period after it has expired, until a sweep reports it to the operator. Sweeps
+look for it in a set of due ids (due.py, sweeping.py).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import BinaryIO, cast
 
 from heroimg.config import Config
 from heroimg.errors import ImageNotFound
-from heroimg.findings import Finding
-from heroimg.stores.base import Claimed, Clock, Held, ImageStore, Staged, StoredImage, Swept
-from heroimg.stores.image import new_image_id
+from heroimg.stores.base import Claimed, Clock, Held, ImageStore, Staged, Swept
+from heroimg.stores.findings import Finding
+from heroimg.stores.image import StoredImage, new_image_id
 from heroimg.stores.redis import scripts
 from heroimg.stores.redis.blocks import BlocksReader, StagedBytes
 from heroimg.stores.redis.connection import RedisConnection
@@ -36,10 +36,11 @@ from heroimg.stores.redis.sweeping import DueSweep
 
 _PICTURE_KEY = re.compile(rb"heroimg:\{[0-9a-f]{32}\}")
 
-# A plain command: unlike the scripts it must not write into a full server, because it checks for that.
+# A plain command, because a full server refuses it. (It accepts the scripts.)
 _PROBE = ("SET", "heroimg:probe", "", "EX", 60)
 
-# A picture that gets sessions to end is due this long after it is noted: before the note it is not due yet.
+# The id of a picture with sessions to end is added to the due ids before the sessions are noted. It is due only after
+# this time, so that no sweep looks at it before the note.
 _NOTING_SECONDS = 5
 
 
@@ -164,7 +165,7 @@ class RedisStore(ImageStore):
                 warnings.add(
                     f"Redis evicts pictures when it is full: set its maxmemory-policy to noeviction, not {policy}."
                 )
-        # Also with replicas: they copy a primary that restarts empty.
+        # Warn even if there are replicas: they copy a primary that restarts empty.
         for persistence in self._redis.every_primary("persistence"):
             if not persistence["aof_enabled"]:
                 warnings.add("Redis loses every picture when it restarts: set its appendonly to yes.")

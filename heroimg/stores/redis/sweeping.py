@@ -1,6 +1,6 @@
-"""Sweeping Redis: report the paid pictures whose time is over, and the pictures with sessions to end.
+"""Sweeping Redis: report the paid pictures that have expired, and the pictures with sessions to end.
 
-Every worker on every machine may sweep at the same time. The one whose script removes a picture reports it.
+All workers on all machines may sweep at the same time. The one whose script removes a picture reports it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from heroimg.stores.redis.due import DueIds
 from heroimg.stores.redis.pictures import RedisPictures
 from heroimg.stores.redis.scripts import REMOVE_EXPIRED
 
-# A picture with sessions to end is reported again after this time: less than HEROIMG_SWEEP_SECONDS usually is.
+# A picture with sessions to end is reported again after this time. It is shorter than the default
+# HEROIMG_SWEEP_SECONDS.
 _RETRY_SECONDS = 30
 
 
 class DueSweep:
     """One sweep of the due ids.
 
-    :param now: the instant, in whole Unix seconds.
+    :param now: returns the current time in whole Unix seconds.
     """
 
     def __init__(self, pictures: RedisPictures, due: DueIds, now: Callable[[], int]) -> None:
@@ -33,9 +34,11 @@ class DueSweep:
         self._with_sessions_to_end = list[str]()
 
     def run(self, seconds: float | None = None) -> Swept:
-        """Look at every id that is due; stop after this time.
+        """Look at every id that is due.
 
-        If Redis fails half-way, what was removed until then is returned, because no other sweep can report it.
+        If Redis fails, return the pictures that were removed before, because no other sweep can report them.
+
+        :param seconds: stop after this time, but look at least at one.
         """
         try:
             self._look_at_due(math.inf if seconds is None else time.monotonic() + seconds)
