@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HEADER = "X-Request-ID"
 
 # Such as a UUID. Nothing that looks like the id of a picture or of a Checkout Session, because the log shows it whole.
-# deploy/nginx.conf has the same expression.
+# deploy/nginx-errors.conf has the same expression.
 _PLAIN = re.compile(r"(?!.*[0-9a-f]{32})[A-Za-z0-9.-]{1,64}")
 
 

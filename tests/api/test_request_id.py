@@ -78,4 +78,4 @@ def test_nginx_passes_the_id_on_logs_it_and_answers_with_it(tmp_path: Path) -> N
 def test_nginx_and_heroimg_have_one_expression_for_plain_ids() -> None:
     expression = re.search(r'_PLAIN = re\.compile\(r"(.*)"\)', (ROOT / "heroimg/api/request_id.py").read_text())
     assert expression
-    assert f'"~^{expression[1]}$" $http_x_request_id;' in (ROOT / "deploy/nginx.conf").read_text()
+    assert f'"~^{expression[1]}$" $http_x_request_id;' in (ROOT / "deploy/nginx-errors.conf").read_text()

@@ -116,7 +116,7 @@ def test_every_fault_of_the_settings_is_a_line_and_the_other_commands_still_refu
     faults = checked.sentences("fault", "settings")
     assert "HEROIMG_UPLOAD_DIRS is not a setting" in faults
     assert "HEROIMG_CLAIM_SECONDS must be a whole number from 1 to 86400, not '0'; for example 300" in faults
-    assert "HEROIMG_IMAGE_SECONDS less HEROIMG_RETURN_SECONDS is 1800" in faults
+    assert "HEROIMG_IMAGE_SECONDS minus HEROIMG_RETURN_SECONDS is 1800" in faults
     held = server.flask("held")
     assert (held.returncode, held.stdout) == (1, "")
     assert "heroimg cannot start with these settings" in held.stderr
@@ -144,6 +144,9 @@ def test_a_folder_of_another_user_is_a_fault(tmp_path: Path) -> None:
 def test_files_that_others_can_read_are_a_warning(tmp_path: Path) -> None:
     (tmp_path / "uploads").mkdir(0o700)
     (tmp_path / "uploads" / UNKNOWN).touch(0o644)
+    sidecar = tmp_path / "uploads" / f"{UNKNOWN}.json"
+    sidecar.touch(0o600)
+    sidecar.write_text('{"mimetype": "image/png", "timestamp": 1}')
     checked = check(Server(tmp_path, {}))
     assert "1 files in" in checked.sentences("warning", "folder")
     assert "-exec chmod 600" in checked.sentences("warning", "folder")
@@ -350,7 +353,7 @@ def test_the_permissions_that_are_checked_are_all_that_the_scripts_need() -> Non
 
 def test_a_redis_that_does_not_answer_is_a_fault(tmp_path: Path, redis: RedisServer) -> None:
     redis.end()
-    assert "the Redis at REDIS_URL" in check(Server(tmp_path, {"REDIS_URL": redis.url})).sentences("fault", "store")
+    assert "Redis at REDIS_URL failed" in check(Server(tmp_path, {"REDIS_URL": redis.url})).sentences("fault", "store")
 
 
 def test_the_check_of_a_running_server_leaves_its_pictures_alone(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ class Production:
         self.url = f"https://127.0.0.1:{self.port}"
 
     def customer(self, address: str | None = None) -> Api:
-        """Give somebody the API, by nginx, from an address of theirs."""
+        """Return the API as a customer reaches it: through nginx, from an own address."""
         front = Server(self.folder, {})
         front.url = self.url
         api = Api(front)

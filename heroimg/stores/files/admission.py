@@ -35,7 +35,7 @@ def _is_ours(folder: str, entry: os.DirEntry[str]) -> bool:
         if not name or not entry.is_file(follow_symlinks=False):
             return False
         status = entry.stat(follow_symlinks=False)
-    except FileNotFoundError:  # removed meanwhile, by another process of ours
+    except FileNotFoundError:  # another process of ours has removed it since
         return True
     is_empty_leftover = name[2] != "" and status.st_size == 0
     return not status.st_mode & 0o077 or is_empty_leftover or _has_sidecar(f"{folder}/{name[1]}.json")

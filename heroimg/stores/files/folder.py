@@ -1,7 +1,7 @@
 """The folder that holds the pictures: its mode, its room, its names, and a lock on each picture.
 
 A process that changes or removes a picture holds a lock (flock) on the picture itself. The kernel drops the lock if the
-process dies. After locking, it checks that the file was not unlinked meanwhile.
+process dies. After locking, it checks that the file was not unlinked while it waited.
 """
 
 from __future__ import annotations
