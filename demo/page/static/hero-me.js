@@ -21,11 +21,12 @@ const STEPS = {
 };
 
 // Codes of errors after which the customer must choose another picture.
-const HOPELESS = [
+const REFUSED = [
   "no_image",
   "file_unreadable",
   "heic_unsupported",
   "image_too_large",
+  "request_too_large",
   "not_a_picture",
   "image_damaged",
   "too_many_pixels",
@@ -404,7 +405,7 @@ function showError(error, again) {
   }
   const code = codeOf(error);
   const sentence = error instanceof Error ? error.message : String(error);
-  if (HOPELESS.includes(code)) {
+  if (REFUSED.includes(code)) {
     startAnew();
     showProblem(sentence);
   } else if (code === "checkout_complete") {
