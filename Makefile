@@ -11,8 +11,9 @@ SEED ?= $(shell date +%s)
 VENV = .venv
 BIN = $(VENV)/bin
 PYTHON_FILES = heroimg demo tests benchmarks docs/settings.py wsgi.py deploy/rehearse
-DEBIAN_PACKAGES = chromium curl libapache2-mod-passenger libapache2-mod-wsgi-py3 nginx openssl \
-	prometheus redis-server strace uwsgi-core uwsgi-plugin-python3
+DEBIAN_PACKAGES = chromium chromium-driver curl firefox-esr libapache2-mod-passenger libapache2-mod-wsgi-py3 nginx openssl \
+	prometheus redis-server strace uwsgi-core uwsgi-plugin-python3 \
+	webkit2gtk-driver xvfb
 MADE = $(VENV) $(VENV)-audit $(VENV)-bench node_modules benchmarks/others/express/node_modules test-output .coverage* \
 	.hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 

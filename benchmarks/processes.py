@@ -41,7 +41,7 @@ class Program:
 
     def pids(self) -> list[int]:
         assert self._process
-        return _family(self._process.pid)
+        return family(self._process.pid)
 
     def kill(self) -> None:
         """End all processes at once, as a power cut does."""
@@ -58,10 +58,10 @@ class Program:
             self._process.wait(LONG)
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
     """List a process and all its descendants."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(member for child in children for member in _family(int(child)))]
+    return [pid, *(member for child in children for member in family(int(child)))]
 
 
 def _is_running(pid: int) -> bool:

@@ -20,9 +20,10 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from . import contenders
+from .browser import fit
 from .contenders import Contender
 from .load import CUSTOMERS
-from .photographs import photographs
+from .photographs import PHONES, jpeg, photographs
 from .plot import bars
 from .processes import cpu_milliseconds, peak_megabytes
 
@@ -77,7 +78,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         running = start_all(folder, stack)
-        pictures = write_pictures(folder)
+        photograph = jpeg(*PHONES)
+        pictures = write_pictures(
+            folder,
+            photographs()
+            | {
+                "a phone's photograph": fit(photograph, running[HEROIMG].port).data,
+                "a phone's photograph, not fitted": photograph,
+            },
+        )
         speed = measure_speed(running, pictures, given.rounds)
     memory, lost = measure_memory(photographs()[USUAL_PICTURE])
     report = {"machine": machine(), "speed": speed, "memory": memory, "lost": lost}
@@ -92,15 +101,15 @@ def start_all(folder: Path, stack: ExitStack) -> dict[str, Contender]:
     for number, (name, start) in enumerate(DIRECT.items()):
         (own := folder / str(number)).mkdir()
         running[name] = stack.enter_context(start(own))
-        if name.startswith("heroimg"):
+        if name.startswith("heroimg") or name == EXPRESS:
             (front := folder / f"{number}-nginx").mkdir()
             running[f"{name}, behind nginx"] = stack.enter_context(contenders.behind_nginx(front, running[name]))
     return running
 
 
-def write_pictures(folder: Path) -> dict[str, Path]:
+def write_pictures(folder: Path, pictures: dict[str, bytes]) -> dict[str, Path]:
     paths = {}
-    for name, data in photographs().items():
+    for name, data in pictures.items():
         paths[name] = folder / name.replace(" ", "-")
         paths[name].write_bytes(data)
     return paths

@@ -1,4 +1,4 @@
-"""The pictures' blueprint: upload, retrieve, confirm."""
+"""The pictures' blueprint: limits, upload, retrieve, confirm."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import math
 from contextlib import suppress
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from heroimg.api.form import received_image
@@ -14,7 +14,8 @@ from heroimg.api.rates import STRIPE
 from heroimg.api.services import services
 from heroimg.errors import ClaimMalformed, ImageIdRequired, ImageNotFound, ImageTooLarge, Prefetched
 from heroimg.logs import short
-from heroimg.pictures.formats import check_picture, extension_of
+from heroimg.pictures.formats import FORMATS, check_picture, extension_of
+from heroimg.pictures.limits import MAX_PIXELS
 from heroimg.stores.image import StoredImage, is_claim_token
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,15 @@ _MEGABYTE = 1024 * 1024
 
 # The headers in which browsers, old and new, show that they prefetch. deploy/nginx.conf passes these on.
 _PURPOSE_HEADERS = ("Sec-Purpose", "Purpose", "X-Moz", "X-Purpose")
+
+
+@bp.get("/api/limits")
+def limits() -> Response:
+    """Say which pictures are accepted, so that a page need not repeat it."""
+    formats = [known.media_type for known in FORMATS]
+    response = jsonify(bytes=services().config.max_image_bytes, pixels=MAX_PIXELS, formats=formats)
+    response.headers["Cache-Control"] = "public, max-age=300"
+    return response
 
 
 @bp.post("/api/temp-image-upload")

@@ -18,6 +18,12 @@ from tests.helpers.pictures import FIVE_MB, padded_jpeg
 from tests.helpers.serving import serving, wait_for
 
 
+def test_the_limits_are_public_and_kept_by_browsers_for_five_minutes(shared: Api) -> None:
+    answer = shared.request("GET", "/api/limits")
+    assert answer.json() == {"bytes": pictures.FIVE_MB, "pixels": 65_000_000, "formats": ["image/png", "image/jpeg"]}
+    assert answer.headers["Cache-Control"] == "public, max-age=300"
+
+
 def test_the_answer_is_an_id_of_32_hexadecimal_digits_and_the_folder_holds_the_very_bytes(api: Api) -> None:
     image_id = api.keep(pictures.jpeg())
     assert re.fullmatch(r"[0-9a-f]{32}", image_id)

@@ -6,7 +6,6 @@ import gzip
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
@@ -14,7 +13,7 @@ from playwright.sync_api import Page, Route
 from pytest_httpserver import HTTPServer
 
 from tests.helpers import pictures
-from tests.helpers.browser import Visitor
+from tests.helpers.module import STATUS, answer, call, waits
 from tests.helpers.node_tools import run_node_tool
 from tests.helpers.proxy import Stop
 from tests.helpers.serving import ROOT, wait_for
@@ -22,29 +21,10 @@ from tests.helpers.shop import Site
 
 CLIENT = ROOT / "heroimg" / "static" / "heroimg.js"
 
+SESSION = "**/api/checkout/embedded-session"
 RETRIEVE = "**/api/temp-image-retrieve*"
-STATUS = "**/api/checkout/session-status*"
 
-# Runs with the module as `heroimg`; what it throws comes back as an object.
-CALL = """async ([url, argument]) => {
-    const heroimg = await import(url);
-    const tell = ({ name, code, message, status, retryAfter }) => ({ name, code, message, status, retryAfter });
-    try { return await (%s)(heroimg, argument); } catch (error) { return { failure: tell(error) }; }
-}"""
 READ = "Array.from(new Uint8Array(await blob.arrayBuffer()))"
-
-
-@pytest.fixture
-def page(site: Site, visitor: Visitor) -> Page:
-    """Open a blank page of the admitted origin."""
-    visitor.page.route(f"{site.proxy.url}/blank", lambda route: route.fulfill(body="<!doctype html>"))
-    visitor.page.goto(f"{site.proxy.url}/blank")
-    return visitor.page
-
-
-def call(page: Page, code: str, argument: object = None, origin: str = "") -> Any:
-    """Call the module in the page, and return what comes of it."""
-    return page.evaluate(CALL % code, [f"{origin}/static/heroimg.js", argument])
 
 
 def retrieve(page: Page, image_id: str) -> bytes:
@@ -68,59 +48,12 @@ def test_the_module_is_kept_by_browsers_and_asked_about_every_time(site: Site) -
 
 def test_the_types_are_those_of_the_module(tmp_path: Path) -> None:
     run_node_tool("tsc", "--project", "tsconfig.types.json", "--outDir", str(tmp_path), cwd=ROOT)
-    made = (tmp_path / "heroimg.d.ts").read_text()
-    assert made == CLIENT.with_suffix(".d.ts").read_text(), "run `npm run types`"
-
-
-def test_an_upload_gives_the_id_and_tells_its_progress(site: Site, page: Page) -> None:
-    code = """async ({ uploadImage }, numbers) => {
-        const told = [];
-        const id = await uploadImage(new Blob([new Uint8Array(numbers)]), { onProgress: (sent) => told.push(sent) });
-        return { id, told };
-    }"""
-    result = call(page, code, list(pictures.jpeg()))
-    assert site.api.retrieve(result["id"]).content == pictures.jpeg()
-    assert result["told"] == sorted(result["told"])
-    assert result["told"][-1] == 1
-
-
-def test_an_upload_is_stopped_by_its_signal_and_gives_its_reason(site: Site, page: Page) -> None:
-    middle = site.proxy.stop_at(Stop(b"POST /api/temp-image-upload", after=100_000, upwards=True, breaks=False))
-    page.evaluate(
-        """async (size) => {
-            const { uploadImage } = await import("/static/heroimg.js");
-            window.controller = new AbortController();
-            window.reason = new Error("changed my mind");
-            const file = new Blob([new Uint8Array(size)]);
-            window.stopped = uploadImage(file, { signal: controller.signal }).catch((error) => error === reason);
-        }""",
-        3_000_000,
-    )
-    wait_for(middle.reached.is_set, "the upload to be on its way")
-    page.evaluate("controller.abort(reason)")
-    middle.go_on.set()
-    assert page.evaluate("stopped") is True
-    again = "({ uploadImage }) => uploadImage(new Blob(), { signal: controller.signal }).catch((e) => e === reason)"
-    assert call(page, again) is True
-
-
-def test_an_upload_that_the_browser_ends_is_a_lost_connection(site: Site, page: Page) -> None:
-    middle = site.proxy.stop_at(Stop(b"POST /api/temp-image-upload", after=100_000, upwards=True, breaks=False))
-    page.evaluate(
-        """async (size) => {
-            const { uploadImage } = await import("/static/heroimg.js");
-            window.ended = uploadImage(new Blob([new Uint8Array(size)])).catch(({ code }) => code);
-        }""",
-        3_000_000,
-    )
-    wait_for(middle.reached.is_set, "the upload to be on its way")
-    page.evaluate("window.stop()")
-    middle.go_on.set()
-    assert page.evaluate("ended") == "connection_lost"
+    made = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert made == {path.name: path.read_text() for path in (CLIENT.parent / "types").iterdir()}, "run `npm run types`"
 
 
 def test_failures_carry_the_words_and_sentences_of_the_api(page: Page) -> None:
-    code = "({ uploadImage }, size) => uploadImage(new Blob([new Uint8Array(size)]))"
+    code = "({ uploadImage }, size) => uploadImage(new Blob([new Uint8Array(size)]), { fit: false })"
     assert call(page, code, 7 * 1024 * 1024)["failure"] == {
         "name": "HeroimgError",
         "code": "image_too_large",
@@ -141,20 +74,25 @@ def test_what_is_no_answer_of_the_api_is_a_failure_too(page: Page) -> None:
     expected = {
         "name": "HeroimgError",
         "code": "answer_unreadable",
-        "message": "The server sent an unexpected answer (413). Please try again in a moment.",
-        "status": 413,
+        "message": "The server sent an unexpected answer (403). Please try again in a moment.",
+        "status": 403,
         "retryAfter": None,
     }
-    for body in ("<html>nginx</html>", '{"error": {"code": 413}}', '{"code": 413}', "null"):
+    upload = "({ uploadImage }) => uploadImage(new Blob(['x']), { fit: false })"
+    for body in ("<html>nginx</html>", '{"error": {"code": 403}}', '{"code": 403}', "null"):
         page.unroute_all()
-        page.route("**/api/**", partial(fulfill, status=413, body=body))
-        for code in ("({ uploadImage }) => uploadImage(new Blob([]))", "({ sessionStatus }) => sessionStatus('x')"):
+        page.route("**/api/**", partial(fulfill, status=403, body=body))
+        for code in (
+            upload,
+            "({ uploadImage }) => uploadImage(new Blob(['x']))",
+            "({ sessionStatus }) => sessionStatus('x')",
+        ):
             assert call(page, code)["failure"] == expected
     for body in ("<html>a single-page application</html>", '{"foo": 1}'):
         page.unroute_all()
         page.route("**/api/**", partial(fulfill, status=200, body=body))
         for code in (
-            "({ uploadImage }) => uploadImage(new Blob([]))",
+            upload,
             "({ createCheckoutSession }) => createCheckoutSession('x')",
             "({ sessionStatus }) => sessionStatus('x')",
             "({ retrieveImage }) => retrieveImage('x')",
@@ -179,7 +117,7 @@ def test_the_whole_journey_by_the_module_alone(site: Site, page: Page) -> None:
 
 def test_calls_at_once_and_later_ones_share_one_retrieval(site: Site, page: Page) -> None:
     asked = list[str]()
-    page.on("request", lambda request: asked.append(request.method))
+    page.on("request", lambda request: asked.append(request.method) if "/api/" in request.url else None)
     code = """async ({ retrieveImage }, id) => {
         const [first, second] = await Promise.all([retrieveImage(id), retrieveImage(id)]);
         const blob = await retrieveImage(id);
@@ -187,7 +125,7 @@ def test_calls_at_once_and_later_ones_share_one_retrieval(site: Site, page: Page
     }"""
     assert bytes(call(page, code % READ, site.api.keep(pictures.jpeg()))) == pictures.jpeg()
     wait_for(lambda: page.evaluate("sessionStorage.length") == 0, "the picture to be confirmed")
-    assert asked.count("GET") == 2  # the module, and the picture
+    assert asked.count("GET") == 1
     assert asked.count("DELETE") == 1
 
 
@@ -277,17 +215,11 @@ def test_every_caller_is_told_of_the_waits(page: Page) -> None:
     assert page.evaluate("told.slice(0, 2)") == ["first", "second"]
 
 
-def test_an_upload_that_may_be_tried_later_says_when(page: Page) -> None:
-    later = answer(503, "store_unavailable", **{"Retry-After": "7"})
-    page.route("**/api/**", lambda route: route.fulfill(**later))
-    assert call(page, "({ uploadImage }) => uploadImage(new Blob())")["failure"]["retryAfter"] == 7
-
-
 def test_the_next_attempt_is_made_when_the_wait_is_over_and_not_before(page: Page) -> None:
     later = answer(503, "store_unavailable", **{"Retry-After": "60"})
     page.route(STATUS, lambda route: route.fulfill(**later))
     asked = list[str]()
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: asked.append(request.url) if "/api/" in request.url else None)
     page.clock.install()
     page.evaluate(
         """async () => {
@@ -298,10 +230,10 @@ def test_the_next_attempt_is_made_when_the_wait_is_over_and_not_before(page: Pag
     )
     wait_for(lambda: page.evaluate("told.length") == 1, "the first wait")
     page.clock.run_for(40_000)  # real time passes as well
-    assert [url for url in asked if "session_id=a%26b" in url] == asked[1:]
-    assert len(asked) == 2  # the module, and the first attempt
+    assert len(asked) == 1
+    assert "session_id=a%26b" in asked[0]
     page.clock.run_for(20_000)
-    wait_for(lambda: page.evaluate("1") and len(asked) == 3, "the second attempt")
+    wait_for(lambda: page.evaluate("1") and len(asked) == 2, "the second attempt")
 
 
 def test_a_gateway_that_compresses_does_no_harm(site: Site, page: Page) -> None:
@@ -316,32 +248,6 @@ def test_a_gateway_that_compresses_does_no_harm(site: Site, page: Page) -> None:
             assert call(page, "({ sessionStatus }) => sessionStatus('x')")["status"] == "open"
         finally:
             site.proxy.target = target
-
-
-def waits(page: Page, code: str, answers: list[dict[str, Any]], path: str = STATUS) -> list[Any]:
-    """Give these answers, one after another; return what the module says of each wait, and how it ended."""
-    page.route(path, lambda route: route.fulfill(**answers.pop(0)) if answers else route.abort("connectionreset"))
-    page.clock.install()
-    page.evaluate(
-        f"""async () => {{
-            const heroimg = await import("/static/heroimg.js");
-            window.told = [];
-            window.begun = Date.now();
-            const onWait = ({{ code, status }}, seconds) => told.push([code, status, seconds]);
-            ({code})(heroimg, onWait).then(
-                () => told.push("done"), ({{ code }}) => told.push(code)).finally(() => (window.ended = Date.now()));
-        }}"""
-    )
-    for _ in range(400):
-        page.clock.run_for(1000)
-        told: list[Any] = page.evaluate("told")
-        if told and isinstance(told[-1], str):
-            return told
-    raise AssertionError(told)
-
-
-def answer(status: int, code: str, **headers: str) -> dict[str, Any]:
-    return {"status": status, "json": {"code": code, "error": "Later."}, "headers": headers}
 
 
 ASK_STATUS = "({ sessionStatus }, onWait) => sessionStatus('cs_test_x', { onWait })"
@@ -375,7 +281,7 @@ def test_patience_ends_with_the_last_failure(page: Page) -> None:
     assert told[-1] == "connection_lost"
     assert sum(wait[2] for wait in told[:-1]) <= 330
     # By the page's clock, which goes on during a request: another wait of 16 seconds would exceed the 330.
-    assert 330 - 16 <= page.evaluate("(ended - begun) / 1000") <= 332
+    assert 330 - 16 <= page.evaluate("(ended - begun) / 1000") <= 334
 
 
 def test_an_operators_failure_is_not_asked_about_again(page: Page) -> None:
@@ -392,6 +298,108 @@ def test_a_wait_longer_than_the_patience_is_not_begun(page: Page) -> None:
 )
 def test_what_asking_again_does_not_mend_is_not_asked_again(page: Page, status: int, code: str) -> None:
     assert waits(page, ASK_PICTURE, [answer(status, code)], RETRIEVE) == [code]
+
+
+def test_everything_that_can_pass_is_waited_for(page: Page) -> None:
+    proxies = [{"status": status, "body": "<html>"} for status in (408, 500, 507, 508, 520, 521, 522, 523, 524, 530)]
+    ours = [answer(500, "server_unreachable", **{"Retry-After": "5"}), answer(500, "internal_error")]
+    told = waits(page, ASK_STATUS, [*proxies, *ours, {"status": 200, "json": {"status": "complete"}}])
+    assert [wait[:2] for wait in told[:-1]] == [
+        *(["answer_unreadable", proxy["status"]] for proxy in proxies),
+        ["server_unreachable", 500],
+        ["internal_error", 500],
+    ]
+    assert told[-1] == "done"
+
+
+def test_a_checkout_is_opened_again_when_the_server_says_when(page: Page) -> None:
+    session = "({ createCheckoutSession }, onWait) => createCheckoutSession('x', { onWait })"
+    busy = answer(503, "payment_unreachable", **{"Retry-After": "2"})
+    done = {"status": 200, "json": {"client_secret": "cs_test_x_secret_y"}}
+    assert waits(page, session, [busy, done], SESSION) == [["payment_unreachable", 503, 2], "done"]
+    for hopeless in (
+        answer(503, "payment_unreachable"),
+        answer(503, "clock_wrong", **{"Retry-After": "60"}),
+        answer(409, "image_claimed", **{"Retry-After": "60"}),
+        answer(502, "payment_failed"),
+    ):
+        page.reload()
+        assert waits(page, session, [hopeless], SESSION) == [hopeless["json"]["code"]]
+
+
+def test_a_page_that_holds_a_picture_opens_its_checkout_with_its_claim(site: Site, page: Page) -> None:
+    image_id = site.api.keep(pictures.jpeg())
+    page.route(RETRIEVE, lambda route: route.continue_() if route.request.method == "GET" else route.abort())
+    retrieve(page, image_id)
+    with page.expect_request(SESSION) as request:
+        secret = call(page, "({ createCheckoutSession }, id) => createCheckoutSession(id)", image_id)
+    assert secret.startswith("cs_test_")
+    assert request.value.post_data_json == {
+        "imageId": image_id,
+        "claim": page.evaluate("Object.values(sessionStorage)[0]"),
+    }
+
+
+def test_a_device_that_slept_during_a_fetch_tries_again(site: Site, page: Page) -> None:
+    image_id = site.api.keep(pictures.jpeg())
+    silent = site.proxy.stop_at(Stop(b"GET /api/temp-image-retrieve", after=0, breaks=False))
+    page.clock.install()
+    page.evaluate(
+        """async (id) => {
+            const { retrieveImage } = await import("/static/heroimg.js");
+            const note = (result) => (window.size = result.size ?? result.code);
+            retrieveImage(id).then(note, note);
+        }""",
+        image_id,
+    )
+    wait_for(silent.reached.is_set, "the connection to fall silent")
+    page.clock.fast_forward("06:00")
+
+    def has_ended() -> bool:
+        page.clock.run_for(500)
+        return bool(page.evaluate("window.size"))
+
+    wait_for(has_ended, "the second attempt")
+    assert page.evaluate("size") == len(pictures.jpeg())
+
+
+@pytest.mark.parametrize("event", ["online", "wake"])
+def test_a_pause_ends_when_the_device_is_online_again_or_wakes(page: Page, event: str) -> None:
+    answers = [answer(429, "too_many_requests", **{"Retry-After": "300"}), {"status": 200, "json": {"status": "open"}}]
+    page.route(STATUS, lambda route: route.fulfill(**answers.pop(0)))
+    page.clock.install()
+    page.evaluate(
+        """async () => {
+            const { sessionStatus } = await import("/static/heroimg.js");
+            window.waits = 0;
+            window.answer = sessionStatus("x", { onWait: () => waits++ });
+        }"""
+    )
+    wait_for(lambda: page.evaluate("waits") == 1, "the wait")
+    page.clock.run_for(10_000)
+    assert len(answers) == 1
+    if event == "online":
+        page.evaluate("dispatchEvent(new Event('online'))")
+    else:
+        page.clock.fast_forward(60_000)
+    assert page.evaluate("answer.then(({ status }) => status)") == "open"
+
+
+def test_time_asleep_uses_up_no_patience(page: Page) -> None:
+    page.route(RETRIEVE, lambda route: route.abort("connectionreset"))
+    page.clock.install()
+    page.evaluate(
+        """async () => {
+            const { retrieveImage } = await import("/static/heroimg.js");
+            window.told = [];
+            window.result = "";
+            retrieveImage("x", { onWait: (_, seconds) => told.push(seconds) }).catch(({ code }) => (result = code));
+        }"""
+    )
+    for count in range(1, 6):
+        page.wait_for_function("(count) => told.length === count", arg=count, polling=50)
+        page.clock.fast_forward("30:00")
+    assert page.evaluate("result") == ""
 
 
 @pytest.mark.parametrize("after", [0, 100_000])
@@ -422,7 +430,7 @@ def test_a_slow_connection_on_which_something_arrives_is_not_given_up(site: Site
     data = pictures.jpeg(0.3)
     image_id = site.api.keep(data)
     asked = list[str]()
-    page.on("request", lambda request: asked.append(request.method))
+    page.on("request", lambda request: asked.append(request.method) if "/api/" in request.url else None)
     third = Stop(b"", after=50_000, breaks=False)
     second = Stop(b"", after=50_000, breaks=False, then=third)
     first = site.proxy.stop_at(Stop(b"GET /api/temp-image-retrieve", after=100_000, breaks=False, then=second))
@@ -439,7 +447,7 @@ def test_a_slow_connection_on_which_something_arrives_is_not_given_up(site: Site
         page.clock.run_for(24_000)  # two of these are less than a minute, and all three are more
         stop.go_on.set()
     assert page.evaluate("picture.then((blob) => blob.size)") == len(data)
-    assert asked.count("GET") == 2  # the module, and the picture
+    assert asked.count("GET") == 1
 
 
 def test_a_confirmation_outlives_its_page(site: Site, page: Page) -> None:

@@ -2,55 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import requests
 from playwright.sync_api import Page, Route, expect
 
-from demo.stripe_stand_in import StandIn
 from tests.helpers import pictures
-from tests.helpers.api import Api
 from tests.helpers.browser import Visitor
 from tests.helpers.fenced_files import fenced_files
-from tests.helpers.front_end import FrontEnd
+from tests.helpers.front_end import FrontEnd, ShopElsewhere
 from tests.helpers.node_tools import run_node_tool
-from tests.helpers.serving import LONG, ROOT, DrivenClock, serving_at, wait_for
-from tests.helpers.shop import Shop, stripe_settings
+from tests.helpers.serving import LONG, ROOT, wait_for
 
-SNIPPETS = fenced_files(ROOT / "docs" / "front-end.md")
-CLIENT = (ROOT / "heroimg" / "static" / "heroimg.js").read_text()
-
-
-class ShopElsewhere(Shop):
-    """A shop whose front end is on another origin than heroimg."""
-
-    def __init__(self, api: Api, stand_in: StandIn, clock: DrivenClock, front_end: FrontEnd) -> None:
-        super().__init__(api, stand_in, clock)
-        self.front_end = front_end
-
-    def fill_in(self, code: str) -> str:
-        """Put this shop's address and key where the documentation has an example's."""
-        return code.replace("https://pictures.example.com", self.api.server.url).replace(
-            "pk_test_...", "pk_test_standin"
-        )
-
-
-@pytest.fixture(scope="module")
-def open_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShopElsewhere]:
-    folder = tmp_path_factory.mktemp("elsewhere")
-    clock = DrivenClock(folder / "clock")
-    with StandIn(clock=clock) as stand_in, FrontEnd() as front_end:
-        settings = {"FRONTEND_URL": front_end.url, **stripe_settings(stand_in)}
-        with serving_at(clock, folder / "served", settings) as server:
-            yield ShopElsewhere(Api(server), stand_in, clock, front_end)
+PLAIN = fenced_files(ROOT / "docs" / "front-end.md")["hero-me.html"]
+OLD_PAGE = Path(__file__).with_name("old-page.js")
+REACT = ROOT / "docs" / "react"
+MODULE = {f"/{path.name}": path.read_text() for path in (ROOT / "heroimg" / "static").glob("*.js")}
 
 
 @pytest.fixture
-def shop(open_elsewhere: ShopElsewhere) -> ShopElsewhere:
-    open_elsewhere.clear()
-    return open_elsewhere
+def shop(elsewhere: ShopElsewhere) -> ShopElsewhere:
+    return elsewhere
 
 
 @pytest.fixture
@@ -90,7 +65,7 @@ def picture_saved(page: Page) -> bytes:
 
 
 def test_the_plain_page_of_the_documentation_pays_and_comes_back(shop: ShopElsewhere, page: Page) -> None:
-    shop.front_end.serve({"/hero-me": shop.fill_in(SNIPPETS["hero-me.html"])})
+    shop.front_end.serve({"/hero-me": shop.fill_in(PLAIN)})
     page.goto(f"{shop.front_end.url}/hero-me")
     choose_and_pay(page, pictures.jpeg())
     assert picture_saved(page) == pictures.jpeg()
@@ -98,33 +73,96 @@ def test_the_plain_page_of_the_documentation_pays_and_comes_back(shop: ShopElsew
 
 
 def test_the_plain_page_of_the_documentation_tells_failures(shop: ShopElsewhere, page: Page) -> None:
-    shop.front_end.serve({"/hero-me": shop.fill_in(SNIPPETS["hero-me.html"])})
+    shop.front_end.serve({"/hero-me": shop.fill_in(PLAIN)})
     page.goto(f"{shop.front_end.url}/hero-me")
-    choose(page, bytes(7 * 1024 * 1024))
-    expect(page.get_by_role("alert")).to_have_text("The picture is 7.0 MB; the limit is 5 MB.")
+    choose(page, b"no picture")
+    expect(page.get_by_role("status")).to_contain_text("This browser cannot open this file as a picture.")
     choose_and_pay(page, pictures.jpeg())
     assert picture_saved(page) == pictures.jpeg()
 
 
+def test_the_plain_page_as_it_was_left_starts_anew(shop: ShopElsewhere, page: Page) -> None:
+    shop.front_end.serve({"/hero-me": shop.fill_in(PLAIN)})
+    page.goto(f"{shop.front_end.url}/hero-me")
+    choose(page, pictures.jpeg())
+    expect(page.get_by_label("Your picture")).to_be_hidden()
+    with page.expect_navigation():
+        page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    expect(page.get_by_label("Your picture")).to_be_visible()
+
+
 @pytest.fixture(scope="module")
-def react_page(open_elsewhere: ShopElsewhere, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Build the components of the documentation as a bundler of a front end would, for development."""
-    folder = tmp_path_factory.mktemp("react")
-    for name in ("HeroMe.jsx", "main.jsx"):
-        (folder / name).write_text(open_elsewhere.fill_in(SNIPPETS[name]))
-    (folder / "heroimg.js").write_text(CLIENT)
-    (folder / "node_modules").symlink_to(ROOT / "node_modules")
-    options = ["--bundle", "--jsx=automatic", "--jsx-dev", '--define:process.env.NODE_ENV="development"']
-    warnings = run_node_tool("esbuild", "main.jsx", *options, "--log-level=warning", "--outfile=bundle.js", cwd=folder)
-    assert warnings == ""
-    return (folder / "bundle.js").read_text()
+def built(open_elsewhere: ShopElsewhere, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | bytes]:
+    """Install the npm package in a front end, and build the documentation's pages with Vite, for development."""
+    folder = tmp_path_factory.mktemp("vite")
+    run_node_tool("npm", "pack", "--pack-destination", str(folder), cwd=ROOT)
+    (package,) = folder.glob("heroimg-*.tgz")
+    (folder / "package.json").write_text('{ "type": "module" }')
+    run_node_tool("npm", "install", "--offline", "--no-audit", "--no-fund", str(package), cwd=folder)
+    for name in ("@stripe", "libheif-js", "react", "react-dom"):
+        (folder / "node_modules" / name).symlink_to(ROOT / "node_modules" / name)
+    for path in REACT.iterdir():
+        (folder / path.name).write_text(open_elsewhere.fill_in(path.read_text()))
+    (folder / "react.html").write_text('<div id="root"></div><script type="module" src="./main.jsx"></script>')
+    plain = open_elsewhere.fill_in(PLAIN).replace(f"{open_elsewhere.api.server.url}/static/heroimg.js", "heroimg")
+    (folder / "plain.html").write_text(plain)
+    inputs = '{ build: { rollupOptions: { input: ["react.html", "plain.html"] }, chunkSizeWarningLimit: 3000 } }'
+    (folder / "vite.config.js").write_text(f"export default {inputs};")
+    output = run_node_tool("vite", "build", "--mode", "development", cwd=folder, NODE_ENV="development")
+    assert "arning" not in output, output
+    files = {path: path.read_bytes() for path in (folder / "dist").rglob("*") if path.is_file()}
+    return {f"/{path.relative_to(folder / 'dist')}": content for path, content in files.items()}
 
 
 @pytest.fixture
-def react_shop(shop: ShopElsewhere, react_page: str) -> ShopElsewhere:
-    html = '<!doctype html><link rel="icon" href="data:,"><div id="root"></div><script src="/bundle.js"></script>'
-    shop.front_end.serve({"/hero-me": html, "/bundle.js": react_page})
+def react_shop(shop: ShopElsewhere, built: dict[str, str | bytes]) -> ShopElsewhere:
+    shop.front_end.serve({**built, "/hero-me": built["/react.html"]})
     return shop
+
+
+@pytest.mark.parametrize("name", ["react", "plain"])
+def test_the_npm_package_fits_photographs_in_a_build_of_vite(
+    shop: ShopElsewhere, built: dict[str, str | bytes], page: Page, name: str
+) -> None:
+    shop.front_end.serve({**built, "/hero-me": built[f"/{name}.html"]})
+    page.goto(f"{shop.front_end.url}/hero-me")
+    with page.expect_worker() as worker:
+        choose_and_pay(page, pictures.encode(pictures.quarters(), "WEBP"))
+    assert "/assets/fit-worker-" in worker.value.url
+    assert picture_saved(page).startswith(b"\xff\xd8\xff")
+
+
+def test_the_decoder_for_heic_is_loaded_when_it_is_needed(react_shop: ShopElsewhere, page: Page) -> None:
+    asked = list[str]()
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{react_shop.front_end.url}/hero-me")
+    expect(page.get_by_label("Your picture")).to_be_visible()
+    assert not any("wasm-bundle" in url for url in asked)
+    choose_and_pay(page, pictures.encode(pictures.quarters(), "HEIF"))
+    assert picture_saved(page).startswith(b"\xff\xd8\xff")
+    assert sum("wasm-bundle" in url for url in asked) == 1
+
+
+def test_the_version_of_the_npm_package_is_heroimgs() -> None:
+    package = json.loads((ROOT / "package.json").read_text())
+    assert f"version = {package['version']}\n" in (ROOT / "setup.cfg").read_text()
+
+
+def test_the_npm_packages_types_are_those_of_the_module(tmp_path: Path) -> None:
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "heroimg").symlink_to(ROOT)
+    (tmp_path / "use.ts").write_text(
+        """import { HeroimgError, fitImage, uploadImage, type OnProgress } from "heroimg";
+        const onProgress: OnProgress = (sent, state) => console.log(sent.toFixed(), state === "sending");
+        const id: string = await uploadImage(new Blob(), { fit: { maxEdge: 2048 }, onProgress });
+        const blob: Blob = await fitImage(new Blob());
+        const status: number = new HeroimgError("a", "b").status;
+        // @ts-expect-error
+        await uploadImage("a string");
+        export { id, blob, status };"""
+    )
+    options = ["--strict", "--noEmit", "--module", "esnext", "--moduleResolution", "bundler", "--target", "es2022"]
+    run_node_tool("tsc", *options, "--types", "", "use.ts", cwd=tmp_path)
 
 
 def test_the_react_components_of_the_documentation_make_the_whole_journey(
@@ -146,11 +184,9 @@ def test_the_react_components_of_the_documentation_tell_failures(
     react_shop: ShopElsewhere, page: Page, visitor: Visitor
 ) -> None:
     page.goto(f"{react_shop.front_end.url}/hero-me")
-    react_shop.stand_in.fail_next("disconnect", 2)
+    react_shop.stand_in.fail_next("403")
     choose(page, pictures.jpeg())
-    expect(page.get_by_role("alert")).to_have_text(
-        "The payment service cannot be reached just now. Please try again in a moment."
-    )
+    expect(page.get_by_role("alert")).to_have_text("The payment service could not do that. Please try again later.")
     page.route("https://js.stripe.com/**", lambda route: route.abort())
     page.reload()
     choose(page, pictures.jpeg())
@@ -163,7 +199,7 @@ def test_the_react_components_of_the_documentation_tell_failures(
 
 
 def test_a_page_written_for_pictures_in_memory_works_as_it_is(shop: ShopElsewhere, page: Page) -> None:
-    shop.front_end.serve({"/hero-me": "<!doctype html>", "/old-page.js": SNIPPETS["old-page.js"]})
+    shop.front_end.serve({"/hero-me": "<!doctype html>", "/old-page.js": OLD_PAGE.read_text()})
     page.goto(f"{shop.front_end.url}/hero-me")
     # Such a page has its server on its own origin, by a proxy of the development server's.
     page.route("**/api/**", lambda route: route.fulfill(response=route.fetch(url=shop.api.server.url + _path(route))))
@@ -195,15 +231,15 @@ TRY_ALL = """async ([url, numbers]) => {
     heroimg.setBaseUrl(url + "/");
     const file = new Blob([new Uint8Array(numbers)]);
     const codeOf = (work) => work.then(() => "done", ({ code }) => code);
-    const upload = await codeOf(heroimg.uploadImage(file, { onProgress() {} }));
-    const tooLarge = await codeOf(heroimg.uploadImage(new Blob([new Uint8Array(7 * 1024 * 1024)])));
+    const upload = await codeOf(heroimg.uploadImage(file));
+    const tooLarge = await codeOf(heroimg.uploadImage(new Blob([new Uint8Array(7 * 1024 * 1024)]), { fit: false }));
     const session = await codeOf(heroimg.createCheckoutSession("0".repeat(32)));
     return [upload, tooLarge, session];
 }"""
 
 
 def test_the_front_end_is_admitted_from_its_own_origin(shop: ShopElsewhere, page: Page) -> None:
-    shop.front_end.serve({"/hero-me": "<!doctype html>", "/heroimg.js": CLIENT})
+    shop.front_end.serve({"/hero-me": "<!doctype html>", **MODULE})
     page.goto(f"{shop.front_end.url}/hero-me")
     tried = page.evaluate(TRY_ALL, [shop.api.server.url, list(pictures.jpeg())])
     assert tried == ["done", "image_too_large", "image_not_found"]
@@ -233,10 +269,14 @@ def test_the_front_end_is_admitted_from_its_own_origin(shop: ShopElsewhere, page
 def test_strangers_are_refused_and_nothing_of_a_customers_is_touched(shop: ShopElsewhere, visitor: Visitor) -> None:
     image_id = shop.api.keep(pictures.jpeg())
     with FrontEnd() as stranger:
-        stranger.serve({"/page": "<!doctype html>", "/heroimg.js": CLIENT})
+        stranger.serve({"/page": "<!doctype html>", **MODULE})
         visitor.page.goto(f"{stranger.url}/page")
-        tried = visitor.page.evaluate(TRY_ALL, [shop.api.server.url, list(pictures.jpeg())])
-        assert tried == ["connection_lost"] * 3
+        visitor.page.clock.install()
+        start = f"(arguments) => void ({TRY_ALL})(arguments).then((tried) => (window.tried = tried))"
+        visitor.page.evaluate(start, [shop.api.server.url, list(pictures.jpeg())])
+        while not visitor.page.evaluate("window.tried"):
+            visitor.page.clock.run_for(16_000)
+        assert visitor.page.evaluate("tried") == ["connection_lost"] * 3
         confirm = "(url) => fetch(url, { method: 'DELETE' }).then(() => 'done', () => 'refused')"
         retrieve = f"{shop.api.server.url}/api/temp-image-retrieve?imageId={image_id}"
         assert visitor.page.evaluate(confirm, retrieve) == "refused"
@@ -245,7 +285,3 @@ def test_strangers_are_refused_and_nothing_of_a_customers_is_touched(shop: ShopE
     assert all("blocked by CORS policy" in complaint for complaint in visitor.complaints)
     visitor.complaints.clear()
     assert shop.api.retrieve(image_id).content == pictures.jpeg()
-
-
-def test_every_file_of_the_documentation_is_tried_here() -> None:
-    assert set(SNIPPETS) == {"hero-me.html", "HeroMe.jsx", "main.jsx", "old-page.js"}

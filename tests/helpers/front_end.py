@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import mimetypes
+
 from pytest_httpserver import HTTPServer
+
+from demo.stripe_stand_in import StandIn
+from tests.helpers.api import Api
+from tests.helpers.serving import DrivenClock
+from tests.helpers.shop import Shop
 
 
 class FrontEnd(HTTPServer):
@@ -15,9 +22,28 @@ class FrontEnd(HTTPServer):
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
 
-    def serve(self, files: dict[str, str]) -> None:
-        """Serve these files, by their paths, and no others."""
+    def serve(self, files: dict[str, str | bytes], headers: dict[str, str] | None = None) -> None:
+        """Serve these files, by their paths, and no others.
+
+        :param headers: sent with every file.
+        """
         self.clear()
-        for path, text in files.items():
-            media_type = "text/javascript" if path.endswith(".js") else "text/html"
-            self.expect_request(path).respond_with_data(text, content_type=f"{media_type}; charset=utf-8")
+        for path, content in {"/favicon.ico": b"", **files}.items():
+            media_type = mimetypes.guess_type(path)[0] or "text/html"
+            self.expect_request(path).respond_with_data(
+                content, headers=headers, content_type=f"{media_type}; charset=utf-8"
+            )
+
+
+class ShopElsewhere(Shop):
+    """A shop whose front end is on another origin than heroimg."""
+
+    def __init__(self, api: Api, stand_in: StandIn, clock: DrivenClock, front_end: FrontEnd) -> None:
+        super().__init__(api, stand_in, clock)
+        self.front_end = front_end
+
+    def fill_in(self, code: str) -> str:
+        """Put this shop's address and key where the documentation has an example's."""
+        return code.replace("https://pictures.example.com", self.api.server.url).replace(
+            "pk_test_...", "pk_test_standin"
+        )

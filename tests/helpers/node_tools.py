@@ -10,13 +10,13 @@ from pathlib import Path
 from tests.helpers.serving import ROOT
 
 
-def run_node_tool(*command: str, cwd: Path) -> str:
-    """Run a program of node_modules and return its output; fail if the program does."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+def run_node_tool(*command: str, cwd: Path, **environ: str) -> str:
+    """Run npm or a program of node_modules and return its output; fail if the program does."""
+    path = f"{ROOT / 'node_modules' / '.bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
-        [ROOT / "node_modules" / ".bin" / command[0], *command[1:]],
+        command,
         cwd=cwd,
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": path, **environ},
         capture_output=True,
         text=True,
         timeout=60,

@@ -8,7 +8,10 @@ from functools import cache
 from io import BytesIO
 from typing import Any
 
+import pillow_heif
 from PIL import Image, ImageDraw
+
+pillow_heif.register_heif_opener()
 
 FIVE_MB = 5 * 1024 * 1024
 
@@ -40,10 +43,9 @@ def png(megabytes: float = 0.05) -> bytes:
 
 
 @cache
-def portrait(quality: int = 97) -> bytes:
+def portrait(width: int = 2400) -> bytes:
     """Make a JPEG of about 3 MB that is nice to look at: a face before a sky, with a photograph's grain."""
-    width, height = 2400, 1800
-    image = Image.linear_gradient("L").resize((width, height))
+    image = Image.linear_gradient("L").resize((2400, 1800))
     image = Image.merge(
         "RGB", [image.point([255 - value * part // 255 for value in range(256)]) for part in (110, 60, 5)]
     )
@@ -56,7 +58,27 @@ def portrait(quality: int = 97) -> bytes:
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
     draw.pieslice((620, 310, 1780, 1200), 180, 360, "#4a2f1d")
     draw.arc((900, 780, 1500, 1240), 25, 155, "#a8402f", 40)
-    return encode(Image.blend(image, noise(width, height), 0.08), "JPEG", quality=quality)
+    size = (width, width * 3 // 4)
+    return encode(Image.blend(image.resize(size), noise(*size), 0.08), "JPEG", quality=97)
+
+
+@cache
+def photograph(width: int, height: int, quality: int = 90) -> bytes:
+    """Make a JPEG of any size quickly: a tile of noise, repeated."""
+    image = Image.new("RGB", (width, height))
+    tile = noise(1000, 1000)
+    for x in range(0, width, 1000):
+        for y in range(0, height, 1000):
+            image.paste(tile, (x, y))
+    return encode(image, "JPEG", quality=quality)
+
+
+def quarters(left: str = "#c02020", right: str = "#2020c0") -> Image.Image:
+    """Make a picture, 400 pixels wide and 200 high, that shows which side is up: its upper half is left and right."""
+    image = Image.new("RGB", (400, 200), "#20c020")
+    image.paste(left, (0, 0, 200, 100))
+    image.paste(right, (200, 0, 400, 100))
+    return image
 
 
 @cache

@@ -1,8 +1,15 @@
 // The page's script: the customer chooses a picture, pays in Stripe's embedded checkout, returns, and gets it back.
 
-import { HeroimgError, createCheckoutSession, retrieveImage, sessionStatus, uploadImage } from "/static/heroimg.js";
+import {
+  HeroimgError,
+  createCheckoutSession,
+  fitImage,
+  retrieveImage,
+  sessionStatus,
+  uploadImage,
+} from "/static/heroimg.js";
 
-const { stripeJs = "", publishableKey = "", unitAmount, currency, decimals, maxBytes } = document.body.dataset;
+const { stripeJs = "", publishableKey = "", unitAmount, currency, decimals } = document.body.dataset;
 
 /** @type {Record<string, string>} each section of the page, and its entry in the list of steps */
 const STEPS = {
@@ -14,19 +21,27 @@ const STEPS = {
 };
 
 // Codes of errors after which the customer must choose another picture.
-const HOPELESS = [
+const REFUSED = [
   "no_image",
+  "file_unreadable",
+  "heic_unsupported",
   "image_too_large",
+  "request_too_large",
   "not_a_picture",
   "image_damaged",
   "too_many_pixels",
   "image_too_complex",
 ];
 
+// Larger pictures are scaled down, in pixels: sharp enough for a board, and quickly sent.
+const MAX_EDGE = 2048;
+
+const PROGRESS = { preparing: "Preparing", sending: "Uploading", waiting: "Checking", retrying: "Waiting" };
+
 /** @type {[label: string, action: () => void]} */
 const START_AGAIN = ["Start again", startAnew];
 
-/** @type {File | undefined} */
+/** @type {Blob | undefined} */
 let file;
 let imageId = "";
 // The picture's Checkout Session: from the address after the payment, or opened by pay().
@@ -43,9 +58,6 @@ function start() {
   for (const text of document.querySelectorAll("[data-price]")) {
     text.textContent = price();
   }
-  for (const text of document.querySelectorAll("[data-limit]")) {
-    text.textContent = megabytes(Number(maxBytes), Math.floor);
-  }
   for (const id of ["file", "camera"]) {
     const input = element(id, HTMLInputElement);
     input.addEventListener("change", () => {
@@ -54,6 +66,8 @@ function start() {
     });
   }
   acceptDrops();
+  document.addEventListener("paste", ({ clipboardData }) => takeFrom(clipboardData));
+  addEventListener("pageshow", leaveOldCheckout);
   element("pay", HTMLButtonElement).addEventListener("click", pay);
   element("back", HTMLButtonElement).addEventListener("click", backToPicture);
   element("another", HTMLButtonElement).addEventListener("click", startAnew);
@@ -82,10 +96,15 @@ function acceptDrops() {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     zone.classList.remove("is-over");
-    if (!element("choose", HTMLElement).hidden) {
-      take(event.dataTransfer?.files[0]);
-    }
+    takeFrom(event.dataTransfer);
   });
+}
+
+/** @param {DataTransfer | null} data dropped or pasted */
+function takeFrom(data) {
+  if (!element("choose", HTMLElement).hidden) {
+    take(data?.files[0]);
+  }
 }
 
 /** @param {File} [chosen] */
@@ -94,47 +113,51 @@ function take(chosen) {
     return;
   }
   file = chosen;
-  showPicture("preview", chosen);
+  element("preview", HTMLImageElement).hidden = true; // the browser may be unable to show the file itself
   show("picture");
   send();
 }
 
 /** Upload the chosen file and offer the payment. */
 async function send() {
-  const chosen = /** @type {File} */ (file);
-  if (chosen.size > Number(maxBytes)) {
-    // The server would refuse it too, but only after the whole upload.
-    const limit = megabytes(Number(maxBytes), Math.floor);
-    const sentence = `The picture is ${megabytes(chosen.size)}; the limit is ${limit}.`;
-    return showError(new HeroimgError("image_too_large", sentence), send);
-  }
   try {
-    await uploadOnce(chosen);
+    await uploadOnce(/** @type {Blob} */ (file));
   } catch (error) {
     showError(error, send);
   }
 }
 
-/** @param {File} chosen */
+/** @param {Blob} chosen */
 async function uploadOnce(chosen) {
   upload = new AbortController();
+  const { signal } = upload;
   const progress = element("progress", HTMLProgressElement);
   const uploading = element("uploading", HTMLElement);
-  const onProgress = (/** @type {number} */ sent) => {
+  /** @type {import("/static/heroimg.js").OnProgress} */
+  const onProgress = (sent, state) => {
     progress.value = sent;
-    element("percent", HTMLElement).textContent = `${Math.floor(sent * 100)} %`;
+    const percent = state === "sending" ? ` ${Math.floor(sent * 100)} %` : "";
+    element("progress-label", HTMLElement).textContent = PROGRESS[state] + percent;
+    if (state !== "retrying") {
+      showStatus("");
+    }
   };
+  const onWait = (/** @type {HeroimgError} */ error, /** @type {number} */ seconds) =>
+    showStatus(`${error.message} We try again in ${seconds} s.`);
   clearProblem();
-  showStatus("");
   element("pay", HTMLButtonElement).hidden = true;
-  onProgress(0);
+  onProgress(0, "preparing");
   uploading.hidden = false;
   try {
-    imageId = await uploadImage(chosen, { onProgress, signal: upload.signal });
+    file = await fitImage(chosen, { maxEdge: MAX_EDGE, onWait, signal });
+    showPicture("preview", file);
+    imageId = await uploadImage(file, { onProgress, onWait, signal });
     showStatus("Your picture is safe with us while you pay.");
     element("pay", HTMLButtonElement).hidden = false;
   } finally {
-    uploading.hidden = true;
+    if (signal === upload.signal) {
+      uploading.hidden = true; // otherwise it shows the next picture's progress
+    }
   }
 }
 
@@ -170,7 +193,7 @@ async function pay() {
       return;
     }
     checkout = opened;
-    inStorage((storage) => storage.setItem("hero-me", JSON.stringify({ name: file?.name })));
+    inStorage((storage) => storage.setItem("hero-me", JSON.stringify({ size: file?.size })));
     show("payment");
     opened.mount("#checkout");
     if (isUploadedAgain) {
@@ -190,7 +213,8 @@ async function pay() {
 /** Open a session. If the picture has expired, upload it again, unless another window has paid for it. */
 async function openSession() {
   try {
-    return { clientSecret: await createCheckoutSession(imageId), isUploadedAgain: false };
+    const clientSecret = await createCheckoutSession(imageId, { onWait: explainWait });
+    return { clientSecret, isUploadedAgain: false };
   } catch (error) {
     if (codeOf(error) !== "image_not_found" || !file) {
       throw error;
@@ -228,6 +252,19 @@ function backToPicture() {
     showStatus("Your picture is still safe with us.");
   } else {
     comeBack(); // the customer returned without having paid, and continued to the payment
+  }
+}
+
+/**
+ * Follow the checkout up if the customer has paid and comes back here by the browser's Back button, which shows the page
+ * as it was left.
+ *
+ * @param {PageTransitionEvent} event
+ */
+function leaveOldCheckout({ persisted }) {
+  if (persisted && checkout) {
+    closeCheckout();
+    comeBack();
   }
 }
 
@@ -368,7 +405,7 @@ function showError(error, again) {
   }
   const code = codeOf(error);
   const sentence = error instanceof Error ? error.message : String(error);
-  if (HOPELESS.includes(code)) {
+  if (REFUSED.includes(code)) {
     startAnew();
     showProblem(sentence);
   } else if (code === "checkout_complete") {
@@ -408,6 +445,7 @@ function showPicture(id, blob) {
   const image = element(id, HTMLImageElement);
   URL.revokeObjectURL(image.src);
   image.src = URL.createObjectURL(blob);
+  image.hidden = false;
 }
 
 /** @param {unknown} error */
@@ -415,12 +453,9 @@ function codeOf(error) {
   return error instanceof HeroimgError ? error.code : "";
 }
 
-/**
- * @param {number} bytes
- * @param {(size: number) => number} [round] up for a size and down for a limit, so that a size over the limit reads as more
- */
-function megabytes(bytes, round = Math.ceil) {
-  return `${round((bytes / 1024 / 1024) * 10) / 10} MB`;
+/** @param {number} bytes */
+function megabytes(bytes) {
+  return `${Math.ceil((bytes / 1024 / 1024) * 10) / 10} MB`;
 }
 
 function price() {

@@ -1,0 +1,95 @@
+// Two things are easy to get wrong. EmbeddedCheckoutProvider shows nothing if its fetchClientSecret fails or Stripe.js does
+// not load: Order awaits both first. StrictMode runs effects twice in development, and a plain `fetch` of the picture uses
+// it up in the first run: retrieveImage returns the same picture to both.
+
+import { useEffect, useState } from "react";
+import { EmbeddedCheckout, EmbeddedCheckoutProvider } from "@stripe/react-stripe-js";
+import { loadStripe } from "@stripe/stripe-js";
+import { createCheckoutSession, retrieveImage, sessionStatus, setBaseUrl, setHeicDecoder, uploadImage } from "heroimg";
+
+setBaseUrl("https://pictures.example.com");
+setHeicDecoder(() => import("libheif-js/wasm-bundle"));
+
+// The browser's Back button shows the page as it was left, with a checkout that is over.
+addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
+
+export function HeroMe() {
+  const sessionId = new URLSearchParams(location.search).get("session_id");
+  return sessionId ? <Return sessionId={sessionId} /> : <Order />;
+}
+
+function Order() {
+  const [progress, setProgress] = useState([0, "preparing"]);
+  const [isBusy, setIsBusy] = useState(false); // no other picture can be chosen then
+  const [checkout, setCheckout] = useState(null);
+  const [problem, setProblem] = useState("");
+
+  async function order(input) {
+    const [file] = input.files;
+    input.value = ""; // so that the same file can be chosen again
+    if (!file) {
+      return;
+    }
+    setProblem("");
+    setIsBusy(true);
+    try {
+      const imageId = await uploadImage(file, { fit: { maxEdge: 2048 }, onProgress: (...now) => setProgress(now) });
+      const clientSecret = await createCheckoutSession(imageId);
+      setCheckout({ stripe: await loadStripe("pk_test_..."), options: { clientSecret } });
+    } catch (error) {
+      setProblem(error.message);
+      setIsBusy(false);
+    }
+  }
+
+  if (checkout) {
+    return (
+      <EmbeddedCheckoutProvider {...checkout}>
+        <EmbeddedCheckout />
+      </EmbeddedCheckoutProvider>
+    );
+  }
+  return (
+    <form>
+      <label>
+        Your picture
+        <input type="file" accept="image/*,.heic,.heif" disabled={isBusy} onChange={({ target }) => order(target)} />
+      </label>
+      <progress max={1} value={progress[0]} /> {isBusy && progress[1]}
+      <p role="alert">{problem}</p>
+    </form>
+  );
+}
+
+function Return({ sessionId }) {
+  const [address, setAddress] = useState("");
+  const [news, setNews] = useState("Fetching your picture…");
+
+  useEffect(() => {
+    let isShown = true;
+    const onWait = (error, seconds) => isShown && setNews(`${error.message} Trying again in ${seconds} s.`);
+    fetchPicture(sessionId, onWait).then(
+      (blob) => isShown && setAddress(URL.createObjectURL(blob)), // the only copy now: let the customer save it
+      (error) => isShown && setNews(error.message),
+    );
+    return () => {
+      isShown = false;
+    };
+  }, [sessionId]);
+
+  return address ? (
+    <a href={address} download>
+      Save your picture
+    </a>
+  ) : (
+    <p role="status">{news}</p>
+  );
+}
+
+async function fetchPicture(sessionId, onWait) {
+  const { status, payment_status, metadata } = await sessionStatus(sessionId, { onWait });
+  if (status !== "complete" || payment_status === "unpaid") {
+    throw new Error(status === "expired" ? "The time to pay ran out." : "The payment is not complete yet.");
+  }
+  return retrieveImage(metadata.imageId, { onWait });
+}

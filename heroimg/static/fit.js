@@ -1,0 +1,193 @@
+/**
+ * Makes a photograph of any kind fit the server's limits, before it is sent.
+ *
+ * @module fit
+ */
+
+import { HeroimgError, UPLOAD_PATIENCE, ask, orStopped, patiently, understand } from "./http.js";
+import { readHeader, redraw } from "./photograph.js";
+
+/** @typedef {import("./http.js").OnWait} OnWait */
+/** @typedef {import("./photograph.js").Header} Header */
+/** @typedef {import("./photograph.js").Limits} Limits */
+/** @typedef {import("./photograph.js").Redrawn} Redrawn */
+
+/**
+ * @typedef {object} ServerLimits
+ * @property {number} bytes
+ * @property {number} pixels
+ * @property {string[]} formats media types
+ */
+
+/**
+ * @typedef {object} FitOptions
+ * @property {number} [maxEdge] scales a picture down whose longer edge has more pixels; by default none is
+ */
+
+export const LIMITS = "/api/limits";
+// libheif takes a gigabyte for more.
+const MAX_HEIC_PIXELS = 24_000_000;
+
+const PROBLEMS = {
+  undecodable: ["not_a_picture", "This browser cannot open this file as a picture. Please choose a JPEG or PNG."],
+  cut: ["image_damaged", "The end of this picture is missing. Please choose another, or save it anew first."],
+  no_memory: ["image_too_large", "This picture is too large for this browser's memory. Please choose a smaller one."],
+};
+
+/** @type {() => Promise<any>} */
+let loadHeicDecoder = () => Promise.reject(new Error("the page has not called setHeicDecoder"));
+
+/**
+ * Supply a decoder for HEIC, which all browsers but Safari lack: `setHeicDecoder(() => import("libheif-js/wasm-bundle"))`.
+ * It is loaded when the first HEIC photograph is chosen.
+ *
+ * @param {() => Promise<any>} load resolves to libheif-js, version 1
+ */
+export function setHeicDecoder(load) {
+  loadHeicDecoder = load;
+}
+
+/**
+ * Ask which pictures the server takes. The browser keeps the answer for some minutes.
+ *
+ * @param {{ onWait?: OnWait, signal?: AbortSignal }} [options]
+ * @returns {Promise<ServerLimits>}
+ */
+export async function serverLimits({ onWait, signal } = {}) {
+  const answer = await patiently(() => ask(LIMITS), { onWait, signal, patience: UPLOAD_PATIENCE });
+  return understand(200, null, await answer.text(), "bytes", "number");
+}
+
+/**
+ * Read a file once, because a picked file can change or disappear. Safari sends some as an empty body.
+ *
+ * @param {Blob} file
+ */
+export async function readFile(file) {
+  let cause;
+  try {
+    const bytes = await file.arrayBuffer();
+    if (bytes.byteLength > 0) {
+      return bytes;
+    }
+  } catch (error) {
+    cause = error;
+  }
+  throw fileUnreadable(cause);
+}
+
+/** @param {unknown} [cause] */
+export function fileUnreadable(cause) {
+  const sentence = "The file is empty or cannot be read: it may have been moved or changed. Please choose it again.";
+  return new HeroimgError("file_unreadable", sentence, { cause });
+}
+
+/**
+ * Make a photograph of any kind fit: a PNG or JPEG within the limits stays as it is, byte for byte; everything else becomes
+ * an upright JPEG within them, in a worker where the browser has one that can draw.
+ *
+ * @param {Blob} file
+ * @param {FitOptions & { onWait?: OnWait, signal?: AbortSignal }} [options]
+ * @returns {Promise<Blob>} a copy in memory, even if nothing was changed
+ */
+export function fitImage(file, options = {}) {
+  return orStopped(fitted(file, options), options.signal);
+}
+
+/**
+ * @param {Blob} file
+ * @param {FitOptions & { onWait?: OnWait, signal?: AbortSignal }} options
+ */
+async function fitted(file, { maxEdge = Infinity, onWait, signal }) {
+  const [bytes, { formats, ...limits }] = await Promise.all([readFile(file), serverLimits({ onWait, signal })]);
+  signal?.throwIfAborted();
+  const header = readHeader(bytes);
+  const { type, width, height } = header;
+  const source = new Blob([bytes], { type });
+  const isSmall = bytes.byteLength <= limits.bytes && width * height <= limits.pixels;
+  if (formats.includes(type) && isSmall && Math.max(width, height) <= maxEdge) {
+    return source;
+  }
+  let redrawn = await redrawAside(source, header, { ...limits, maxEdge }, signal);
+  if ("problem" in redrawn && redrawn.problem === "undecodable" && type === "image/heic") {
+    redrawn = await redrawAside(await decodeHeic(bytes), header, { ...limits, maxEdge }, signal);
+  }
+  if ("blob" in redrawn) {
+    return redrawn.blob;
+  }
+  throw problem(redrawn.problem);
+}
+
+/**
+ * Redraw a picture in a worker, or on this thread if there is none or it cannot.
+ *
+ * @param {Blob | ImageData} source
+ * @param {Header} header
+ * @param {Limits} limits
+ * @param {AbortSignal} [signal]
+ */
+async function redrawAside(source, header, limits, signal) {
+  /** @type {Worker | undefined} */
+  let worker;
+  /** @type {Redrawn | undefined} */
+  const redrawn = await new Promise((resolve) => {
+    worker = startWorker();
+    worker.onmessage = ({ data }) => resolve(data);
+    worker.onerror = () => resolve(undefined);
+    signal?.addEventListener("abort", () => resolve(undefined));
+    worker.postMessage([source, header, limits]);
+  }).catch(() => undefined);
+  worker?.terminate();
+  signal?.throwIfAborted();
+  return redrawn && ("blob" in redrawn || redrawn.problem === "cut") ? redrawn : redraw(source, header, limits);
+}
+
+/** Start a worker. Its script must have the page's origin; the modules that it imports may have another. */
+function startWorker() {
+  if (import.meta.url.startsWith(`${location.origin}/`)) {
+    return new Worker(new URL("./fit-worker.js", import.meta.url), { type: "module" }); // bundlers look for just this
+  }
+  const code = `import ${JSON.stringify(import.meta.url.replace(/[^/]*$/, "fit-worker.js"))};`;
+  return new Worker(URL.createObjectURL(new Blob([code], { type: "text/javascript" })), { type: "module" });
+}
+
+/**
+ * Decode a HEIC photograph on this thread, with the page's decoder.
+ *
+ * @param {ArrayBuffer} bytes
+ */
+async function decodeHeic(bytes) {
+  let libheif;
+  try {
+    const { default: loaded } = await loadHeicDecoder();
+    libheif = typeof loaded === "function" ? await loaded() : loaded; // libheif-bundle.mjs, or wasm-bundle
+  } catch (cause) {
+    const sentence =
+      "This photograph is a HEIC file, which this browser cannot open. Please open this page in Safari, or save the " +
+      "photograph as a JPEG first.";
+    throw new HeroimgError("heic_unsupported", sentence, { cause });
+  }
+  const images = new libheif.HeifDecoder().decode(bytes);
+  const image = images.find((/** @type {any} */ one) => one.is_primary()) ?? images[0];
+  if (!image) {
+    throw problem("undecodable");
+  }
+  const [width, height] = [image.get_width(), image.get_height()];
+  if (width * height > MAX_HEIC_PIXELS) {
+    const sentence =
+      `This HEIC photograph has ${Math.ceil(width * height * 1e-6)} megapixels; this browser can open ` +
+      `${MAX_HEIC_PIXELS * 1e-6}. Please open this page in Safari, or save the photograph as a JPEG first.`;
+    throw new HeroimgError("too_many_pixels", sentence);
+  }
+  const shown = await new Promise((resolve) => image.display(new ImageData(width, height), resolve));
+  if (!shown) {
+    throw problem("undecodable");
+  }
+  return shown;
+}
+
+/** @param {keyof typeof PROBLEMS} name */
+function problem(name) {
+  const [code, sentence] = PROBLEMS[name];
+  return new HeroimgError(code, sentence);
+}

@@ -1,0 +1,281 @@
+/**
+ * Requests to heroimg: when one is given up, when it is tried again, and what its failure is.
+ *
+ * @module http
+ */
+
+/**
+ * Called before each wait, with its reason and the seconds until the next attempt.
+ *
+ * @callback OnWait
+ * @param {HeroimgError} error
+ * @param {number} seconds
+ * @returns {void}
+ */
+
+// All in seconds. Another page's claim lapses after HEROIMG_CLAIM_SECONDS, by default 300: wait a little longer.
+const PATIENCE = 330;
+// The customer waits for an upload, and can try again.
+export const UPLOAD_PATIENCE = 120;
+const LONGEST_PAUSE = 16;
+// A phone that changed its network does not notice that its connection is dead. A call to Stripe may take 20.
+const LONGEST_SILENCE = 60;
+// The browser has handed over the last byte, but megabytes may still be in the system's buffers on a slow line.
+export const LONGEST_SILENCE_AFTER_UPLOAD = 120;
+
+// A later attempt would fail as well.
+const HOPELESS = ["checkout_complete", "checkout_not_configured", "clock_wrong", "payment_failed"];
+
+/** A failure. Its `message` is a sentence for the customer. */
+export class HeroimgError extends Error {
+  /**
+   * @param {string} code the API's stable word, or one of the module's own: see docs/front-end.md
+   * @param {string} message
+   * @param {{ status?: number, retryAfter?: number, cause?: unknown }} [details]
+   */
+  constructor(code, message, { status = 0, retryAfter, cause } = {}) {
+    super(message, { cause });
+    this.name = "HeroimgError";
+    this.code = code;
+    /** The HTTP status; 0 if no complete answer arrived. */
+    this.status = status;
+    /** The seconds to wait before another try, if the server sent them. */
+    this.retryAfter = retryAfter;
+  }
+}
+
+let base = "";
+
+/**
+ * Set heroimg's address if it is not the page's own origin: `setBaseUrl("https://pictures.example.com")`.
+ * FRONTEND_URL of that server must be the page's origin.
+ *
+ * @param {string} url
+ */
+export function setBaseUrl(url) {
+  base = url.replace(/\/+$/, "");
+}
+
+/** @param {string} path */
+export const urlOf = (path) => base + path;
+
+/**
+ * Attempt until it succeeds or fails for good. Waits as long as the server asks, or twice as long each time. Time during
+ * which the device sleeps does not count.
+ *
+ * @template T
+ * @param {() => Promise<T>} attempt
+ * @param {object} [options]
+ * @param {OnWait} [options.onWait]
+ * @param {AbortSignal} [options.signal]
+ * @param {(error: HeroimgError) => boolean} [options.canPass] tells whether a later attempt may work
+ * @param {number} [options.patience] in seconds
+ */
+export async function patiently(attempt, { onWait, signal, canPass = isTemporary, patience = PATIENCE } = {}) {
+  let spent = 0;
+  for (let pause = 1; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
+    const start = Date.now();
+    try {
+      return await attempt();
+    } catch (error) {
+      // An attempt that took longer has made progress, or the device has slept.
+      spent += Math.min((Date.now() - start) / 1000, LONGEST_SILENCE);
+      const seconds = error instanceof HeroimgError && canPass(error) ? (error.retryAfter ?? pause) : Infinity;
+      if (spent + seconds > patience) {
+        throw error;
+      }
+      onWait?.(/** @type {HeroimgError} */ (error), seconds);
+      spent += await waited(seconds, signal);
+    }
+  }
+}
+
+/** @param {HeroimgError} error */
+function isTemporary({ code, status }) {
+  const isStatusTemporary = status >= 500 || [408, 409, 425, 429].includes(status);
+  return code === "connection_lost" || (isStatusTemporary && !HOPELESS.includes(code));
+}
+
+/**
+ * Tell whether the server says when to try again.
+ *
+ * @param {HeroimgError} error
+ */
+export function isAskedToWait({ code, status, retryAfter }) {
+  return [429, 503].includes(status) && retryAfter !== undefined && !HOPELESS.includes(code);
+}
+
+/**
+ * Wait, but no longer than until the browser is online again or the device has slept.
+ *
+ * @param {number} seconds
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<number>} the seconds that it took, without those asleep
+ */
+function waited(seconds, signal) {
+  const start = Date.now();
+  return new Promise((resolve, reject) => {
+    let last = start;
+    const end = () => {
+      clearInterval(timer);
+      removeEventListener("online", end);
+      signal?.removeEventListener("abort", end);
+      if (signal?.aborted) {
+        reject(signal.reason);
+      }
+      resolve(Math.min((Date.now() - start) / 1000, seconds));
+    };
+    const timer = setInterval(() => {
+      const now = Date.now();
+      if (now - start >= seconds * 1000 || Math.abs(now - last) > 20_000) {
+        end(); // so late only after a sleep, in a window in the background, or if the clock was set
+      }
+      last = now;
+    }, 500);
+    addEventListener("online", end);
+    signal?.addEventListener("abort", end);
+  });
+}
+
+/**
+ * Wait for the work, but no longer than until the signal.
+ *
+ * @template T
+ * @param {Promise<T>} work
+ * @param {AbortSignal} [signal]
+ */
+export async function orStopped(work, signal) {
+  signal?.throwIfAborted();
+  const stopped = new Promise((/** @type {(reason: T) => void} */ _, reject) =>
+    signal?.addEventListener("abort", () => reject(signal.reason)),
+  );
+  return Promise.race([work, stopped]);
+}
+
+/**
+ * Give a request up after a silence, or when the browser is online again, because the old connection is dead then. The
+ * clock goes on while the device sleeps, unlike timers.
+ *
+ * @param {() => void} giveUp
+ */
+export function watchSilence(giveUp) {
+  let deadline = Infinity;
+  const timer = setInterval(() => Date.now() > deadline && giveUp(), 1000);
+  addEventListener("online", giveUp);
+  return {
+    /** Something was sent or has arrived. */
+    hear(silence = LONGEST_SILENCE) {
+      deadline = Date.now() + silence * 1000;
+    },
+    end() {
+      clearInterval(timer);
+      removeEventListener("online", giveUp);
+    },
+  };
+}
+
+/**
+ * Send one request to the API.
+ *
+ * @param {string} path
+ * @param {RequestInit} [init]
+ * @returns {Promise<Response>} a successful answer with its complete body
+ */
+export async function ask(path, init) {
+  const controller = new AbortController();
+  const silence = watchSilence(() => controller.abort());
+  let answer;
+  try {
+    silence.hear();
+    const response = await fetch(urlOf(path), { ...init, signal: controller.signal });
+    const body = await readWhole(response, () => silence.hear());
+    if (body?.size === 0) {
+      throw new TypeError("an empty answer, because the connection broke within the headers");
+    }
+    answer = new Response(body, { status: response.status, headers: response.headers });
+  } catch (cause) {
+    throw connectionLost(cause);
+  } finally {
+    silence.end();
+  }
+  if (!answer.ok) {
+    throw failure(answer.status, answer.headers.get("Retry-After"), parsed(await answer.text()));
+  }
+  return answer;
+}
+
+/**
+ * @param {Response} response
+ * @param {() => void} onData
+ * @returns {Promise<Blob | null>}
+ */
+async function readWhole(response, onData) {
+  if (response.status === 204) {
+    return null;
+  }
+  if (!response.body) {
+    return response.blob(); // the browser has no streams
+  }
+  const parts = [];
+  const reader = response.body.getReader();
+  for (let part = await reader.read(); part.value; part = await reader.read()) {
+    parts.push(part.value);
+    onData();
+  }
+  return new Blob(parts, { type: response.headers.get("Content-Type") ?? "" });
+}
+
+/**
+ * Read an answer of the API: an object that has this property.
+ *
+ * @param {number} status
+ * @param {string | null} retryAfter
+ * @param {string} text
+ * @param {string} name
+ * @param {"string" | "number"} [type] of that property
+ */
+export function understand(status, retryAfter, text, name, type = "string") {
+  const answer = parsed(text);
+  if (status === 200 && typeof answer?.[name] === type) {
+    return answer;
+  }
+  throw failure(status, retryAfter, answer);
+}
+
+/** @param {string} text */
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * @param {number} status
+ * @param {string | null} [retryAfter]
+ * @param {any} [answer] of the API's shape, unless something other than the API answered
+ */
+export function failure(status, retryAfter, answer) {
+  const details = { status, retryAfter: /^\d+$/.test(retryAfter ?? "") ? Math.max(1, Number(retryAfter)) : undefined };
+  if (typeof answer?.code === "string" && typeof answer.error === "string") {
+    return new HeroimgError(answer.code, answer.error, details);
+  }
+  if (status === 413) {
+    const sentence = "The picture is too large for the server. Please choose a smaller one.";
+    return new HeroimgError("image_too_large", sentence, details);
+  }
+  const sentence = `The server sent an unexpected answer (${status}). Please try again in a moment.`;
+  return new HeroimgError("answer_unreadable", sentence, details);
+}
+
+/**
+ * @param {unknown} [cause]
+ * @param {string} [sentence]
+ */
+export function connectionLost(
+  cause,
+  sentence = "The connection broke. Please check that you are online, and try again.",
+) {
+  return new HeroimgError("connection_lost", sentence, { cause });
+}

@@ -1,0 +1,230 @@
+/**
+ * A photograph's header, read from its bytes, and how to draw the photograph again as a JPEG. Runs in a worker as well as
+ * on a page.
+ *
+ * @module photograph
+ */
+
+/**
+ * @typedef {object} Header
+ * @property {string} type the media type; "" if it is none that matters here
+ * @property {number} width 0 if it is unknown
+ * @property {number} height
+ * @property {boolean} isWhole false if the file's end is missing: browsers show the part that is there
+ * @property {boolean} isProgressive a JPEG that starts with a coarse version of the whole picture
+ */
+
+/**
+ * What a redrawn photograph must not exceed.
+ *
+ * @typedef {object} Limits
+ * @property {number} bytes
+ * @property {number} pixels
+ * @property {number} maxEdge in pixels
+ */
+
+/** @typedef {{ blob: Blob } | { problem: "undecodable" | "cut" | "no_memory" }} Redrawn */
+
+// iOS draws nothing on a canvas of more than 16,777,216 pixels.
+const MAX_CANVAS_PIXELS = 16_000_000;
+const QUALITIES = [0.92, 0.85, 0.75];
+const STEP = 0.75;
+const MAX_ATTEMPTS = 12;
+
+const PNG = "\x89PNG\r\n\x1a\n";
+const JPEG = "\xff\xd8\xff";
+const WEBP = /^RIFF.{4}WEBP/s;
+// The brands of ISO/IEC 23008-12 for pictures that are coded with HEVC.
+const HEIC = /^.{4}ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)/s;
+
+/**
+ * Read what a picture's bytes say about it. Names and `file.type` are often wrong.
+ *
+ * @param {ArrayBuffer} bytes
+ * @returns {Header}
+ */
+export function readHeader(bytes) {
+  const start = String.fromCharCode(...new Uint8Array(bytes.slice(0, 24)));
+  const view = new DataView(bytes);
+  if (start.startsWith(PNG) && start.length === 24) {
+    const [width, height] = [view.getUint32(16), view.getUint32(20)];
+    return { type: "image/png", width, height, isWhole: lastIndexOf(bytes, "IEND") > 0, isProgressive: false };
+  }
+  if (start.startsWith(JPEG)) {
+    return readJpegHeader(view);
+  }
+  const isWhole = !WEBP.test(start) || view.getUint32(4, true) + 8 <= bytes.byteLength;
+  return { type: HEIC.test(start) ? "image/heic" : "", width: 0, height: 0, isWhole, isProgressive: false };
+}
+
+/**
+ * Walk over the segments before the first scan. ITU-T T.81, annex B.
+ *
+ * @param {DataView<ArrayBuffer>} view
+ */
+function readJpegHeader(view) {
+  let [at, width, height, isProgressive] = [2, 0, 0, false];
+  while (at + 9 < view.byteLength && view.getUint16(at) !== 0xffda) {
+    const marker = view.getUint16(at);
+    if (marker < 0xffc0 || marker === 0xffff) {
+      at += 1; // fill bytes
+      continue;
+    }
+    if (marker <= 0xffcf && ![0xffc4, 0xffc8, 0xffcc].includes(marker)) {
+      [height, width, isProgressive] = [view.getUint16(at + 5), view.getUint16(at + 7), marker === 0xffc2];
+    }
+    at += 2 + view.getUint16(at + 2);
+  }
+  return { type: "image/jpeg", width, height, isWhole: lastIndexOf(view.buffer, "\xff\xd9") > at, isProgressive };
+}
+
+/**
+ * @param {ArrayBuffer} bytes
+ * @param {string} text
+ */
+function lastIndexOf(bytes, text) {
+  const data = new Uint8Array(bytes);
+  const matches = (/** @type {number} */ at) => [...text].every((one, i) => data[at + i] === one.charCodeAt(0));
+  const first = text.charCodeAt(0);
+  let at = data.lastIndexOf(first);
+  while (at > 0 && !matches(at)) {
+    at = data.lastIndexOf(first, at - 1);
+  }
+  return at;
+}
+
+/**
+ * Draw a photograph again, upright, as a JPEG within the limits. What was transparent becomes white.
+ *
+ * @param {Blob | ImageData} source
+ * @param {Header} header
+ * @param {Limits} limits
+ * @returns {Promise<Redrawn>}
+ */
+export async function redraw(source, { type, isWhole, isProgressive }, { bytes, pixels, maxEdge }) {
+  // createImageBitmap refuses a JPEG without its end marker, which <img> shows.
+  const isEndless = type === "image/jpeg" && !isWhole && source instanceof Blob;
+  const picture = await decoded(isEndless ? new Blob([source, Uint8Array.of(0xff, 0xd9)]) : source);
+  if (!picture) {
+    return { problem: "undecodable" };
+  }
+  try {
+    if (!isWhole && (isProgressive || hasPlainCorner(picture))) {
+      return { problem: "cut" };
+    }
+    const { width, height } = picture;
+    const mostPixels = Math.min(pixels, MAX_CANVAS_PIXELS);
+    let scale = Math.min(1, maxEdge / Math.max(width, height), Math.sqrt(mostPixels / (width * height)));
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt += 1, scale *= STEP) {
+      const blob = await encoded(picture, scale, bytes);
+      if (blob) {
+        return { blob };
+      }
+    }
+    return { problem: "no_memory" };
+  } finally {
+    if ("close" in picture) {
+      picture.close();
+    }
+  }
+}
+
+/**
+ * @param {Blob | ImageData} source
+ * @returns {Promise<ImageBitmap | HTMLImageElement | undefined>}
+ */
+async function decoded(source) {
+  try {
+    return await createImageBitmap(source, { imageOrientation: "from-image" });
+  } catch {
+    if (typeof document === "undefined" || !(source instanceof Blob)) {
+      return undefined;
+    }
+  }
+  // Shows more than createImageBitmap takes, such as SVG.
+  const image = new Image();
+  image.src = URL.createObjectURL(source);
+  try {
+    await image.decode();
+    return image;
+  } catch {
+    return undefined;
+  } finally {
+    URL.revokeObjectURL(image.src);
+  }
+}
+
+/**
+ * Tell whether a corner of the picture is grey or has one colour: decoders leave the part of a picture that is missing so.
+ * The end of the file may be in any corner, because the picture is upright here.
+ *
+ * @param {ImageBitmap | HTMLImageElement} picture
+ */
+function hasPlainCorner(picture) {
+  const { context } = newCanvas(4, 4);
+  return [0, picture.width - 4].some((x) =>
+    [0, picture.height - 4].some((y) => {
+      context.clearRect(0, 0, 4, 4);
+      context.drawImage(picture, x, y, 4, 4, 0, 0, 4, 4);
+      const pixels = new Uint32Array(context.getImageData(0, 0, 4, 4).data.buffer);
+      const corner = pixels[(x && 3) + 4 * (y && 3)];
+      return corner === 0xff808080 || pixels.every((pixel) => pixel === corner);
+    }),
+  );
+}
+
+/**
+ * @param {ImageBitmap | HTMLImageElement} picture
+ * @param {number} scale
+ * @param {number} mostBytes
+ * @returns {Promise<Blob | undefined>} undefined if every quality takes more bytes, or if a canvas or the memory fails
+ */
+async function encoded(picture, scale, mostBytes) {
+  try {
+    // 3000 * (2048 / 3000) may be 2047.9999.
+    const [width, height] = [picture.width, picture.height].map((edge) => Math.max(1, Math.floor(edge * scale + 1e-6)));
+    const { canvas, context } = newCanvas(width, height);
+    context.fillStyle = "#fff";
+    context.fillRect(0, 0, width, height);
+    context.imageSmoothingQuality = "high";
+    context.drawImage(picture, 0, 0, width, height);
+    const [, , , alpha] = context.getImageData(0, 0, 1, 1).data; // 0 if the browser had no memory for this canvas
+    let blob;
+    for (const quality of alpha === 255 ? QUALITIES : []) {
+      blob = await toJpeg(canvas, quality);
+      if (blob?.type === "image/jpeg" && blob.size <= mostBytes) {
+        break;
+      }
+      blob = undefined;
+    }
+    canvas.width = canvas.height = 0; // WebKit frees its memory late otherwise
+    return blob;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * @param {HTMLCanvasElement | OffscreenCanvas} canvas
+ * @param {number} quality
+ * @returns {Promise<Blob | null>}
+ */
+function toJpeg(canvas, quality) {
+  const type = "image/jpeg";
+  return "convertToBlob" in canvas
+    ? canvas.convertToBlob({ type, quality })
+    : new Promise((resolve) => canvas.toBlob(resolve, type, quality));
+}
+
+/**
+ * @param {number} width
+ * @param {number} height
+ */
+function newCanvas(width, height) {
+  const canvas =
+    typeof document === "undefined"
+      ? new OffscreenCanvas(width, height)
+      : Object.assign(document.createElement("canvas"), { width, height });
+  const context = /** @type {CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  return { canvas, context };
+}

@@ -1,0 +1,76 @@
+/**
+ * Makes a photograph of any kind fit the server's limits, before it is sent.
+ *
+ * @module fit
+ */
+import { HeroimgError } from "./http.js";
+export type OnWait = import("./http.js").OnWait;
+export type Header = import("./photograph.js").Header;
+export type Limits = import("./photograph.js").Limits;
+export type Redrawn = import("./photograph.js").Redrawn;
+export type ServerLimits = {
+    bytes: number;
+    pixels: number;
+    /**
+     * media types
+     */
+    formats: string[];
+};
+export type FitOptions = {
+    /**
+     * scales a picture down whose longer edge has more pixels; by default none is
+     */
+    maxEdge?: number;
+};
+/** @typedef {import("./http.js").OnWait} OnWait */
+/** @typedef {import("./photograph.js").Header} Header */
+/** @typedef {import("./photograph.js").Limits} Limits */
+/** @typedef {import("./photograph.js").Redrawn} Redrawn */
+/**
+ * @typedef {object} ServerLimits
+ * @property {number} bytes
+ * @property {number} pixels
+ * @property {string[]} formats media types
+ */
+/**
+ * @typedef {object} FitOptions
+ * @property {number} [maxEdge] scales a picture down whose longer edge has more pixels; by default none is
+ */
+export declare const LIMITS = "/api/limits";
+/**
+ * Supply a decoder for HEIC, which all browsers but Safari lack: `setHeicDecoder(() => import("libheif-js/wasm-bundle"))`.
+ * It is loaded when the first HEIC photograph is chosen.
+ *
+ * @param {() => Promise<any>} load resolves to libheif-js, version 1
+ */
+export declare function setHeicDecoder(load: () => Promise<any>): void;
+/**
+ * Ask which pictures the server takes. The browser keeps the answer for some minutes.
+ *
+ * @param {{ onWait?: OnWait, signal?: AbortSignal }} [options]
+ * @returns {Promise<ServerLimits>}
+ */
+export declare function serverLimits({ onWait, signal }?: {
+    onWait?: OnWait;
+    signal?: AbortSignal;
+}): Promise<ServerLimits>;
+/**
+ * Read a file once, because a picked file can change or disappear. Safari sends some as an empty body.
+ *
+ * @param {Blob} file
+ */
+export declare function readFile(file: Blob): Promise<ArrayBuffer>;
+/** @param {unknown} [cause] */
+export declare function fileUnreadable(cause?: unknown): HeroimgError;
+/**
+ * Make a photograph of any kind fit: a PNG or JPEG within the limits stays as it is, byte for byte; everything else becomes
+ * an upright JPEG within them, in a worker where the browser has one that can draw.
+ *
+ * @param {Blob} file
+ * @param {FitOptions & { onWait?: OnWait, signal?: AbortSignal }} [options]
+ * @returns {Promise<Blob>} a copy in memory, even if nothing was changed
+ */
+export declare function fitImage(file: Blob, options?: FitOptions & {
+    onWait?: OnWait;
+    signal?: AbortSignal;
+}): Promise<Blob>;

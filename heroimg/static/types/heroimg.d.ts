@@ -1,0 +1,72 @@
+/**
+ * heroimg's client for browsers. It makes a photograph fit, calls the API, and repeats an upload or a retrieval safely if
+ * the connection breaks. It does not touch the page.
+ *
+ *     const imageId = await uploadImage(file);
+ *     const clientSecret = await createCheckoutSession(imageId);
+ *     // ... the customer pays in Stripe's checkout and returns with ?session_id= ...
+ *     const { status, metadata } = await sessionStatus(sessionId);
+ *     const blob = await retrieveImage(metadata.imageId);
+ *
+ * Every function rejects with a {@link HeroimgError}, or with the reason of the signal that stopped it.
+ *
+ * @module heroimg
+ */
+export { fitImage, serverLimits, setHeicDecoder } from "./fit.js";
+export { HeroimgError, setBaseUrl } from "./http.js";
+export { uploadImage } from "./upload.js";
+export type FitOptions = import("./fit.js").FitOptions;
+export type ServerLimits = import("./fit.js").ServerLimits;
+export type OnWait = import("./http.js").OnWait;
+export type OnProgress = import("./upload.js").OnProgress;
+export type SessionStatus = {
+    status: "open" | "complete" | "expired";
+    payment_status: "paid" | "unpaid" | "no_payment_required";
+    /**
+     * empty if heroimg did not make the session
+     */
+    metadata: {
+        imageId: string;
+    };
+};
+/**
+ * Open a checkout for a picture, or return the one that is open. Pass it to Stripe as `fetchClientSecret`:
+ * `stripe.createEmbeddedCheckoutPage({ fetchClientSecret: () => createCheckoutSession(imageId) })`.
+ *
+ * Retries for up to two minutes after 503 if the server says when.
+ *
+ * @param {string} imageId
+ * @param {object} [options]
+ * @param {OnWait} [options.onWait]
+ * @returns {Promise<string>} the session's client secret
+ */
+export declare function createCheckoutSession(imageId: string, { onWait }?: {
+    onWait?: OnWait;
+}): Promise<string>;
+/**
+ * Request the state of a checkout. Retries if the connection breaks or the server has a temporary problem.
+ *
+ * @param {string} sessionId the `session_id` in the address to which the customer returns
+ * @param {object} [options]
+ * @param {OnWait} [options.onWait]
+ * @returns {Promise<SessionStatus>}
+ */
+export declare function sessionStatus(sessionId: string, { onWait }?: {
+    onWait?: OnWait;
+}): Promise<SessionStatus>;
+/**
+ * Retrieve a picture, and confirm it once it has arrived completely. Then heroimg deletes it, and the page has the only
+ * copy.
+ *
+ * Retries for up to five and a half minutes if the connection breaks, the server has a temporary problem or another page
+ * is retrieving the picture. A reload before the end starts again. All calls for one picture share one result, because
+ * React's StrictMode makes two.
+ *
+ * @param {string} imageId
+ * @param {object} [options]
+ * @param {OnWait} [options.onWait]
+ * @returns {Promise<Blob>} the uploaded bytes
+ */
+export declare function retrieveImage(imageId: string, { onWait }?: {
+    onWait?: OnWait;
+}): Promise<Blob>;

@@ -1,0 +1,107 @@
+/**
+ * Requests to heroimg: when one is given up, when it is tried again, and what its failure is.
+ *
+ * @module http
+ */
+export type OnWait = (error: HeroimgError, seconds: number) => void;
+export declare const UPLOAD_PATIENCE = 120;
+export declare const LONGEST_SILENCE_AFTER_UPLOAD = 120;
+/** A failure. Its `message` is a sentence for the customer. */
+export declare class HeroimgError extends Error {
+    code: string;
+    /** The HTTP status; 0 if no complete answer arrived. */
+    status: number;
+    /** The seconds to wait before another try, if the server sent them. */
+    retryAfter: number | undefined;
+    /**
+     * @param {string} code the API's stable word, or one of the module's own: see docs/front-end.md
+     * @param {string} message
+     * @param {{ status?: number, retryAfter?: number, cause?: unknown }} [details]
+     */
+    constructor(code: string, message: string, { status, retryAfter, cause }?: {
+        status?: number;
+        retryAfter?: number;
+        cause?: unknown;
+    });
+}
+/**
+ * Set heroimg's address if it is not the page's own origin: `setBaseUrl("https://pictures.example.com")`.
+ * FRONTEND_URL of that server must be the page's origin.
+ *
+ * @param {string} url
+ */
+export declare function setBaseUrl(url: string): void;
+/** @param {string} path */
+export declare const urlOf: (path: string) => string;
+/**
+ * Attempt until it succeeds or fails for good. Waits as long as the server asks, or twice as long each time. Time during
+ * which the device sleeps does not count.
+ *
+ * @template T
+ * @param {() => Promise<T>} attempt
+ * @param {object} [options]
+ * @param {OnWait} [options.onWait]
+ * @param {AbortSignal} [options.signal]
+ * @param {(error: HeroimgError) => boolean} [options.canPass] tells whether a later attempt may work
+ * @param {number} [options.patience] in seconds
+ */
+export declare function patiently<T>(attempt: () => Promise<T>, { onWait, signal, canPass, patience }?: {
+    onWait?: OnWait;
+    signal?: AbortSignal;
+    canPass?: (error: HeroimgError) => boolean;
+    patience?: number;
+}): Promise<T>;
+/**
+ * Tell whether the server says when to try again.
+ *
+ * @param {HeroimgError} error
+ */
+export declare function isAskedToWait({ code, status, retryAfter }: HeroimgError): boolean;
+/**
+ * Wait for the work, but no longer than until the signal.
+ *
+ * @template T
+ * @param {Promise<T>} work
+ * @param {AbortSignal} [signal]
+ */
+export declare function orStopped<T>(work: Promise<T>, signal?: AbortSignal): Promise<T>;
+/**
+ * Give a request up after a silence, or when the browser is online again, because the old connection is dead then. The
+ * clock goes on while the device sleeps, unlike timers.
+ *
+ * @param {() => void} giveUp
+ */
+export declare function watchSilence(giveUp: () => void): {
+    /** Something was sent or has arrived. */
+    hear(silence?: number): void;
+    end(): void;
+};
+/**
+ * Send one request to the API.
+ *
+ * @param {string} path
+ * @param {RequestInit} [init]
+ * @returns {Promise<Response>} a successful answer with its complete body
+ */
+export declare function ask(path: string, init?: RequestInit): Promise<Response>;
+/**
+ * Read an answer of the API: an object that has this property.
+ *
+ * @param {number} status
+ * @param {string | null} retryAfter
+ * @param {string} text
+ * @param {string} name
+ * @param {"string" | "number"} [type] of that property
+ */
+export declare function understand(status: number, retryAfter: string | null, text: string, name: string, type?: "string" | "number"): any;
+/**
+ * @param {number} status
+ * @param {string | null} [retryAfter]
+ * @param {any} [answer] of the API's shape, unless something other than the API answered
+ */
+export declare function failure(status: number, retryAfter?: string | null, answer?: any): HeroimgError;
+/**
+ * @param {unknown} [cause]
+ * @param {string} [sentence]
+ */
+export declare function connectionLost(cause?: unknown, sentence?: string): HeroimgError;

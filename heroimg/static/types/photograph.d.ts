@@ -1,0 +1,54 @@
+/**
+ * A photograph's header, read from its bytes, and how to draw the photograph again as a JPEG. Runs in a worker as well as
+ * on a page.
+ *
+ * @module photograph
+ */
+export type Header = {
+    /**
+     * the media type; "" if it is none that matters here
+     */
+    type: string;
+    /**
+     * 0 if it is unknown
+     */
+    width: number;
+    height: number;
+    /**
+     * false if the file's end is missing: browsers show the part that is there
+     */
+    isWhole: boolean;
+    /**
+     * a JPEG that starts with a coarse version of the whole picture
+     */
+    isProgressive: boolean;
+};
+export type Limits = {
+    bytes: number;
+    pixels: number;
+    /**
+     * in pixels
+     */
+    maxEdge: number;
+};
+export type Redrawn = {
+    blob: Blob;
+} | {
+    problem: "undecodable" | "cut" | "no_memory";
+};
+/**
+ * Read what a picture's bytes say about it. Names and `file.type` are often wrong.
+ *
+ * @param {ArrayBuffer} bytes
+ * @returns {Header}
+ */
+export declare function readHeader(bytes: ArrayBuffer): Header;
+/**
+ * Draw a photograph again, upright, as a JPEG within the limits. What was transparent becomes white.
+ *
+ * @param {Blob | ImageData} source
+ * @param {Header} header
+ * @param {Limits} limits
+ * @returns {Promise<Redrawn>}
+ */
+export declare function redraw(source: Blob | ImageData, { type, isWhole, isProgressive }: Header, { bytes, pixels, maxEdge }: Limits): Promise<Redrawn>;

@@ -1,0 +1,147 @@
+/**
+ * Uploads a picture, and tries again where that does no harm.
+ *
+ * @module upload
+ */
+
+import { LIMITS, fileUnreadable, fitImage, readFile } from "./fit.js";
+import {
+  HeroimgError,
+  LONGEST_SILENCE_AFTER_UPLOAD,
+  UPLOAD_PATIENCE,
+  ask,
+  connectionLost,
+  isAskedToWait,
+  orStopped,
+  patiently,
+  understand,
+  urlOf,
+  watchSilence,
+} from "./http.js";
+
+/** @typedef {import("./fit.js").FitOptions} FitOptions */
+/** @typedef {import("./http.js").OnWait} OnWait */
+
+/**
+ * Is called as an upload goes on.
+ *
+ * @callback OnProgress
+ * @param {number} sent the fraction that has left this machine, as far as the browser knows; 1 only once the server has
+ *   answered
+ * @param {"preparing" | "sending" | "waiting" | "retrying"} state the picture is made to fit; its bytes leave; all of them
+ *   have left, and the server has not answered; the next attempt comes after a pause
+ * @returns {void}
+ */
+
+const UPLOAD = "/api/temp-image-upload";
+
+/**
+ * Upload a picture, which is kept for an hour. It is made to fit the server's limits first.
+ *
+ * It is sent again if no answer arrived, and after 429 and 503 if the server says when; for two minutes at most.
+ *
+ * @param {Blob} file a photograph of any kind, as a file input gives it
+ * @param {object} [options]
+ * @param {boolean | FitOptions} [options.fit] false sends the file as it is
+ * @param {OnProgress} [options.onProgress]
+ * @param {OnWait} [options.onWait]
+ * @param {AbortSignal} [options.signal] stops it; the promise then rejects with the signal's reason, as `fetch` does
+ * @returns {Promise<string>} the picture's id, which opens it: keep it out of addresses and logs
+ */
+export async function uploadImage(file, { fit = true, onProgress = () => {}, onWait, signal } = {}) {
+  signal?.throwIfAborted();
+  onProgress(0, "preparing");
+  const sayRetrying = (/** @type {HeroimgError} */ error, /** @type {number} */ seconds) => {
+    onProgress(0, "retrying");
+    onWait?.(error, seconds);
+  };
+  const options = { onWait: sayRetrying, signal };
+  const picture = fit
+    ? await fitImage(file, { ...(fit === true ? {} : fit), ...options })
+    : new Blob([await orStopped(readFile(file), signal)]);
+  const attempt = () => sendTwiceIfEmpty(picture, onProgress, signal);
+  const canPass = (/** @type {HeroimgError} */ error) => error.code === "connection_lost" || isAskedToWait(error);
+  try {
+    return await patiently(attempt, { ...options, canPass, patience: UPLOAD_PATIENCE });
+  } catch (error) {
+    throw await explained(error);
+  }
+}
+
+/**
+ * Send a picture again if the server got an empty body: some versions of Safari do that once.
+ *
+ * @param {Blob} picture
+ * @param {OnProgress} onProgress
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<string>}
+ */
+async function sendTwiceIfEmpty(picture, onProgress, signal, isSecond = false) {
+  try {
+    return await send(picture, onProgress, signal);
+  } catch (error) {
+    if (!(error instanceof HeroimgError) || error.code !== "no_image") {
+      throw error;
+    }
+    if (isSecond) {
+      throw fileUnreadable(error);
+    }
+    return sendTwiceIfEmpty(picture, onProgress, signal, true);
+  }
+}
+
+/**
+ * @param {Blob} picture
+ * @param {OnProgress} onProgress
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<string>}
+ */
+function send(picture, onProgress, signal) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest(); // fetch does not report progress
+    const stop = () => request.abort();
+    const silence = watchSilence(stop);
+    request.open("POST", urlOf(UPLOAD));
+    request.upload.onprogress = ({ loaded, total }) => {
+      silence.hear(loaded < total ? undefined : LONGEST_SILENCE_AFTER_UPLOAD);
+      onProgress(Math.min(loaded / total, 0.99), loaded < total ? "sending" : "waiting");
+    };
+    request.onload = () => {
+      const { status, responseText } = request;
+      if (!responseText) {
+        return reject(connectionLost()); // the connection broke within the headers
+      }
+      try {
+        const { imageId } = understand(status, request.getResponseHeader("Retry-After"), responseText, "imageId");
+        onProgress(1, "waiting");
+        resolve(imageId);
+      } catch (error) {
+        reject(error);
+      }
+    };
+    request.onerror = request.onabort = () => reject(signal?.aborted ? signal.reason : connectionLost());
+    request.onloadend = () => {
+      silence.end();
+      signal?.removeEventListener("abort", stop);
+    };
+    signal?.addEventListener("abort", stop);
+    const form = new FormData();
+    form.append("image", picture);
+    silence.hear();
+    request.send(form);
+  });
+}
+
+/**
+ * Tell a picture that does not get through from a lost connection: a proxy that refuses a large body may break the
+ * connection, or answer without the headers that let a page of another origin read it.
+ *
+ * @param {unknown} error
+ */
+async function explained(error) {
+  const isLost = error instanceof HeroimgError && error.code === "connection_lost";
+  if (isLost && (await ask(LIMITS, { cache: "no-store" }).catch(() => false))) {
+    return connectionLost(error, "The picture does not get through. Please try again, or choose a smaller one.");
+  }
+  return error;
+}

@@ -1,0 +1,196 @@
+"""Photographs of every kind, chosen in a file input of each engine, made to fit and uploaded by the module."""
+
+from __future__ import annotations
+
+import struct
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.helpers import pictures
+from tests.helpers.engines import Engine
+from tests.helpers.front_end import ShopElsewhere
+from tests.helpers.pictures import encode, noise, quarters
+from tests.helpers.serving import ROOT
+
+LIMIT = 1024 * 1024  # see conftest.py
+DECODER = ROOT / "node_modules" / "libheif-js" / "libheif-wasm" / "libheif-bundle.mjs"
+
+UPLOAD = """
+    const heroimg = await import(args[0] + "/static/heroimg.js");
+    heroimg.setBaseUrl(args[0]);
+    if (args[2]) heroimg.setHeicDecoder(() => import("/libheif-bundle.mjs"));
+    const [file] = document.querySelector("input").files;
+    return heroimg.uploadImage(file, args[1]).catch(({ code, message }) => `${code}: ${message}`);
+"""
+
+
+class Customer:
+    """Somebody who chooses files on a page that uses the module."""
+
+    def __init__(self, engine: Engine, shop: ShopElsewhere, folder: Path) -> None:
+        self.engine = engine
+        self.shop = shop
+        self.folder = folder
+        shop.front_end.serve(
+            {"/page": "<!doctype html><input type=file>", "/libheif-bundle.mjs": DECODER.read_bytes()},
+        )
+        engine.go(f"{shop.front_end.url}/page")
+
+    def upload(self, data: bytes, fit: Any = True, name: str = "IMG_1.JPG", has_decoder: bool = False) -> str:
+        """Choose and upload a file; return the id, or the failure's code and sentence."""
+        (self.folder / name).write_bytes(data)
+        self.engine.choose("input", self.folder / name)
+        return str(self.engine.call(UPLOAD, self.shop.api.server.url, {"fit": fit}, has_decoder))
+
+    def uploaded(self, data: bytes, **options: Any) -> bytes:
+        """Choose and upload a file; return what the server got."""
+        answer = self.shop.api.retrieve(self.upload(data, **options))
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+
+@pytest.fixture
+def customer(engine: Engine, elsewhere: ShopElsewhere, tmp_path: Path) -> Customer:
+    return Customer(engine, elsewhere, tmp_path)
+
+
+def is_near(image: Image.Image, place: tuple[int, int], colour: tuple[int, int, int]) -> bool:
+    pixel = image.convert("RGB").getpixel(place)
+    assert isinstance(pixel, tuple)
+    return all(abs(one - other) < 24 for one, other in zip(pixel, colour, strict=True))
+
+
+RED, BLUE, GREEN, WHITE = (192, 32, 32), (32, 32, 192), (32, 192, 32), (255, 255, 255)
+
+
+def test_a_png_or_jpeg_within_the_limits_stays_as_it_is(customer: Customer) -> None:
+    for data in (pictures.jpeg(), pictures.png(), pictures.phone_jpeg(), pictures.jpeg(0.5).ljust(LIMIT, b"\0")):
+        assert customer.uploaded(data, name="wrong.webp") == data
+
+
+def test_every_other_kind_becomes_a_jpeg_whatever_its_name(customer: Customer) -> None:
+    for kind in ("WEBP", "AVIF", "GIF", "BMP"):
+        image = Image.open(BytesIO(customer.uploaded(encode(quarters(), kind, quality=90))))
+        assert (image.format, image.size) == ("JPEG", (400, 200)), kind
+        assert is_near(image, (50, 50), RED), kind
+        assert is_near(image, (350, 50), BLUE), kind
+        assert is_near(image, (50, 150), GREEN), kind
+
+
+def test_a_picture_of_too_many_bytes_becomes_one_that_fits(customer: Customer) -> None:
+    large = pictures.photograph(1400, 1000, quality=97)
+    assert len(large) > LIMIT
+    data = customer.uploaded(large)
+    assert len(data) <= LIMIT
+    assert Image.open(BytesIO(data)).size == (1400, 1000)
+    noisy = encode(noise(1400, 1400), "PNG")
+    image = Image.open(BytesIO(customer.uploaded(noisy)))  # no quality makes it small enough
+    assert image.format == "JPEG"
+    assert 1000 <= image.width < 1400
+
+
+@pytest.mark.proof
+def test_a_photograph_of_48_megapixels_and_24_mb_becomes_one_that_fits(customer: Customer) -> None:
+    large = pictures.photograph(8000, 6000, quality=72)
+    assert len(large) > 24e6
+    assert Image.open(BytesIO(customer.uploaded(large, fit={"maxEdge": 1024}))).size == (1024, 768)
+
+
+@pytest.mark.proof
+def test_a_picture_of_too_many_pixels_becomes_one_of_16_million(customer: Customer) -> None:
+    data = customer.uploaded(encode(Image.new("1", (9000, 7500), 1), "PNG"))
+    image = Image.open(BytesIO(data))
+    assert image.format == "JPEG"
+    assert 15_900_000 < image.width * image.height <= 16_000_000
+
+
+def test_the_longer_edge_is_scaled_down_to_its_maximum(customer: Customer) -> None:
+    for width, height in ((3000, 1000), (1000, 3001)):
+        image = Image.open(BytesIO(customer.uploaded(pictures.photograph(width, height), fit={"maxEdge": 2048})))
+        assert max(image.size) == 2048
+        assert min(image.size) == pytest.approx(683, abs=1)
+    data = pictures.photograph(2048, 700, quality=40)
+    assert customer.uploaded(data, fit={"maxEdge": 2048}) == data
+
+
+def test_a_picture_that_was_taken_sideways_is_turned_upright(customer: Customer) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # its first row is the right-hand side
+    turned = encode(quarters(), "JPEG", exif=exif, quality=95)
+    image = Image.open(BytesIO(customer.uploaded(turned, fit={"maxEdge": 200})))
+    assert image.size == (100, 200)
+    assert not image.getexif().get(0x0112)
+    assert is_near(image, (75, 25), RED)
+    assert is_near(image, (75, 175), BLUE)
+    assert is_near(image, (25, 100), GREEN)
+
+
+def test_what_is_transparent_becomes_white(customer: Customer) -> None:
+    image = quarters().convert("RGBA")
+    image.paste((0, 0, 0, 0), (0, 100, 400, 200))
+    for kind in ("WEBP", "GIF"):
+        made = Image.open(BytesIO(customer.uploaded(encode(image, kind))))
+        assert is_near(made, (50, 150), WHITE), kind
+        assert is_near(made, (50, 50), RED), kind
+
+
+def test_a_jpeg_without_its_end_marker_is_redrawn_and_half_a_jpeg_is_refused(customer: Customer) -> None:
+    data = pictures.jpeg(0.3)
+    image = Image.open(BytesIO(customer.uploaded(data[:-2], fit={"maxEdge": 300})))
+    assert image.size == (300, 300)
+    progressive = encode(noise(594, 594), "JPEG", progressive=True)
+    for part in (data[: len(data) // 2], data[:-200], progressive[:-2]):
+        assert customer.upload(part, fit={"maxEdge": 300}).startswith(
+            "image_damaged: The end of this picture is missing."
+        )
+
+
+def test_half_a_webp_and_half_a_png_are_refused(customer: Customer) -> None:
+    for kind in ("WEBP", "PNG"):
+        data = encode(noise(600, 400), kind)
+        refusal = customer.upload(data[: len(data) // 2], fit={"maxEdge": 300})
+        assert refusal.partition(":")[0] in ("image_damaged", "not_a_picture"), kind
+
+
+def test_a_heic_photograph_needs_a_decoder_and_says_so(customer: Customer) -> None:
+    data = encode(quarters(), "HEIF", quality=90)
+    assert customer.upload(data).startswith("heic_unsupported: This photograph is a HEIC file,")
+    image = Image.open(BytesIO(customer.uploaded(data, has_decoder=True)))
+    assert (image.format, image.size) == ("JPEG", (400, 200))
+    assert is_near(image, (50, 50), RED)
+    assert is_near(image, (350, 50), BLUE)
+    size = data.index(b"ispe") + 8
+    huge = data[:size] + struct.pack(">II", 6000, 4100) + data[size + 8 :]
+    assert customer.upload(huge, has_decoder=True).startswith(
+        "too_many_pixels: This HEIC photograph has 25 megapixels; this browser can open 24."
+    )
+    damaged = customer.upload(data[: len(data) // 2], has_decoder=True)
+    assert damaged.startswith("not_a_picture: This browser cannot open this file as a picture.")
+
+
+def test_what_is_no_picture_is_refused_before_it_is_sent(customer: Customer) -> None:
+    sentence = "not_a_picture: This browser cannot open this file as a picture. Please choose a JPEG or PNG."
+    for data in (b"<!doctype html>", b"x", b"%PDF-1.7" + bytes(1000)):
+        assert customer.upload(data) == sentence
+    assert customer.upload(b"").startswith("file_unreadable: The file is empty or cannot be read")
+
+
+def test_the_page_itself_draws_nothing_unless_there_is_no_worker(customer: Customer) -> None:
+    data = encode(quarters(), "WEBP")
+    customer.engine.call("""
+        globalThis.draws = 0;
+        const { getContext } = HTMLCanvasElement.prototype;
+        HTMLCanvasElement.prototype.getContext = function (...kind) {
+            draws += 1;
+            return getContext.apply(this, kind);
+        };
+    """)
+    customer.uploaded(data)
+    assert customer.engine.call("return draws") == 0
+    customer.engine.call("delete globalThis.Worker; delete globalThis.createImageBitmap;")
+    assert Image.open(BytesIO(customer.uploaded(data))).size == (400, 200)
+    assert customer.engine.call("return draws") > 0

@@ -1,0 +1,47 @@
+"""heroimg.js, called from a blank page of Chromium."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from playwright.sync_api import Page
+
+STATUS = "**/api/checkout/session-status*"
+
+# Runs with the module as `heroimg`; what it throws comes back as an object.
+CALL = """async ([url, argument]) => {
+    const heroimg = await import(url);
+    const tell = ({ name, code, message, status, retryAfter }) => ({ name, code, message, status, retryAfter });
+    try { return await (%s)(heroimg, argument); } catch (error) { return { failure: tell(error) }; }
+}"""
+
+
+def call(page: Page, code: str, argument: object = None, origin: str = "") -> Any:
+    """Call a function with the module in the page; return its result, or `{"failure": ...}`."""
+    return page.evaluate(CALL % code, [f"{origin}/static/heroimg.js", argument])
+
+
+def waits(page: Page, code: str, answers: list[dict[str, Any]], path: str = STATUS) -> list[Any]:
+    """Give these answers, one after another; return what the module says of each wait, and how it ended."""
+    page.route(path, lambda route: route.fulfill(**answers.pop(0)) if answers else route.abort("connectionreset"))
+    page.clock.install()
+    page.evaluate(
+        f"""async () => {{
+            const heroimg = await import("/static/heroimg.js");
+            window.told = [];
+            window.begun = Date.now();
+            const onWait = ({{ code, status }}, seconds) => told.push([code, status, seconds]);
+            ({code})(heroimg, onWait).then(
+                () => told.push("done"), ({{ code }}) => told.push(code)).finally(() => (window.ended = Date.now()));
+        }}"""
+    )
+    for _ in range(400):
+        page.clock.run_for(1000)
+        told: list[Any] = page.evaluate("told")
+        if told and isinstance(told[-1], str):
+            return told
+    raise AssertionError(told)
+
+
+def answer(status: int, code: str, **headers: str) -> dict[str, Any]:
+    return {"status": status, "json": {"code": code, "error": "Later."}, "headers": headers}
