@@ -2,7 +2,7 @@
 
 Every script gets the picture's key, the current time, and its own arguments. It returns the picture's fields as JSON:
 PIN and NOTE as they are after the change, the others as they were before it. If there is no such picture, a script does
-nothing and returns nothing. An expired picture exists only for REMOVE_EXPIRED.
+nothing and returns nothing. All scripts but REMOVE_EXPIRED ignore an expired picture.
 """
 
 from __future__ import annotations
