@@ -1,8 +1,8 @@
 """The connection to Redis, Valkey or a cluster, with its timeouts, retries and errors.
 
 If a server does not work, a request fails within about two seconds. A refused or broken connection is tried three times
-within half a second. A silent connection is not tried again. In a cluster, a request may wait this long for each
-silent node. All retried commands are idempotent.
+within half a second. A silent connection is not tried again. In a cluster, a request may wait two seconds for
+each silent node. All retried commands are idempotent.
 
 An open connection becomes useless in two ways. After a planned failover it leads to a server that is now a replica.
 That server refuses changes; then the connection is closed, and the next attempt resolves the name again. And a network
