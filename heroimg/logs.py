@@ -16,12 +16,12 @@ _SECRET = re.compile(
 _logged_keys = set[object]()
 
 
-# The id of the request that this thread answers, for each of its lines; empty outside a request.
+# The id of the request that this thread answers. Every log line has it. It is empty outside a request.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 def short(secret: str) -> str:
-    """Shorten an id for the log. The rest identifies it in other lines, but opens nothing."""
+    """Shorten an id for the log. Its beginning identifies it in other lines, but gives no access to the picture."""
     return secret[: 12 if secret.startswith("cs_") else 6] + "..."
 
 

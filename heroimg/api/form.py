@@ -15,7 +15,7 @@ from heroimg.config import MAX_REQUEST_BYTES
 from heroimg.errors import NoImage, RequestTooLarge
 from heroimg.stores.base import Staged
 
-# Our form needs one part with two headers. These limits exceed what browsers send, and that much is cheap to read.
+# Our form needs one part with two headers. Browsers send less than these limits, and parsing so much is cheap.
 _MAX_PARTS = 20
 _MAX_HEADERS = 8
 _MAX_HEADER_BYTES = 4096

@@ -13,7 +13,7 @@ from werkzeug.wsgi import LimitedStream
 
 from heroimg.config import MAX_REQUEST_BYTES
 
-# Each read costs time, and gunicorn copies smaller reads more often: docs/performance.md.
+# Each read costs time, and in smaller reads gunicorn copies the bytes more often: docs/performance.md.
 READ_BYTES = 512 * 1024
 
 # Werkzeug raises an error for impossible years in these headers. The application does not need them: it has ETags and
@@ -29,7 +29,7 @@ def limit_bodies(app: Flask) -> None:
 
 
 class Request(flask.Request):
-    """A request whose broken or overlong body raises an error that Werkzeug answers."""
+    """A request. If its body is broken or too long, reading it raises an error that becomes an answer."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -46,7 +46,7 @@ def upload() -> ResponseReturnValue:
 
 @bp.get("/api/temp-image-retrieve")
 def retrieve() -> ResponseReturnValue:
-    """Hand the picture over: with a claim as often as its holder asks until it confirms, without one for one use."""
+    """Hand the picture over: once, or with a claim repeatedly until its holder confirms."""
     purposes = " ".join(request.headers.get(name, "") for name in _PURPOSE_HEADERS).lower()
     if "prefetch" in purposes or "preview" in purposes:
         raise Prefetched
