@@ -8,7 +8,8 @@
  *     const { status, metadata } = await sessionStatus(sessionId);
  *     const blob = await retrieveImage(metadata.imageId);
  *
- * Every function rejects with a {@link HeroimgError}, except an upload that its signal stops.
+ * Every function rejects with a {@link HeroimgError}. Only an upload that its signal stopped rejects with the reason of
+ * the signal.
  *
  * @module heroimg
  */
@@ -63,7 +64,7 @@ export declare function uploadImage(file: Blob, { onProgress, signal }?: {
     signal?: AbortSignal;
 }): Promise<string>;
 /**
- * Open a checkout for a picture, or return the one that is open. Pass it to Stripe as `fetchClientSecret`:
+ * Open a checkout for a picture, or return the one that is open. Call this in Stripe's `fetchClientSecret`:
  * `stripe.createEmbeddedCheckoutPage({ fetchClientSecret: () => createCheckoutSession(imageId) })`.
  *
  * @param {string} imageId
@@ -85,8 +86,9 @@ export declare function sessionStatus(sessionId: string, { onWait }?: {
  * Retrieve a picture, and confirm it once it has arrived completely. Then heroimg deletes it, and the page has the only
  * copy.
  *
- * Retries for up to five and a half minutes if the connection breaks or another page is retrieving the picture. A reload
- * before the end starts again. All calls for one picture share one result, because React's StrictMode makes two.
+ * Retries for up to five and a half minutes if the connection breaks or another page is retrieving the picture. If the
+ * page is reloaded before the end, it can call this again. All calls for one picture share one result, because React's
+ * StrictMode makes two.
  *
  * @param {string} imageId
  * @param {object} [options]

@@ -8,7 +8,8 @@
  *     const { status, metadata } = await sessionStatus(sessionId);
  *     const blob = await retrieveImage(metadata.imageId);
  *
- * Every function rejects with a {@link HeroimgError}, except an upload that its signal stops.
+ * Every function rejects with a {@link HeroimgError}. Only an upload that its signal stopped rejects with the reason of
+ * the signal.
  *
  * @module heroimg
  */
@@ -36,7 +37,8 @@
 // All in seconds. Another page's claim lapses after HEROIMG_CLAIM_SECONDS, by default 300: wait a little longer.
 const PATIENCE = 330;
 const LONGEST_PAUSE = 16;
-// A phone that changed its network does not notice that its connection is dead. A call to Stripe may take 20.
+// A phone that changed its network does not notice that its connection is dead, so end a request if no data come for
+// this time. It is longer than the 20 seconds that a call to Stripe may take.
 const LONGEST_SILENCE = 60;
 
 const UPLOAD = "/api/temp-image-upload";
@@ -113,7 +115,7 @@ export function uploadImage(file, { onProgress, signal } = {}) {
 }
 
 /**
- * Open a checkout for a picture, or return the one that is open. Pass it to Stripe as `fetchClientSecret`:
+ * Open a checkout for a picture, or return the one that is open. Call this in Stripe's `fetchClientSecret`:
  * `stripe.createEmbeddedCheckoutPage({ fetchClientSecret: () => createCheckoutSession(imageId) })`.
  *
  * @param {string} imageId
@@ -147,8 +149,9 @@ const retrievals = new Map();
  * Retrieve a picture, and confirm it once it has arrived completely. Then heroimg deletes it, and the page has the only
  * copy.
  *
- * Retries for up to five and a half minutes if the connection breaks or another page is retrieving the picture. A reload
- * before the end starts again. All calls for one picture share one result, because React's StrictMode makes two.
+ * Retries for up to five and a half minutes if the connection breaks or another page is retrieving the picture. If the
+ * page is reloaded before the end, it can call this again. All calls for one picture share one result, because React's
+ * StrictMode makes two.
  *
  * @param {string} imageId
  * @param {object} [options]
@@ -264,7 +267,7 @@ function mayPass({ code, status }) {
 async function askForPicture(path) {
   const answer = await ask(path);
   const blob = await answer.blob();
-  // Not Content-Length, which proxies drop, or change when they compress.
+  // Do not use Content-Length: some proxies drop it, or change it when they compress.
   const size = answer.headers.get("Image-Size");
   if (size === null) {
     throw failure(200); // the answer of a gateway or development server, which must not be confirmed
@@ -295,7 +298,7 @@ async function ask(path, init) {
     const response = await fetch(base + path, { ...init, signal: silence.signal });
     const body = await readWhole(response, listen);
     if (body?.size === 0) {
-      throw new TypeError("an empty answer, because the connection broke within the headers");
+      throw new TypeError("an empty answer, because the connection broke before its body");
     }
     answer = new Response(body, { status: response.status, headers: response.headers });
   } catch (cause) {
@@ -358,7 +361,7 @@ function parsed(text) {
 /**
  * @param {number} status
  * @param {string | null} [retryAfter]
- * @param {any} [answer] has another shape if it is not the API's
+ * @param {any} [answer] anything, if it is not the API's answer
  */
 function failure(status, retryAfter, answer) {
   const isApis = typeof answer?.code === "string" && typeof answer.error === "string";
