@@ -123,7 +123,7 @@ class Config:
 
     # fmt: off
     frontend_origins: tuple[str, ...] = setting("FRONTEND_URL", parsers.origins, "http://localhost:3000",
-        "The front end's origins, separated by commas. CORS admits only these, and customers return to the first. The "
+        "The front end's origins, separated by commas. CORS allows only these, and customers return to the first. The "
         "others may be origins of apps, such as `capacitor://localhost`.",
         example="https://www.example.com")
     stripe_secret_key: str | None = setting("STRIPE_SECRET_KEY", parsers.secret_key, None,
@@ -174,7 +174,7 @@ class Config:
     trusted_proxies: int = setting("HEROIMG_TRUSTED_PROXIES", parsers.whole(0, 10), "0",
         "How many proxies in front set X-Forwarded-For. With 0 the header is ignored.")
     metrics: bool = setting("HEROIMG_METRICS", parsers.switch, "0",
-        "1 serves /metrics in Prometheus' format to every client that can reach it; deploy/nginx.conf admits only this "
+        "1 serves /metrics in Prometheus' format to every client that can reach it; deploy/nginx.conf allows only this "
         "machine. See docs/operations.md.")
     upload_rate: str = setting("HEROIMG_UPLOAD_RATE", parsers.rate, "60 per minute",
         "How many uploads one address may make; empty for no limit. Without Redis each worker process counts for "
@@ -246,7 +246,7 @@ def _contradictions(config: Config) -> list[str]:
     """List the faults of settings that are valid alone, but not together."""
     faults = []
     if config.stripe_webhook_secret and not config.stripe_secret_key:
-        faults.append("STRIPE_WEBHOOK_SECRET is set and STRIPE_SECRET_KEY is not; set both, such as sk_test_...")
+        faults.append("STRIPE_WEBHOOK_SECRET is set and STRIPE_SECRET_KEY is not; set both, the key for example to sk_test_...")
     keys = (config.stripe_secret_key, config.stripe_publishable_key)
     if None not in keys and len({"_live_" in str(key) for key in keys}) == 2:
         faults.append(

@@ -103,7 +103,7 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 # nginx's limit is lower (large_client_header_buffers in deploy/nginx.conf), so nginx refuses long lines first, in JSON.
 limit_request_line = 8190
 
-# On a unix socket gunicorn would trust these headers, from which it takes the scheme and the path. We need neither.
+# On a unix socket gunicorn would take the scheme and the path from these headers. heroimg needs neither.
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
 

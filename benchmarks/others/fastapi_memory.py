@@ -1,4 +1,4 @@
-"""The usual answer to the same task: FastAPI with UploadFile, and a dict. `uvicorn fastapi_memory:app`."""
+"""A typical implementation of the same task: FastAPI with UploadFile, and a dict. `uvicorn fastapi_memory:app`."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _MAX_HEADER_BYTES = 4096
 class LimitedPart:
     """A picture that is being written to the store.
 
-    Bytes beyond the limit are counted but not written, so that a refusal for size can give the size.
+    Bytes beyond the limit are counted but not written, so that the refusal can name the size.
     """
 
     def __init__(self, staged: Staged, limit: int) -> None:
@@ -84,7 +84,7 @@ def _form_events() -> Iterator[MultipartSegment | bytes | None]:
 
 
 def _is_file(segment: MultipartSegment) -> bool:
-    """Return True for a file, False for a text field. urllib3 before 1.25 sent some names in `filename*` alone."""
+    """Return True for a file, False for a text field. urllib3 before 1.25 sent some names only as `filename*`."""
     return segment.filename is not None or "filename*" in segment.header("Content-Disposition", "").lower()
 
 

@@ -16,8 +16,8 @@ from heroimg.config import MAX_REQUEST_BYTES
 # Each read costs time, and in smaller reads gunicorn copies the bytes more often: docs/performance.md.
 READ_BYTES = 512 * 1024
 
-# Werkzeug raises an error for impossible years in these headers. The application does not need them: it has ETags and
-# serves no ranges.
+# Werkzeug raises an error for impossible years in these headers. The application does not need these headers: it has
+# ETags and serves no ranges.
 _NOT_READ = ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE", "HTTP_RANGE")
 
 

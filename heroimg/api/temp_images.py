@@ -23,7 +23,7 @@ bp = Blueprint("temp_images", __name__)
 
 _MEGABYTE = 1024 * 1024
 
-# The headers in which browsers, old and new, show that they prefetch. deploy/nginx.conf passes these on.
+# Old and new browsers show with these headers that they prefetch. deploy/nginx.conf passes them on.
 _PURPOSE_HEADERS = ("Sec-Purpose", "Purpose", "X-Moz", "X-Purpose")
 
 

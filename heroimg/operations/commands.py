@@ -63,7 +63,7 @@ def operator_commands(
 
 
 def commands_without_settings(error: ConfigError) -> list[click.Command]:
-    """Make the same commands for settings that cannot work: `check` reports each fault, and the others fail."""
+    """Make the same commands for settings with faults: `check` reports each fault, and the others fail."""
 
     def refuse() -> None:
         raise error

@@ -54,7 +54,7 @@ class Count:
     values: tuple[str, ...] = ()
 
     def inc(self, amount: int = 1, **labels: str) -> None:
-        """Add to the counter. An error is logged and not raised, because what is counted has happened already."""
+        """Add to the counter. An error is logged and not raised, because the counted event has happened already."""
         if self.folder and amount:
             try:
                 with _counting:

@@ -107,7 +107,7 @@ def _check_body_limit(ask: _Asker, config: Config) -> Finding:
     return fault(
         "body limit",
         f"the web server in front refuses an upload of {size} bytes with {answer.status}, so a customer does not learn "
-        "the limit: let it admit 34 MB, in nginx by client_max_body_size 34m",
+        "the limit: let it accept 34 MB, in nginx by client_max_body_size 34m",
     )
 
 

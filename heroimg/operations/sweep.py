@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 _OVERDUE_INTERVALS = 3
 
-# The interval that counts if no thread sweeps (HEROIMG_SWEEP_SECONDS=0).
+# The interval between sweeps if no thread sweeps (HEROIMG_SWEEP_SECONDS=0).
 _USUAL_SECONDS = Config.sweep_seconds
 
 # How long a sweep after a response may keep a thread or a process from its next request.

@@ -1,4 +1,4 @@
-"""Checks of the Stripe account, for `flask --app wsgi check`: the key, what it may do, and the webhook's endpoint."""
+"""Checks of the Stripe account, for `flask --app wsgi check`: the key, its permissions, and the webhook endpoint."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class StripeSetup:
             )
         if isinstance(cause, stripe.APIConnectionError):
             address = self._config.stripe_api_base or "https://api.stripe.com"
-            return fault(_SUBJECT, f"{address} cannot be reached: let the firewall admit connections to it. {answer}")
+            return fault(_SUBJECT, f"{address} cannot be reached: let the firewall allow connections to it. {answer}")
         if wrong := self._sessions.clock_warning():
             return fault("clock", f"{wrong} {answer}")
         return fault(

@@ -98,7 +98,7 @@ class Frame:
 
     @property
     def coefficient_bytes(self) -> int:
-        """The memory for all coefficients: whole units, which are mostly padding if a picture is a few pixels wide."""
+        """The memory for the coefficients of all units, padding included. Narrow pictures are mostly padding."""
         return 2 * 64 * self.units(b"") * sum(h * v for _, h, v in self.components)
 
     def units(self, numbers: bytes) -> int:

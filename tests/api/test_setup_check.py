@@ -226,7 +226,7 @@ def test_a_clock_that_is_off_is_a_fault(tmp_path: Path, clock: DrivenClock, seco
 def test_a_stripe_out_of_reach_is_a_fault(tmp_path: Path, stand_in: StandIn) -> None:
     stand_in.fail_next("disconnect", 4)
     checked = check(server_of(tmp_path, stand_in))
-    assert "cannot be reached: let the firewall admit connections to it" in checked.sentences("fault", "stripe")
+    assert "cannot be reached: let the firewall allow connections to it" in checked.sentences("fault", "stripe")
 
 
 def test_a_price_that_stripe_refuses_is_a_fault(tmp_path: Path, stand_in: StandIn) -> None:

@@ -1,4 +1,4 @@
-// The usual answer to the same task: Express with multer's memory storage, and a Map.
+// A typical implementation of the same task: Express with multer's memory storage, and a Map.
 // It listens on PORT, or on any free port if PORT is 0, and prints the address.
 import crypto from "node:crypto";
 import express from "express";
