@@ -246,7 +246,7 @@ def _contradictions(config: Config) -> list[str]:
     """List the faults of settings that are valid alone, but not together."""
     faults = []
     if config.stripe_webhook_secret and not config.stripe_secret_key:
-        faults.append("STRIPE_WEBHOOK_SECRET is set and STRIPE_SECRET_KEY is not; set both, the key for example to sk_test_...")
+        faults.append("STRIPE_WEBHOOK_SECRET is set, but STRIPE_SECRET_KEY is not: set it too; for example sk_test_...")
     keys = (config.stripe_secret_key, config.stripe_publishable_key)
     if None not in keys and len({"_live_" in str(key) for key in keys}) == 2:
         faults.append(

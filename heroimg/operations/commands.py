@@ -43,7 +43,7 @@ def operator_commands(
     @click.command("show")
     @click.argument("id")
     def show(id: str) -> None:
-        """Show what is known of a picture. ID is the beginning of its id or of its Checkout Session's id."""
+        """Show what is known about a picture. ID is the beginning of its id or of its Checkout Session's id."""
         for line in lookup.show(id):
             click.echo(line)
 

@@ -128,7 +128,7 @@ def open_counters(config: Config) -> Counters:
     if not config.metrics:
         return Counters()
     make_instance_file(_lock_path(counters_dir(config)))
-    # prometheus_client reads this variable when it is imported, so no module imports it before this line ran.
+    # prometheus_client reads this variable when it is imported, so no module may import the library before this line.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counters_dir(config))
     return Counters(counters_dir(config))
 

@@ -90,7 +90,7 @@ class Lookup:
         yield f"picture {short(removed.id)} is removed, with everything that was noted about it"
 
     def _find(self, name: str) -> StoredImage | None:
-        """Find the one picture that a name means; None if there is none."""
+        """Find the one picture that a name identifies; None if there is none."""
         read = _NAME.fullmatch(name)
         if not read:
             raise click.ClickException(

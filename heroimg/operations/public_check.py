@@ -1,4 +1,4 @@
-"""The check of the public side. Its requests take the way of customers' requests, through every proxy in front."""
+"""The check of the public side. Its requests pass through every proxy in front, like those of customers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The check of the whole set-up, for `flask --app wsgi check`: it looks for what would fail once a customer comes."""
+"""The check of the whole set-up, for `flask --app wsgi check`. It reports faults before a customer meets them."""
 
 from __future__ import annotations
 

@@ -59,8 +59,8 @@ class Sweeper:
         self._clock = clock
         self._end_sessions = end_sessions
         self._started = int(clock())
-        # The time of this process's last sweep, or attempt, that the lock file does not show. With a shared store, it
-        # starts at the start of the process, because the threads sweep soon afterwards.
+        # The time of this process's last sweep or attempt that is not noted in the lock file. For a shared store it
+        # begins as the start of the process, because the threads sweep soon after that.
         self._untraced = float(self._started) if store.is_shared and config.sweep_seconds else 0.0
         self._lock_path = instance_path(config, "sweep.lock")
         if not store.is_shared:

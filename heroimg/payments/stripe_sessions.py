@@ -59,7 +59,7 @@ class StripeSessions:
 
     @property
     def seconds_ahead(self) -> float:
-        """By how many seconds this machine's clock is ahead of Stripe's; negative if it is behind."""
+        """The seconds by which this machine's clock is ahead of Stripe's; negative if it is behind."""
         return self._http.seconds_ahead
 
     def clock_warning(self) -> str | None:

@@ -87,7 +87,7 @@ class HandOvers:
         return hand_over
 
     def confirm(self, image_id: str, token: str | None, before_stripe: Callable[[], None]) -> None:
-        """Remove a picture that its reader has.
+        """Remove a picture that its reader has received.
 
         :param before_stripe: called before a call to Stripe that ends a session. If it raises an error, nothing is
             removed.

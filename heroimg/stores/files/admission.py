@@ -1,4 +1,4 @@
-"""Whether a folder may hold pictures: it must be empty, or hold nothing but what this store has written.
+"""Whether a folder may hold pictures: it must be empty, or hold only files of this store.
 
 HEROIMG_UPLOAD_DIR may name another program's folder by mistake. Its mode would then become 0700, and a sweep would
 remove files with names like ours; caches have such names. Our files are private (mode 0600). A copied picture may have

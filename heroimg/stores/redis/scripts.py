@@ -70,7 +70,7 @@ return cjson.encode(look())
 """
 
 # Compare and set. The arguments are the names of the fields, then their old values, then their new values. Fields that
-# have the new values already are no error: the caller asks again if it did not get the first answer.
+# have the new values already are no error: the caller runs the script again if it got no answer.
 NOTE = f"""{_LOOK_CURRENT}
 local count = (#ARGV - 1) / 3
 local function has_values(first)

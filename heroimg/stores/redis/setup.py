@@ -12,7 +12,7 @@ from heroimg.stores.redis.connection import RedisConnection
 
 _SUBJECT = "redis"
 
-# Scripts need flags, which let them write into a full server:
+# Since this version a flag lets a script write into a full server:
 # https://redis.io/docs/latest/develop/programmability/lua-api/
 _MIN_VERSION = (7, 0)
 
