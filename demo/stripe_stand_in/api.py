@@ -79,7 +79,7 @@ class StripeApi(StripeAccount):
             self._failures.clear()
 
     def hold(self) -> threading.Event:
-        """Let every request for a new session wait until `release`. Its idempotency key is in use meanwhile.
+        """Let every request for a new session wait until `release`. Until then its idempotency key is in use.
 
         :returns: an event that is set as soon as such a request waits.
         """
