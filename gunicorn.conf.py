@@ -1,3 +1,3 @@
-"""Found by `gunicorn` by itself, so that it alone serves the application."""
+"""The settings for `gunicorn` without arguments: it looks for a file of this name in the working folder."""
 
 from heroimg.gunicorn_conf import *  # noqa: F403

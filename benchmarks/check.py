@@ -1,8 +1,8 @@
 """Compare the check of a picture with decoding alone: `python -m benchmarks.check [--rounds 9]`.
 
-The check reads the picture from a file, as it does after an upload. Decoding has it in memory: Pillow decodes a JPEG in
-grey at 1/8 scale, and all pixels of a PNG. The calls take turns, because a shared machine changes its speed. Times are
-CPU time of this process.
+The check reads the picture from a file, as it does after an upload. The decoder gets it from memory: Pillow decodes a
+JPEG in grey at 1/8 scale, and all pixels of a PNG. The calls take turns, because a shared machine changes its speed.
+Times are CPU time of this process.
 """
 
 from __future__ import annotations

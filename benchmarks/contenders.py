@@ -91,7 +91,7 @@ def fastapi(folder: Path, *options: str) -> Iterator[Contender]:
 
 @contextmanager
 def file_server(folder: Path) -> Iterator[Contender]:
-    """Let nginx store the bytes of a PUT and send them back: the least work for pictures on a disk."""
+    """Let nginx store the bytes of a PUT and send them back: the minimum of work for pictures on a disk."""
     files = folder / "files"
     files.mkdir()
 

@@ -3,8 +3,8 @@
     python -m benchmarks.load --port 8000 --clients 16 --journeys 100 --picture photo.jpg form
 
 It runs in a process of its own, so that its CPU time is not the server's, and uses plain sockets, which cost little. It
-prints JSON: the seconds in all, the CPU seconds of this process, and of each journey the seconds of the upload and of
-the retrieval.
+prints JSON: the total seconds, the CPU seconds of this process, and for each journey the seconds of its upload and of
+its retrieval.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BOUNDARY = "----WebKitFormBoundary7MA4YWxkTrZu0gW5"  # as long as Chrome's
 class Connection:
     """A kept-alive connection.
 
-    :param room: the most bytes that an answer may have.
+    :param room: the maximum number of bytes in an answer.
     """
 
     def __init__(self, port: int, room: int) -> None:
@@ -119,7 +119,7 @@ CUSTOMERS: dict[str, type[FormCustomer]] = {"form": FormCustomer, "file": FileCu
 
 
 def run(clients: int, journeys: int, customer: Callable[[], FormCustomer]) -> dict[str, object]:
-    """Make so many journeys, shared by the clients."""
+    """Share this number of journeys among the clients, and make them."""
     customers, numbers = [customer() for _ in range(clients)], iter(range(journeys))
 
     def work(one: FormCustomer) -> list[tuple[float, float]]:

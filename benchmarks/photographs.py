@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.helpers.pictures import encode
 
-# Width, height and megabytes: a phone's usual picture, its large one, its largest. The PNG is a screenshot.
+# Width, height and megabytes: a phone's usual picture, a large one, and one of the largest. The PNG is a screenshot.
 _JPEGS = {"0.7 MB JPEG": (2048, 1536, 0.7), "3 MB JPEG": (4032, 3024, 3.0), "5 MB JPEG": (4032, 3024, 5.0)}
 PHONES = (4032, 3024, 4.0)
 _PNGS = {"1.2 MB PNG": (1170, 1.2)}

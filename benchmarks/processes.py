@@ -15,7 +15,7 @@ from tests.helpers.serving import LONG, wait_for
 class Program:
     """A server program and all its processes.
 
-    :param is_ready: tells from the log so far whether the server is ready.
+    :param is_ready: gets the log that the server has written so far, and returns whether the server is ready.
     """
 
     def __init__(

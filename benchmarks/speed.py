@@ -57,10 +57,10 @@ DIRECT: dict[str, Start] = {
 class Turn:
     """One measurement of a contender. A journey is an upload and a retrieval.
 
-    :param cpu: CPU milliseconds a journey, of the contender.
-    :param load: CPU milliseconds a journey, of the load generator.
+    :param cpu: CPU milliseconds of the contender for a journey.
+    :param load: CPU milliseconds of the load generator for a journey.
     :param a_second: journeys a second.
-    :param p50: milliseconds that a journey takes; so is `p99`.
+    :param p50: the median of the milliseconds that a journey takes; `p99` is their 99th percentile.
     """
 
     cpu: float

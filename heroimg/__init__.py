@@ -38,7 +38,7 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     """Make the application.
 
     :param clock: returns the current time in Unix seconds.
-    :raises ConfigError: the settings cannot work, or their folders cannot be written.
+    :raises ConfigError: heroimg cannot work with these settings, or cannot write to the folders that they name.
     """
     store = open_store(config, clock)
     counters = open_counters(config)
@@ -57,7 +57,7 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     rates.limit_endpoints(app)
     shape_answers(app, config)
     if config.metrics:
-        # prometheus_client reads the name of its folder when it is imported, and open_counters sets that name.
+        # Import it here: prometheus_client reads PROMETHEUS_MULTIPROC_DIR at its import, and open_counters sets that.
         from heroimg.api.metrics import add_metrics  # noqa: PLC0415
 
         add_metrics(app)
@@ -73,7 +73,7 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
 
 
 def create_app_without_settings(error: ConfigError) -> Flask:
-    """Make an application that only has the operator's commands, of which `check` reports what is wrong."""
+    """Make an application that only has the operator's commands. `check` reports the error."""
     app = Flask(__name__)
     for command in commands_without_settings(error):
         app.cli.add_command(command)

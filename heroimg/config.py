@@ -36,8 +36,9 @@ MAX_CHECKOUT_SECONDS = 24 * 3600 - 120
 # find the picture.
 MIN_RETURN_SECONDS = 60
 
-# Variables that Kubernetes sets in every pod of a namespace that has a Service named heroimg: HEROIMG_SERVICE_HOST,
-# HEROIMG_PORT=tcp://10.0.0.1:3000, HEROIMG_PORT_3000_TCP_ADDR. For a Service named heroimg-x: HEROIMG_X_PORT.
+# These variables are not misspelt settings. If a Service is named heroimg, Kubernetes sets them in every pod of the
+# namespace: HEROIMG_SERVICE_HOST, HEROIMG_PORT=tcp://10.0.0.1:3000, HEROIMG_PORT_3000_TCP_ADDR. For a Service named
+# heroimg-x: HEROIMG_X_PORT.
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 _KUBERNETES = re.compile(
     r"HEROIMG_(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=[0-9]+|PORT=(tcp|udp|sctp)://.*"
@@ -46,7 +47,7 @@ _KUBERNETES = re.compile(
 
 
 class ConfigError(ClickException):
-    """Settings that cannot work. The message lists every fault; the `flask` command prints it without a traceback."""
+    """The settings have faults. The message lists all of them; the `flask` command prints it without a traceback."""
 
     def __init__(self, faults: list[str]) -> None:
         self.faults = faults
@@ -83,7 +84,7 @@ class Setting:
         return None if text is None else self.parse(text)
 
     def describe(self, fault: BadValue) -> str:
-        """Say what is wrong, and give an example. A secret's value is left out, because the message is logged."""
+        """Describe the fault, and give an example. A secret's value is left out, because the message is logged."""
         got = "" if self.is_secret else f", not {fault.got!r}"
         return f"{self.name} {fault.requirement}{got}; for example {self.example}"
 
@@ -101,7 +102,7 @@ def setting(  # noqa: PLR0913 (one call declares all of a setting)
     """Declare a field of `Config` that is read from the environment.
 
     :param default: the default as text, parsed like a value of the environment; None if there is no default.
-    :param help: sentences for .env.example and docs/settings.md; a file in docs/ becomes a link.
+    :param help: sentences for .env.example and docs/settings.md. The name of a file in docs/ becomes a link there.
     :param example: a good value. If it is not given, the default is the example.
     :param can_be_empty: whether an empty value is read as "" instead of as the default.
     """
@@ -122,7 +123,7 @@ class Config:
 
     # fmt: off
     frontend_origins: tuple[str, ...] = setting("FRONTEND_URL", parsers.origins, "http://localhost:3000",
-        "The front end's origins, separated by commas. CORS admits only these, and customers return to the first. The "
+        "The front end's origins, separated by commas. CORS allows only these, and customers return to the first. The "
         "others may be origins of apps, such as `capacitor://localhost`.",
         example="https://www.example.com")
     stripe_secret_key: str | None = setting("STRIPE_SECRET_KEY", parsers.secret_key, None,
@@ -150,9 +151,9 @@ class Config:
         "The folder for files that belong to one machine: the sweep's lock, and the counters. In production, use an "
         "absolute path.")
     image_seconds: int = setting("HEROIMG_IMAGE_SECONDS", parsers.whole(1, 30 * 86400), "3600",
-        "How long a picture is kept. Opening a checkout may start this time anew.")
+        "How long a picture is kept. Opening a checkout may restart this time.")
     max_image_bytes: int = setting("HEROIMG_MAX_IMAGE_BYTES", parsers.whole(1024, 32 * 1024 * 1024), "5242880",
-        "The largest picture, at most 33554432. A web server in front must admit a little more.")
+        "The largest picture, at most 33554432. A web server in front must accept a little more.")
     claim_seconds: int = setting("HEROIMG_CLAIM_SECONDS", parsers.whole(1, 86400), "300",
         "How long a claim lasts if its reader neither fetches again nor confirms. It cannot end while the picture is "
         "being sent.")
@@ -173,11 +174,11 @@ class Config:
     trusted_proxies: int = setting("HEROIMG_TRUSTED_PROXIES", parsers.whole(0, 10), "0",
         "How many proxies in front set X-Forwarded-For. With 0 the header is ignored.")
     metrics: bool = setting("HEROIMG_METRICS", parsers.switch, "0",
-        "1 serves /metrics in Prometheus' format to every client that can reach it; deploy/nginx.conf admits only this "
+        "1 serves /metrics in Prometheus' format to every client that can reach it; deploy/nginx.conf allows only this "
         "machine. See docs/operations.md.")
     upload_rate: str = setting("HEROIMG_UPLOAD_RATE", parsers.rate, "60 per minute",
         "How many uploads one address may make; empty for no limit. Without Redis each worker process counts for "
-        "itself, so two admit up to twice as many.", can_be_empty=True)
+        "itself, so two workers accept up to twice as many.", can_be_empty=True)
     checkout_rate: str = setting("HEROIMG_CHECKOUT_RATE", parsers.rate, "60 per minute",
         "The same for `embedded-session`, for `session-status`, and for picture requests that must end a checkout: "
         "each has this limit.", can_be_empty=True)
@@ -194,7 +195,7 @@ class Config:
 
     @property
     def return_url(self) -> str:
-        """The page that Stripe returns the customer to. Stripe itself replaces the braces."""
+        """The page that Stripe returns the customer to. Stripe replaces the placeholder in braces."""
         return f"{self.frontend_origins[0]}{self.return_path}?session_id={{CHECKOUT_SESSION_ID}}"
 
     @property
@@ -207,7 +208,7 @@ class Config:
 
     @property
     def stripe_mode(self) -> str:
-        """Say where payments go, for the log: to nothing, to a stand-in, or to Stripe in test or live mode."""
+        """Name the receiver of payments, for the log: nothing, a stand-in, or Stripe in test or live mode."""
         if not self.stripe_secret_key:
             return "nothing: STRIPE_SECRET_KEY is not set"
         return self.stripe_api_base or f"Stripe, {self.stripe_secret_key.split('_')[1]} mode"
@@ -245,7 +246,7 @@ def _contradictions(config: Config) -> list[str]:
     """List the faults of settings that are valid alone, but not together."""
     faults = []
     if config.stripe_webhook_secret and not config.stripe_secret_key:
-        faults.append("STRIPE_WEBHOOK_SECRET is set and STRIPE_SECRET_KEY is not; set both, such as sk_test_...")
+        faults.append("STRIPE_WEBHOOK_SECRET is set, but STRIPE_SECRET_KEY is not: set it too; for example sk_test_...")
     keys = (config.stripe_secret_key, config.stripe_publishable_key)
     if None not in keys and len({"_live_" in str(key) for key in keys}) == 2:
         faults.append(

@@ -1,8 +1,8 @@
-"""Every failure once: its status, its code and its sentence.
+"""All errors that a client can get, each with its status, code and sentence.
 
-Stores, helpers and views raise these. `api/answers.py` answers them, and Werkzeug's own, with
-`{"error": <sentence for a person>, "code": <stable word for a program>}`. The codes never change, and neither do the
-sentences that the front end quotes ("No image provided", "Image not found or expired", ...).
+Stores, helpers and views raise these. `api/answers.py` turns them, and Werkzeug's own errors, into
+`{"error": <sentence for a person>, "code": <stable word for a program>}`. The codes never change. The sentences that
+the front end quotes never change either ("No image provided", "Image not found or expired", ...).
 
 Advice for the operator is in the exception's cause (`raise StoreFull from OSError(advice)`), which is logged and not
 sent to the client.
@@ -91,7 +91,7 @@ class RequestTooLarge(HeroimgError):
 
 
 class NotAPicture(HeroimgError):
-    """The file is no picture of a format that we accept. The field `found` names what it is."""
+    """The file is not in a format that we accept. The field `found` names the kind of file."""
 
     status, code = 415, "not_a_picture"
 

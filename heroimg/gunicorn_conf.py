@@ -1,8 +1,8 @@
-"""gunicorn's settings. In the project's folder gunicorn reads them by itself, by way of gunicorn.conf.py.
+"""gunicorn's settings. gunicorn reads them if it runs in the project's folder, because gunicorn.conf.py imports them.
 
 Elsewhere, run `gunicorn -c python:heroimg.gunicorn_conf`.
 
-`--bind` and a socket that systemd hands over take precedence over the address here.
+The address here is not used if `--bind` is given, or if systemd passes a socket.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from heroimg.config import Config, ConfigError
 from heroimg.env_file import read_env_file
 from heroimg.operations.counters import begin_at_zero
 
-# What one worker needs at most: while it decodes the most expensive picture that is accepted. See docs/promises.md.
+# The most memory that one worker needs, when it decodes the most expensive picture that is accepted: docs/promises.md.
 _WORKER_BYTES = 300_000_000
 
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -32,7 +32,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 def _workers() -> int:
     """Return how many workers to start: one for each core, as long as they fit into half of the memory.
 
-    But at least two; one if two do not fit into all of the memory. A container's limits count like the machine's own.
+    The least is two workers, or one if two do not fit into all of the memory. A container's limits count like the
+    machine's own.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -45,8 +46,8 @@ def _workers() -> int:
 def _container_limits() -> tuple[float, int]:
     """Return the cores and the bytes of memory that cgroup v2 allows this process.
 
-    Each group above its own can have lower limits. In a container the path may be the host's, which does not exist
-    there; then the root is the container's group.
+    Each parent of the process's group can have lower limits. In a container the path of the group may be a path on the
+    host, which the container does not have. Then the root of the tree has the container's limits.
     https://docs.kernel.org/admin-guide/cgroup-v2.html#interface-files
     """
     cores, memory = float(sys.maxsize), sys.maxsize
@@ -78,7 +79,8 @@ def settle_allocator() -> None:
 wsgi_app = "heroimg.wsgi:app"
 worker_class = "gthread"
 
-# Hosting platforms set PORT, and some set WEB_CONCURRENCY. gunicorn would use both, but the lines here replace that.
+# Hosting platforms set PORT, and some set WEB_CONCURRENCY. gunicorn takes defaults from both; the lines below replace
+# these defaults.
 bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1:3000"
 workers = int(os.environ.get("WEB_CONCURRENCY") or _workers())
 
@@ -86,12 +88,12 @@ workers = int(os.environ.get("WEB_CONCURRENCY") or _workers())
 # (MAX_UNBUFFERED in pictures/hand_over.py).
 threads = 16
 
-# A stopping worker has so long to complete its requests: more than one call to Stripe takes (DEADLINE_SECONDS in
-# payments/stripe_http.py), less than TimeoutStopSec= in deploy/heroimg.service. A request with several slow calls may
-# be cut off; it can be repeated.
+# The seconds that a stopping worker has to complete its requests. A call to Stripe takes less (DEADLINE_SECONDS in
+# payments/stripe_http.py). TimeoutStopSec= in deploy/heroimg.service is more. A request with several slow calls may be
+# cut off; it can be repeated.
 graceful_timeout = 30
 
-# A worker without a heartbeat for so long is replaced. Less than proxy_read_timeout in deploy/nginx.conf.
+# gunicorn replaces a worker that sent no heartbeat for this time. proxy_read_timeout in deploy/nginx.conf is longer.
 timeout = 60
 keepalive = 5
 
@@ -101,7 +103,7 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 # nginx's limit is lower (large_client_header_buffers in deploy/nginx.conf), so nginx refuses long lines first, in JSON.
 limit_request_line = 8190
 
-# On a unix socket gunicorn would trust these headers, from which it takes the scheme and the path. We need neither.
+# On a unix socket gunicorn would take the scheme and the path from these headers. heroimg needs neither.
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
 
@@ -113,7 +115,7 @@ def on_starting(_server: object) -> None:
     """Make the application once before there are workers, so that a wrong setting is reported once."""
     settle_allocator()
     try:
-        # Do not put the file's values into the environment here: workers that start later must see its changes.
+        # Do not put the file's values into the environment here: workers that start later must read the changed file.
         config = Config.from_env(read_env_file() | os.environ)
         begin_at_zero(config)
         create_app(config)

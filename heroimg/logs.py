@@ -16,12 +16,12 @@ _SECRET = re.compile(
 _logged_keys = set[object]()
 
 
-# The id of the request that this thread answers, for each of its lines; empty outside a request.
+# The id of the request that this thread answers. Every log line has it. It is empty outside a request.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 def short(secret: str) -> str:
-    """Shorten an id for the log. The rest identifies it in other lines, but opens nothing."""
+    """Shorten an id for the log. Its beginning identifies it in other lines, but gives no access to the picture."""
     return secret[: 12 if secret.startswith("cs_") else 6] + "..."
 
 
@@ -58,7 +58,7 @@ def redacted(text: str) -> str:
 def configure_logging() -> None:
     """Log to standard error from INFO up, with every record filtered.
 
-    The servers' own loggers do not pass records on to the root's handler, so they need a filter each.
+    The servers' own loggers do not pass records on to the root's handler, so each of them needs a filter.
     """
     # force: Passenger has configured logging already, from WARNING up.
     line = "%(asctime)s %(levelname)s %(name)s%(request)s: %(message)s"

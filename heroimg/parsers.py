@@ -49,7 +49,7 @@ def whole(low: int, high: int, reason: str = "") -> Callable[[str], int]:
 
 
 def at_most(longest: int) -> Callable[[str], str]:
-    """Make a parser for text of at most so many characters."""
+    """Make a parser for text of at most `longest` characters."""
 
     def parse(text: str) -> str:
         if len(text) > longest:
@@ -98,7 +98,7 @@ def _host(host: str) -> str | None:
             address = IPv6Address(host[1:-1])
             return (
                 None if address.ipv4_mapped else f"[{address}]"
-            )  # Python 3.13 writes mapped addresses unlike browsers
+            )  # Python 3.13 and browsers write mapped addresses differently
         if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", host.rpartition(".")[2]):
             return str(IPv4Address(host))
         ascii_host = host if host.isascii() else idna.encode(host, uts46=True).decode()
@@ -122,7 +122,7 @@ def currency(text: str) -> str:
 
 
 def rate(text: str) -> str:
-    """Check a rate of the `limits` library. A rate that admits nothing is refused."""
+    """Check a rate of the `limits` library. A rate that allows no request is refused."""
     try:
         is_rate = all(limit.amount > 0 and limit.get_expiry() > 0 for limit in parse_many(text))
     except ValueError:

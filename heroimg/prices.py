@@ -22,7 +22,7 @@ _AMOUNT_STEPS = {"isk": 100, "ugx": 100, "bhd": 10, "jod": 10, "kwd": 10, "omr":
 
 
 def price_fault(amount: int, currency: str) -> str | None:
-    """Return what Stripe would refuse about a price, as a phrase; None if nothing is known to be wrong."""
+    """Return the reason, as a phrase, why Stripe would refuse a price; None if no reason is known."""
     least, step = _MIN_AMOUNTS.get(currency, 1), _AMOUNT_STEPS.get(currency, 1)
     if amount < least:
         return f"is {amount}, but Stripe's minimum for {currency} is {least}; for example {4 * least}"

@@ -1,4 +1,4 @@
-"""The usual answer to the same task: FastAPI with UploadFile, and a dict. `uvicorn fastapi_memory:app`."""
+"""A typical implementation of the same task: FastAPI with UploadFile, and a dict. `uvicorn fastapi_memory:app`."""
 
 from __future__ import annotations
 
@@ -37,6 +37,6 @@ async def retrieve(imageId: Annotated[str, "the id"]) -> Response:
 
 
 def forget_expired() -> None:
-    """A dict is in the order of its insertions: the oldest are first."""
+    """Remove the expired pictures. A dict keeps the order of insertion, so the oldest pictures are first."""
     while images and (first := next(iter(images.items())))[1][2] < time.time() - HOUR:
         del images[first[0]]

@@ -33,9 +33,9 @@ class Delivery(NamedTuple):
 class StripeAccount:
     """An account with one webhook endpoint.
 
-    :param webhook_url: receives the events. None sends none.
+    :param webhook_url: receives the events. If it is None, no events are sent.
     :param clock: Stripe's time in Unix seconds, which may differ from heroimg's.
-    :attr:`webhook`: the fields of the endpoint that a test may change; it does not change what is sent.
+    :attr:`webhook`: fields of the endpoint, which a test may change. The account sends the same events anyway.
     """
 
     def __init__(self, webhook_url: str | None, clock: Callable[[], float]) -> None:

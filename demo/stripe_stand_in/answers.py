@@ -15,7 +15,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class ApiRequest:
-    """A request to Stripe's API. Parameters keep the flat names that they are sent by: ``metadata[imageId]``."""
+    """A request to Stripe's API. Parameters keep the flat names of the form: ``metadata[imageId]``."""
 
     method: str
     path: str

@@ -1,4 +1,4 @@
-"""Stripe's API for an embedded one-time checkout: a request in, an answer out, without the network."""
+"""Stripe's API for an embedded one-time checkout, without HTTP: `answer` returns the answer to a request."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ class StripeApi(StripeAccount):
             self._failures.extend([mode] * times)
 
     def recover(self) -> None:
-        """Let no further request fail."""
+        """Cancel the failures that are still to come."""
         with self._lock:
             self._failures.clear()
 
     def hold(self) -> threading.Event:
-        """Let every create wait, with its idempotency key in use, until `release`.
+        """Let every request for a new session wait until `release`. Until then its idempotency key is in use.
 
-        :returns: is set as soon as a create waits.
+        :returns: an event that is set as soon as such a request waits.
         """
         self._held = threading.Event()
         self._gate.clear()

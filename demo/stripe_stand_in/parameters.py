@@ -1,4 +1,4 @@
-"""The parameters of a new Checkout Session, and what Stripe refuses about them.
+"""The parameters of a new Checkout Session, and the checks that Stripe makes.
 
 The table has the parameters that heroimg sends; others are refused as unknown, although Stripe takes many more.
 Source: https://docs.stripe.com/api/checkout/sessions/create, as of 2026-10-28.endive.

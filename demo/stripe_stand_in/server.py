@@ -22,7 +22,7 @@ _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 
 
 
 class StandIn(StripeApi):
-    """The server. It listens when it is made, and serves inside a ``with`` block.
+    """The server. It listens once it is created, and serves inside a ``with`` block.
 
     :param port: 0 takes a free port; see `url`.
 

@@ -1,4 +1,4 @@
-"""All answers: the one shape of errors, CORS, and the headers that keep answers private."""
+"""All answers: errors as JSON, CORS, and the headers that keep answers private."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def shape_answers(app: Flask, config: Config) -> None:
-    """Answer every error in one shape, set the headers of every answer, and admit the front end's origins."""
+    """Answer every error as JSON, set the headers of every answer, and allow the front end's origins."""
     app.register_error_handler(HeroimgError, _answer_ours)
     app.register_error_handler(HTTPException, _answer_werkzeugs)
     app.after_request(_keep_private)
@@ -38,7 +38,7 @@ def shape_answers(app: Flask, config: Config) -> None:
 
 
 def hide_late_errors(wsgi_app: WSGIApplication) -> WSGIApplication:
-    """Log an error that occurs after the headers, and hide it from the server, whose log could show ids.
+    """Log an error that occurs after the headers were sent. Hide it from the server, whose log could show ids.
 
     mod_wsgi, Passenger and uWSGI print tracebacks with all causes, and the filter of our log does not see them. A cause
     may be an OSError that names a picture's file.
@@ -65,7 +65,7 @@ class _Body:
             raise
         except Exception as error:
             _log_late(error)
-            raise RuntimeError("the answer failed after its headers; see the log above") from None
+            raise RuntimeError("the answer failed after its headers were sent; see the log above") from None
 
     def close(self) -> None:
         try:
@@ -76,7 +76,7 @@ class _Body:
 
 def _log_late(error: Exception) -> None:
     is_expected = isinstance(error, (HeroimgError, OSError))
-    log.error("an answer failed after its headers: %s", error.__cause__ or error, exc_info=not is_expected)
+    log.error("an answer failed after its headers were sent: %s", error.__cause__ or error, exc_info=not is_expected)
 
 
 def _answer_ours(error: HeroimgError) -> Response:

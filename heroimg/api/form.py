@@ -15,7 +15,7 @@ from heroimg.config import MAX_REQUEST_BYTES
 from heroimg.errors import NoImage, RequestTooLarge
 from heroimg.stores.base import Staged
 
-# Our form needs one part with two headers. These limits exceed what browsers send, and that much is cheap to read.
+# Our form needs one part with two headers. Browsers send less than these limits, and parsing so much is cheap.
 _MAX_PARTS = 20
 _MAX_HEADERS = 8
 _MAX_HEADER_BYTES = 4096
@@ -24,7 +24,7 @@ _MAX_HEADER_BYTES = 4096
 class LimitedPart:
     """A picture that is being written to the store.
 
-    Bytes beyond the limit are counted but not written, so that a refusal for size can give the size.
+    Bytes beyond the limit are counted but not written, so that the refusal can name the size.
     """
 
     def __init__(self, staged: Staged, limit: int) -> None:
@@ -84,7 +84,7 @@ def _form_events() -> Iterator[MultipartSegment | bytes | None]:
 
 
 def _is_file(segment: MultipartSegment) -> bool:
-    """Return True for a file, False for a text field. urllib3 before 1.25 sent some names in `filename*` alone."""
+    """Return True for a file, False for a text field. urllib3 before 1.25 sent some names only as `filename*`."""
     return segment.filename is not None or "filename*" in segment.header("Content-Disposition", "").lower()
 
 

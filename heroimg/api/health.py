@@ -1,4 +1,4 @@
-"""/healthz shows whether pictures can be kept and read, /readyz also whether an operator must act."""
+"""/healthz shows whether pictures can be kept and read. /readyz also shows whether an operator must act."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def readyz() -> ResponseReturnValue:
 def _proxy_warnings() -> list[str]:
     """Compare HEROIMG_TRUSTED_PROXIES with the addresses that the proxies in front of this request have added.
 
-    A request that comes without a proxy, as a monitor's on this machine may, is no reason for a warning. The check of
-    the public side sends an address that no client has: whatever follows it was added by proxies.
+    There is no warning if the request did not pass a proxy, such as one from a monitor on this machine. The check of
+    the public side sends an address that no client has (MARK): proxies have added all addresses after it.
     """
     addresses = [one.strip() for one in ",".join(request.headers.getlist("X-Forwarded-For")).split(",") if one.strip()]
     if not addresses:

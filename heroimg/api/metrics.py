@@ -41,20 +41,20 @@ class _Figures(Collector):
         open_process_counters(folder)
         yield from MultiProcessCollector.merge(filter(_is_readable, folder.glob("*.db")))  # type: ignore[no-untyped-call]
         ahead = services().checkout.clock_seconds_ahead
-        yield GaugeMetricFamily("heroimg_clock_ahead_seconds", "This machine's clock, against Stripe's.", value=ahead)
+        yield GaugeMetricFamily("heroimg_clock_ahead_seconds", "How far the clock is ahead of Stripe's.", value=ahead)
         if services().store.is_shared:  # Redis reports these figures itself, without reading every key
             return
         held, now = services().store.held(), services().now()
         figures = {
             "held_images": ("Pictures that can be retrieved.", held.images),
-            "held_bytes": ("Their bytes.", held.size),
-            "oldest_age_seconds": ("The age of the oldest of them; 0 if there is none.", now - (held.oldest or now)),
+            "held_bytes": ("Bytes of the pictures that can be retrieved.", held.size),
+            "oldest_age_seconds": ("The age of the oldest picture; 0 if there is none.", now - (held.oldest or now)),
             "last_sweep_timestamp_seconds": ("When the last sweep ended.", services().sweeper.last_swept()),
         }
         if room := services().store.room():
-            figures["free_bytes"] = ("What the disk of the pictures has free.", room.bytes)
+            figures["free_bytes"] = ("Free bytes on the disk of the pictures.", room.bytes)
             if room.inodes is not None:
-                figures["free_inodes"] = ("Its free inodes.", room.inodes)
+                figures["free_inodes"] = ("Free inodes on the disk of the pictures.", room.inodes)
         for name, (text, value) in figures.items():
             yield GaugeMetricFamily(f"heroimg_{name}", text, value=value)
 

@@ -1,10 +1,10 @@
-"""Rates by address: for each worker process by itself, or, with Redis, for all machines together.
+"""Limits on the requests of an address. Each worker process counts for itself; with Redis, all machines count together.
 
 Rates use fixed windows. The first request opens a window; later requests count in it until it ends.
 
-The library limits parses the rates, but its storages are not used. The one in memory starts a thread for each request,
-which some hosts forbid. The ones in Redis stop workers from starting while a cluster is down, and have their own
-timeouts.
+The library `limits` parses the rates, but its storages are not used. The one in memory starts a thread for each
+request, which some hosts forbid. The ones in Redis stop workers from starting while a cluster is down, and have their
+own timeouts.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Rates:
             app.view_functions[endpoint] = self._limited(app.view_functions[endpoint], endpoint)
 
     def check(self) -> None:
-        """Count nothing that limits anybody.
+        """Check that requests can be counted. This does not count towards any client's limit.
 
         :raises StoreUnavailable: Redis refused it.
         """

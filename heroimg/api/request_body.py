@@ -13,11 +13,11 @@ from werkzeug.wsgi import LimitedStream
 
 from heroimg.config import MAX_REQUEST_BYTES
 
-# Each read costs time, and gunicorn copies smaller reads more often: docs/performance.md.
+# Each read costs time, and in smaller reads gunicorn copies the bytes more often: docs/performance.md.
 READ_BYTES = 512 * 1024
 
-# Werkzeug raises an error for impossible years in these headers. The application does not need them: it has ETags and
-# serves no ranges.
+# Werkzeug raises an error for impossible years in these headers. The application does not need these headers: it has
+# ETags and serves no ranges.
 _NOT_READ = ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE", "HTTP_RANGE")
 
 
@@ -29,7 +29,7 @@ def limit_bodies(app: Flask) -> None:
 
 
 class Request(flask.Request):
-    """A request whose broken or overlong body raises an error that Werkzeug answers."""
+    """A request. If its body is broken or too long, reading it raises an error that becomes an answer."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 HEADER = "X-Request-ID"
 
-# Such as a UUID. Nothing that looks like the id of a picture or of a Checkout Session, because the log shows it whole.
+# A client's id is used if it matches, as a UUID does. Ids of pictures and Checkout Sessions do not match, because the
+# log shows a request's id whole.
 # deploy/nginx-errors.conf has the same expression.
 _PLAIN = re.compile(r"(?!.*[0-9a-f]{32})[A-Za-z0-9.-]{1,64}")
 

@@ -31,7 +31,10 @@ class Services:
     clock: Clock
 
     def start_jobs(self) -> None:
-        """Start the background jobs: sweeping, and renewing slow readers' claims. None with HEROIMG_SWEEP_SECONDS=0."""
+        """Start the background jobs: sweeping, and renewing slow readers' claims.
+
+        There are no jobs with HEROIMG_SWEEP_SECONDS=0.
+        """
         if self.config.sweep_seconds:
             jobs: dict[Callable[[], object], float] = {
                 self.sweeper.sweep_if_due: self.config.sweep_seconds,

@@ -24,7 +24,7 @@ bp = Blueprint("temp_images", __name__)
 
 _MEGABYTE = 1024 * 1024
 
-# The headers in which browsers, old and new, show that they prefetch. deploy/nginx.conf passes these on.
+# Old and new browsers show with these headers that they prefetch. deploy/nginx.conf passes them on.
 _PURPOSE_HEADERS = ("Sec-Purpose", "Purpose", "X-Moz", "X-Purpose")
 
 
@@ -56,7 +56,7 @@ def upload() -> ResponseReturnValue:
 
 @bp.get("/api/temp-image-retrieve")
 def retrieve() -> ResponseReturnValue:
-    """Hand the picture over: with a claim as often as its holder asks until it confirms, without one for one use."""
+    """Hand the picture over: once, or with a claim repeatedly until its holder confirms."""
     purposes = " ".join(request.headers.get(name, "") for name in _PURPOSE_HEADERS).lower()
     if "prefetch" in purposes or "preview" in purposes:
         raise Prefetched

@@ -43,7 +43,7 @@ def operator_commands(
     @click.command("show")
     @click.argument("id")
     def show(id: str) -> None:
-        """Show what is known of a picture. ID is the beginning of its id, or of its Checkout Session's."""
+        """Show what is known about a picture. ID is the beginning of its id or of its Checkout Session's id."""
         for line in lookup.show(id):
             click.echo(line)
 
@@ -56,14 +56,14 @@ def operator_commands(
 
     @_check_command
     def check(url: str | None, as_json: bool) -> None:
-        """Check the whole set-up, and exit with status 1 if something must be set right."""
+        """Check the whole set-up, and exit with status 1 if something must be fixed."""
         report(setup.run(url), as_json=as_json)
 
     return [sweep, held, show, forget, check]
 
 
 def commands_without_settings(error: ConfigError) -> list[click.Command]:
-    """Make the same commands for settings that cannot work: `check` reports each fault, and the others fail."""
+    """Make the same commands for settings with faults: `check` reports each fault, and the others fail."""
 
     def refuse() -> None:
         raise error

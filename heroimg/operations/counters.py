@@ -27,10 +27,11 @@ log = logging.getLogger(__name__)
 # The size that prometheus_client gives to a new file. All counters together need less, and so do all histograms.
 _FILE_BYTES = 64 * 1024
 
-# A process has one of each.
+# The kinds of files. A process has one of each kind.
 _FILES = ("counter", "histogram")
 
-# Seconds: a picture of 3 MB takes 0.05; a call to Stripe a third of a second, and 20 at most.
+# The buckets' bounds, in seconds. Checking a picture of 3 MB takes 0.05 seconds. A call to Stripe takes a third of a
+# second, and at most 20 seconds.
 _CHECK_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _STRIPE_BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 
@@ -53,7 +54,7 @@ class Count:
     values: tuple[str, ...] = ()
 
     def inc(self, amount: int = 1, **labels: str) -> None:
-        """Add to the counter. An error is logged and not raised, because what is counted has happened already."""
+        """Add to the counter. An error is logged and not raised, because the counted event has happened already."""
         if self.folder and amount:
             try:
                 with _counting:
@@ -96,12 +97,12 @@ class Duration:
 
 
 class Counters:
-    """All figures. Prometheus knows them by the same names after `heroimg_`. `Counters()` counts nothing."""
+    """All figures. In Prometheus each has the prefix `heroimg_` before its name. `Counters()` counts nothing."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.uploads = Count(folder, "uploads", "Pictures kept.")
         self.refusals = Count(folder, "refusals", "Requests answered with an error, by its code.", "code")
-        self.retrievals = Count(folder, "retrievals", "Pictures handed over; repeated requests of a holder count.")
+        self.retrievals = Count(folder, "retrievals", "Pictures sent, including repeated requests of a claim's holder.")
         self.claims_lapsed = Count(
             folder, "claims_lapsed", "Claims that lapsed. Counted at the next claim, or when the picture expires."
         )
@@ -127,7 +128,7 @@ def open_counters(config: Config) -> Counters:
     if not config.metrics:
         return Counters()
     make_instance_file(_lock_path(counters_dir(config)))
-    # prometheus_client reads this when it is imported, so no module of heroimg imports it before this.
+    # prometheus_client reads this variable when it is imported, so no module may import the library before this line.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counters_dir(config))
     return Counters(counters_dir(config))
 

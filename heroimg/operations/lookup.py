@@ -19,7 +19,7 @@ from heroimg.stores.image import StoredImage, is_image_id
 
 _NAME = re.compile(r"(?P<start>[0-9a-f]{4,32}|cs_(test|live)_[A-Za-z0-9]*)(\.\.\.)?")
 
-# Stripe's ids are longer than this, and what the log shows of them is shorter.
+# A whole session id is longer than this. The beginning that the log shows is shorter.
 _WHOLE_SESSION_ID = 20
 
 
@@ -27,7 +27,7 @@ class Lookup:
     """Finds pictures, describes and removes them.
 
     :param end_sessions: makes every Checkout Session of a picture unpayable; raises a HeroimgError if it cannot.
-    :param session_state: asks Stripe about a session: how it stands, such as "complete, paid", and its picture's id.
+    :param session_state: asks Stripe for a session's state, such as "complete, paid", and for its picture's id.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Lookup:
         yield f"picture {short(removed.id)} is removed, with everything that was noted about it"
 
     def _find(self, name: str) -> StoredImage | None:
-        """Find the one picture that a name means; None if there is none."""
+        """Find the one picture that a name identifies; None if there is none."""
         read = _NAME.fullmatch(name)
         if not read:
             raise click.ClickException(

@@ -1,4 +1,4 @@
-"""The check of the public side: requests that come from outside, as customers' do, through every proxy in front."""
+"""The check of the public side. Its requests pass through every proxy in front, like those of customers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SECONDS = 60.0
 # certbot renews a certificate a month before it ends.
 _FEW_DAYS = 14
 
-# An address for documentation (RFC 5737) that no client has: the server sees how many proxies add one after it.
+# An address for documentation (RFC 5737), which no client has. The server counts the addresses that proxies add to it.
 MARK = "192.0.2.1"
 _SETTING = "HEROIMG_TRUSTED_PROXIES"
 
@@ -65,7 +65,7 @@ def _check_certificate(url: str, context: ssl.SSLContext) -> Finding:
     parts = urlsplit(url)
     if parts.scheme != "https":
         return fault(
-            "tls", f"{url} is not https://, so anybody on the way can read a picture: set TLS up in the web server"
+            "tls", f"{url} is not https://, so anybody on the network can read a picture: set TLS up in the web server"
         )
     host = parts.hostname or ""
     with (
@@ -83,7 +83,7 @@ def _check_ready(ask: _Asker) -> Iterator[Finding]:
     answer = ask("GET", "/readyz", headers={"X-Forwarded-For": MARK})
     content = _content(answer)
     if answer.status != 200 or "status" not in content:
-        why = content.get("error") or "no answer of heroimg: the web server in front must pass /readyz on"
+        why = content.get("error") or "the answer is not from heroimg: the web server in front must pass /readyz on"
         yield fault("public", f"/readyz answers {answer.status}: {why}")
         return
     yield ok("public", "/readyz answers through the proxies")
@@ -107,12 +107,12 @@ def _check_body_limit(ask: _Asker, config: Config) -> Finding:
     return fault(
         "body limit",
         f"the web server in front refuses an upload of {size} bytes with {answer.status}, so a customer does not learn "
-        "the limit: let it admit 34 MB, in nginx by client_max_body_size 34m",
+        "the limit: let it accept 34 MB, in nginx by client_max_body_size 34m",
     )
 
 
 def _check_origin(ask: _Asker, origin: str) -> Iterator[Finding]:
-    """Ask as a browser does for a page of this origin. The last request may be refused by the web server in front."""
+    """Ask as a browser does for a page of this origin. The web server in front may refuse the POST, which is large."""
     preflight = {"Origin": origin, "Access-Control-Request-Method": "DELETE"}
     answers = {
         "OPTIONS": ask("OPTIONS", _RETRIEVE, headers=preflight),

@@ -41,5 +41,5 @@ def run_in_background(jobs: Mapping[Callable[[], object], float]) -> None:
         start()
     except RuntimeError as error:
         fault = f"HEROIMG_SWEEP_SECONDS is not 0, and this host allows no threads ({error})"
-        raise ConfigError([f"{fault}: set it to 0; then requests sweep"]) from error
+        raise ConfigError([f"{fault}: set it to 0, so that heroimg sweeps after requests"]) from error
     os.register_at_fork(after_in_child=start)

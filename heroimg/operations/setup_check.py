@@ -1,4 +1,4 @@
-"""The check of the whole set-up, for `flask --app wsgi check`: it looks for what would fail once a customer comes."""
+"""The check of the whole set-up, for `flask --app wsgi check`. It reports faults before a customer meets them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ class SetupCheck:
         except RuntimeError:
             if self._config.sweep_seconds:
                 return fault(
-                    "threads", "this host allows no threads: set HEROIMG_SWEEP_SECONDS to 0, and requests sweep"
+                    "threads",
+                    "this host allows none: set HEROIMG_SWEEP_SECONDS to 0, so that heroimg sweeps after requests",
                 )
             return ok("threads", "this host allows none, and HEROIMG_SWEEP_SECONDS is 0")
         return ok("threads", "this host allows them")
@@ -97,5 +98,5 @@ def report(findings: Iterable[Finding], *, as_json: bool) -> None:
 
 
 def settings_findings(error: ConfigError) -> list[Finding]:
-    """Report settings with which nothing else can be checked."""
+    """Report the faults of settings. Nothing else can be checked with such settings."""
     return [fault("settings", one) for one in error.faults]

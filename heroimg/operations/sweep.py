@@ -1,8 +1,8 @@
-"""When to sweep: every minute in a thread of every worker process, between requests if nothing swept, or by command.
+"""The times of sweeps: a thread of each worker process sweeps, or a request after its response, or a command.
 
-Every worker has a scheduler, so that sweeping goes on if a worker dies. A lock file lets one process sweep at a time.
-Its modification time is the end of the last sweep: the other workers need not sweep again at once, and /readyz notices
-when sweeps stop. A shared store has no lock file: every worker on every machine sweeps it.
+Every worker has a scheduler, which by default runs every minute. So sweeping goes on if a worker dies. A lock file lets
+one process sweep at a time. Its modification time is the end of the last sweep: the other workers need not sweep again
+at once, and /readyz notices when sweeps stop. A shared store has no lock file: every worker on every machine sweeps it.
 
 On shared hosting threads may be forbidden, or end with an idle process. There, if a sweep is overdue, a request sweeps
 for at most 0.1 s after its response.
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 _OVERDUE_INTERVALS = 3
 
-# The interval that counts if no thread sweeps (HEROIMG_SWEEP_SECONDS=0).
+# The interval between sweeps if no thread sweeps (HEROIMG_SWEEP_SECONDS=0).
 _USUAL_SECONDS = Config.sweep_seconds
 
 # How long a sweep after a response may keep a thread or a process from its next request.
@@ -59,8 +59,8 @@ class Sweeper:
         self._clock = clock
         self._end_sessions = end_sessions
         self._started = int(clock())
-        # When this process last swept, or tried to, without noting it in the lock file. The threads of a shared store
-        # sweep soon after the start.
+        # The time of this process's last sweep or attempt that is not noted in the lock file. For a shared store it
+        # begins as the start of the process, because the threads sweep soon after that.
         self._untraced = float(self._started) if store.is_shared and config.sweep_seconds else 0.0
         self._lock_path = instance_path(config, "sweep.lock")
         if not store.is_shared:
@@ -95,7 +95,7 @@ class Sweeper:
                 return None
             try:
                 swept = self._store.sweep(seconds)
-                # Even if the sweep was cut short: otherwise every request would sweep until all is done.
+                # Note the time even if the sweep stopped early. Otherwise every request would sweep.
                 os.utime(lock.fileno(), (int(self._clock()), int(self._clock())))
             finally:
                 # Unlock explicitly: closing does not unlock a file that a process forked since then also has open.
@@ -126,7 +126,8 @@ class Sweeper:
 
     def sweep_if_due(self) -> None:
         """Sweep unless another process swept lately."""
-        # Half an interval. The workers wake at different moments: with a whole one, gaps could reach nearly two.
+        # Half an interval, because the workers wake at different moments. With a whole interval, the time between two
+        # sweeps could be nearly two intervals.
         if self._store.is_shared or self._seconds_since_last() >= self._config.sweep_seconds / 2:
             self._try_to_sweep()
 
@@ -153,8 +154,8 @@ class Sweeper:
         for image in swept.expired:
             if image.is_paid:
                 log.warning(
-                    "%s was paid for (checkout %s) and never %s, and its time is over: its owner may ask, or want a "
-                    "refund; if that happens more than once, set HEROIMG_PAID_SECONDS higher",
+                    "%s was paid for (checkout %s) and never %s, and has expired: its owner may ask for it, or for a "
+                    "refund; if this line appears more than once, set HEROIMG_PAID_SECONDS higher",
                     image.short_id, image.checkout or "unknown", "confirmed" if image.is_claimed else "fetched",
                 )  # fmt: skip
         unclaimed = [image for image in swept.expired if not image.is_claimed]

@@ -122,8 +122,8 @@ class Checkout:
             self.end(image)
         except (StripeFailed, StripeUnreachable) as error:
             log.error(
-                "%s is handed over, its checkout %s may still be open (%s): expire it in Stripe's dashboard, or "
-                "refund it", short(image.id), short(image.checkout_session or ""), error.code,
+                "%s is handed over, but its checkout %s may still be open (%s): expire it in Stripe's dashboard, or "
+                "refund its payment", short(image.id), short(image.checkout_session or ""), error.code,
             )  # fmt: skip
 
     def end_others(self, image_ids: Iterable[str]) -> None:
@@ -151,7 +151,7 @@ class Checkout:
         return session
 
     def session_state(self, session_id: str) -> tuple[str, str | None]:
-        """Ask Stripe how a session stands, such as "complete, paid", and for its picture's id, for an operator.
+        """Ask Stripe for the state of a session, such as "complete, paid", and for its picture's id.
 
         :raises SessionNotFound: Stripe has no such session.
         """
@@ -171,7 +171,7 @@ class Checkout:
             session = self._sessions.retrieve(session_id)
         except SessionNotFound:  # do not refuse the event: Stripe would repeat it for days
             log.warning(
-                "ignored an event about checkout %s, which is not of this Stripe account and mode", short(session_id)
+                "ignored an event about checkout %s, which is not in this Stripe account and mode", short(session_id)
             )
             return
         if image_id := image_id_of(session):
@@ -188,7 +188,7 @@ class Checkout:
 
     @property
     def clock_seconds_ahead(self) -> float:
-        """By how many seconds this machine's clock is ahead of Stripe's, as of this process's last call."""
+        """The seconds by which this machine's clock was ahead of Stripe's at this process's last call."""
         return self._sessions.seconds_ahead
 
     def warnings(self) -> list[str]:
@@ -221,7 +221,8 @@ class Checkout:
         try:
             return self._sessions.create(image.id, image.expires - self._config.return_seconds, after=last_session)
         except StripeFailed as error:
-            # For a day Stripe repeats a failure if the parameters are the same, so change them for the next request.
+            # Stripe repeats a failure for a day for the same idempotency key, which is made from the parameters. So
+            # change them for the next request.
             self._store.pin(image.id, image.expires + 1)
             if self._sessions.clock_warning():
                 raise ClockWrong from error
@@ -231,7 +232,7 @@ class Checkout:
         """Raise ClockWrong if, by Stripe's clock, the session would end too late."""
         if session.expires_at + self._sessions.seconds_ahead > image.expires - MIN_RETURN_SECONDS:
             raise ClockWrong from RuntimeError(
-                f"{self._sessions.clock_warning()} The checkout would be payable when its picture is gone."
+                f"{self._sessions.clock_warning()} The checkout would still be payable after its picture is gone."
             )
 
     def _note_opened(self, image: StoredImage, session: Session, claim: str | None) -> None:
@@ -253,7 +254,7 @@ class Checkout:
             raise StripeUnreachable(retry_after=1)
 
     def _expire_unused(self, session: Session) -> None:
-        """Expire a session that no customer gets."""
+        """Expire a session whose secret no customer has got."""
         try:
             self._sessions.expire(self._sessions.retrieve(session.id))
         except (StripeFailed, StripeUnreachable) as error:
@@ -275,7 +276,7 @@ class Checkout:
             if session.status == "complete":
                 change = _completed(session)
         except (SessionNotFound, CheckoutNotConfigured):
-            log.warning("checkout %s is not of this Stripe account", short(session_id))
+            log.warning("checkout %s is not in this Stripe account", short(session_id))
         with suppress(ImageNotFound, StoreFull, StoreUnavailable):
             return self._note(image.id, change)
         return change(image)

@@ -1,7 +1,7 @@
-"""What is noted with a picture about its Checkout Sessions, and how each event changes it.
+"""The notes about a picture's Checkout Sessions, and the changes that each event makes to them.
 
 A picture has one current session, `checkout_session`. `sessions_to_end` lists others that might still be paid.
-Each function returns the picture as it must be stored. Applied twice, it changes nothing the second time.
+Each function returns the picture as it must be stored. Calling it a second time changes nothing.
 """
 
 from __future__ import annotations

@@ -16,12 +16,12 @@ from heroimg.stores.base import Clock
 
 log = logging.getLogger(__name__)
 
-# If Stripe does not answer, its calls must not take all threads of a process. gunicorn_conf.py has 16, and readers may
-# take MAX_UNBUFFERED of them (pictures/hand_over.py). Further calls are refused at once.
+# If Stripe does not answer, the waiting calls must not take all threads of a process. A process has 16 threads
+# (gunicorn_conf.py), and readers may take MAX_UNBUFFERED of them (pictures/hand_over.py). Further calls are refused.
 MAX_CALLS_AT_ONCE = 6
 
 # The limit for a call and its retry. It also covers name resolution and slow answers, which the timeouts below do not
-# bound. Less than gunicorn's graceful_timeout.
+# bound. It must be less than gunicorn's graceful_timeout.
 DEADLINE_SECONDS = 20
 
 # For each attempt: the seconds to connect, and the longest pause within an answer.
@@ -32,7 +32,7 @@ _MAX_SKEW_SECONDS = 60
 
 
 class StripeHttp(stripe.RequestsClient):
-    """The HTTP client that Stripe's library uses. It runs calls in its own threads: we can stop waiting for one.
+    """The HTTP client that Stripe's library uses. It makes calls in threads of its own, so a request can stop waiting.
 
     :param on_call: gets the seconds that each call took.
     :attr:`seconds_ahead`: by how much this machine's clock was ahead of Stripe's at the last answer.
@@ -85,7 +85,10 @@ class StripeHttp(stripe.RequestsClient):
         )
 
     def _compare_clocks(self, date: str | None, asked: float) -> None:
-        """Compare this machine's clock with Stripe's `Date`: whole seconds, between our request and Stripe's answer."""
+        """Compare this machine's clock with the `Date` of Stripe's answer, which is in whole seconds.
+
+        Stripe wrote it between our request and the arrival of the answer.
+        """
         try:
             stripes = parsedate_to_datetime(date or "").timestamp()
         except ValueError:

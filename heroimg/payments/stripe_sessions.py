@@ -1,4 +1,4 @@
-"""Stripe's Checkout Sessions. Only this module, and stripe_setup.py for an operator, call Stripe's library."""
+"""Stripe's Checkout Sessions. Only the stripe_ modules call Stripe's library."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import stripe
 
-# Imported by name: the library imports them lazily, which every worker would repeat after gunicorn forked it.
+# Import these by name. The library imports them lazily, so otherwise every forked worker would import them again.
 from stripe import StripeClient, Webhook, WebhookSignature
 from stripe.checkout import Session, SessionService
 
@@ -59,7 +59,7 @@ class StripeSessions:
 
     @property
     def seconds_ahead(self) -> float:
-        """By how many seconds this machine's clock is ahead of Stripe's; negative if it is behind."""
+        """The seconds by which this machine's clock is ahead of Stripe's; negative if it is behind."""
         return self._http.seconds_ahead
 
     def clock_warning(self) -> str | None:
@@ -83,7 +83,7 @@ class StripeSessions:
     def retrieve(self, session_id: str) -> Session:
         """Retrieve a session.
 
-        :raises SessionIdMalformed: this is not an id. With `..`, for example, the library would call another URL.
+        :raises SessionIdMalformed: this is not an id. The library puts it into a URL, which `..` would change.
         :raises SessionNotFound: this account and mode have no such session.
         """
         if not re.fullmatch(r"cs_(test|live)_[A-Za-z0-9]{1,200}", session_id):

@@ -1,4 +1,4 @@
-"""Checks of the Stripe account, for `flask --app wsgi check`: the key, what it may do, and the webhook's endpoint."""
+"""Checks of the Stripe account, for `flask --app wsgi check`: the key, its permissions, and the webhook endpoint."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class StripeSetup:
             )
         if isinstance(cause, stripe.APIConnectionError):
             address = self._config.stripe_api_base or "https://api.stripe.com"
-            return fault(_SUBJECT, f"{address} cannot be reached: let the firewall admit connections to it. {answer}")
+            return fault(_SUBJECT, f"{address} cannot be reached: let the firewall allow connections to it. {answer}")
         if wrong := self._sessions.clock_warning():
             return fault("clock", f"{wrong} {answer}")
         return fault(
@@ -98,17 +98,17 @@ class StripeSetup:
         if not self._config.stripe_webhook_secret:
             yield warning(
                 _SUBJECT,
-                "a picture whose owner pays and closes the page is deleted after its hour: set STRIPE_WEBHOOK_SECRET "
+                "a picture whose owner pays and closes the page is deleted when it expires: set STRIPE_WEBHOOK_SECRET "
                 f"to the secret of a webhook endpoint, such as whsec_...; {advice}",
             )
             return
         try:
             endpoints = client.v1.webhook_endpoints.list(params={"limit": 100}).data
         except stripe.PermissionError:
-            yield warning(_SUBJECT, f"the key may not read webhook endpoints: look yourself; {advice}")
+            yield warning(_SUBJECT, f"the key may not read webhook endpoints: check them yourself; {advice}")
             return
         except stripe.StripeError as error:
-            yield warning(_SUBJECT, f"webhook endpoints cannot be read ({error.user_message}): look yourself; {advice}")
+            yield warning(_SUBJECT, f"webhook endpoints cannot be read ({error.user_message}): check them; {advice}")
             return
         ours = [each for each in endpoints if each.url == address or (not url and each.url.endswith(_WEBHOOK_PATH))]
         enabled = [each for each in ours if each.status == "enabled"]

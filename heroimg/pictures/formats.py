@@ -1,6 +1,6 @@
 """The picture formats that heroimg accepts, and those that it names in a refusal.
 
-`FORMATS` is the only list of accepted formats. The first bytes decide, never the file name. Pictures are never
+`FORMATS` is the only list of accepted formats. The first bytes decide the format, never the file name. Pictures are not
 re-encoded: readers get the bytes that were uploaded.
 """
 
@@ -38,8 +38,8 @@ FORMATS = (
     Format("JPEG", rb"\xff\xd8\xff", "image/jpeg", "jpg", jpeg.check),
 )
 
-# Other files that people choose: a word for programs, a name for people, and what the file starts with. The first match
-# counts. AVIF and HEIC are containers like MP4 and MOV: ISO/IEC 23008-12.
+# Other files that people choose. Each has a word for programs, a name for people, and a pattern of the first bytes. The
+# first match counts. AVIF and HEIC are containers like MP4 and MOV: ISO/IEC 23008-12.
 _OTHERS = (
     ("avif", "an AVIF picture", rb"\0.{3}ftyp(.{4}){0,10}?avi[fs]"),
     ("heic", "a HEIC photo", rb"\0.{3}ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)"),
@@ -67,7 +67,7 @@ _one_at_a_time = threading.Lock()
 def check_picture(read: Callable[[int], bytes], *, decode: bool = True) -> str:
     """Check that a picture is complete, and return its media type.
 
-    :param read: returns that many of the first bytes, or all of them for -1. It is called only once no other picture is
+    :param read: returns that many of the first bytes, or all of them for -1. It is not called while another picture is
         being checked, so that waiting pictures take no memory.
     :param decode: if False, check only the header.
     :raises NotAPicture: the bytes are in no format of FORMATS. Its field `found` names what they are.

@@ -1,7 +1,7 @@
 """Handing claimed pictures to their readers, block by block. No claim lapses while its reader is served.
 
-A reader with a claim token fetches as often as it likes, and then confirms. A reader without one gets the picture for
-one use: the server confirms once it has sent all of it. In both cases the picture's checkout is
+A reader with a claim token fetches as often as it likes, and then confirms. A reader without one gets the picture
+once: the server confirms as soon as it has sent all of it (`is_for_one_use`). In both cases the picture's checkout is
 ended first, so that no customer pays for a picture that is gone.
 """
 
@@ -39,7 +39,7 @@ class SessionEnder(Protocol):
 class HandOvers:
     """All hand-overs of one process.
 
-    :param on_removed: called with `paid="true"` or `paid="false"` for each picture that its reader has.
+    :param on_removed: called with `paid="true"` or `paid="false"` for each picture that its reader has received.
     """
 
     def __init__(
@@ -59,9 +59,10 @@ class HandOvers:
         self._on_removed = on_removed
 
     def start(self, image_id: str, token: str | None, before_stripe: Callable[[], None]) -> HandOver:
-        """Claim a picture and hand it over: with a token as often as its reader asks, without one for one use.
+        """Claim a picture and hand it over: with a token as often as its reader asks, without a token once.
 
-        :param before_stripe: called before Stripe must be asked to end a session. If it raises, nothing is handed over.
+        :param before_stripe: called before a call to Stripe that ends a session. If it raises an error, nothing is
+            handed over.
         :raises ImageNotFound: unknown, expired or removed already.
         :raises ImageClaimed: another token holds it.
         :raises StripeUnreachable: another session may still be open.
@@ -86,9 +87,10 @@ class HandOvers:
         return hand_over
 
     def confirm(self, image_id: str, token: str | None, before_stripe: Callable[[], None]) -> None:
-        """Remove a picture that its reader has.
+        """Remove a picture that its reader has received.
 
-        :param before_stripe: called before Stripe must be asked to end a session. If it raises, nothing is removed.
+        :param before_stripe: called before a call to Stripe that ends a session. If it raises an error, nothing is
+            removed.
         :raises ImageNotFound: unknown, expired or removed already.
         :raises ImageClaimed: another token holds it.
         :raises StripeUnreachable: a session may still be open.
@@ -121,12 +123,12 @@ class HandOvers:
 class HandOver:
     """An iterator over the bytes of a claimed picture.
 
-    For one use, the picture is removed once the server has taken the last block and asks for more. If the server closes
-    the iterator before that, as it does when the connection breaks, the claim is given back. This is a class, not a
-    generator: closing a generator that never started skips its `finally`.
+    Without a token, the picture is removed once the server has taken the last block and asks for more. If the server
+    closes the iterator before that, as it does when the connection breaks, the claim is given back. This is a class,
+    not a generator: closing a generator that never started skips its `finally`.
 
-    A proxy that buffers the whole picture hides a slow reader's broken connection. So for one use we ask nginx not to
-    buffer, for a few readers at a time (MAX_UNBUFFERED). The picture of a reader with a token waits for it anyway.
+    A proxy that buffers the whole picture hides a slow reader's broken connection. So we ask nginx not to buffer for
+    readers without a token, a few at a time (MAX_UNBUFFERED). A reader with a token can fetch its picture again.
     https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering
     """
 
@@ -155,7 +157,7 @@ class HandOver:
         raise StopIteration
 
     def close(self) -> None:
-        """Close the picture. For one use, give the claim back if the reader did not get all of it."""
+        """Close the picture. Without a token, give the claim back if the reader did not get all of the picture."""
         self._all.running.discard(self)
         if self.is_unbuffered:
             self.is_unbuffered = False
@@ -190,7 +192,7 @@ class HandOver:
             pass  # no other reader can claim the picture either; the next block tries again
         except (ImageClaimed, ImageNotFound) as error:
             self._renew_at = math.inf
-            # If the picture has expired, no other reader can get it, so its reader gets the rest.
+            # If the picture has expired, no other reader can get it, so this reader gets the rest.
             if isinstance(error, ImageClaimed) or self._all.clock() < self.image.expires:
                 self._lost = error
 

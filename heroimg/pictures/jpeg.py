@@ -1,9 +1,8 @@
 """Checks that a JPEG is complete: libjpeg-turbo must be able to decode all of its blocks.
 
-The segments are read before anything is decoded, so that the cost is known. The decoder gets only the segments that
-decide how it decodes, so metadata cannot break it. It gets the entropy-coded data without the marker after them: if
-blocks are missing, it asks for more data. If it saw the marker, it would fill the blocks in and only warn, and Pillow
-drops warnings.
+The segments are read before anything is decoded, so that the cost is known. The decoder gets no segments with metadata,
+so metadata cannot break it. It gets the entropy-coded data without the marker after them: if blocks are missing, it
+asks for more data. If it saw the marker, it would fill the blocks in and only warn, and Pillow drops warnings.
 """
 
 from __future__ import annotations
@@ -16,9 +15,8 @@ from heroimg.errors import ImageDamaged, ImageTooComplex
 from heroimg.pictures.jpeg_segments import END, RESTART_INTERVAL, Frame, Scan, Segment, read_segments
 from heroimg.pictures.limits import MAX_PIXELS, refuse_size
 
-# To decode a JPEG of several scans, such as a progressive one, the decoder keeps all coefficients, two bytes each. That
-# is 3 bytes for a pixel with colours at half resolution, as is usual. The rest is a margin for blocks that cross the
-# edges.
+# To decode a JPEG of several scans, such as a progressive one, the decoder keeps all coefficients, two bytes each. Most
+# JPEGs have colours at half resolution, which takes 3 bytes a pixel. The rest is a margin for blocks across the edges.
 MAX_COEFFICIENT_BYTES = MAX_PIXELS * 31 // 10
 
 # Each scan goes over all coefficients again. Encoders write about ten scans.
@@ -27,9 +25,9 @@ MAX_SCANNED_BYTES = 25 * MAX_COEFFICIENT_BYTES
 # A scan of a small picture takes about as long as a scan of this many bytes.
 _LEAST_SCANNED_BYTES = 10_000_000
 
-# Cameras restart about once in a row of blocks, and each interval between restarts is decoded separately. If a scan has
-# more intervals than this, groups of them are decoded at once. Then only the last interval of each group is checked for
-# missing blocks.
+# Cameras write a restart marker about once in a row of blocks. Each interval between two markers is decoded separately.
+# If a scan has more intervals than this, groups of them are decoded at once. Then only the last interval of each group
+# is checked for missing blocks.
 _MAX_PIECES = 2000
 
 # APP0 to APP15 and COM, except APP14, in which Adobe's programs name the colour space.
@@ -38,13 +36,12 @@ _METADATA = {*range(0xE0, 0xF0), 0xFE} - {0xEE}
 _RESTART = 0xD0
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 
-# libjpeg-turbo reads up to 7 bytes ahead of what it needs, so each scan gets 7 more bytes, of one-bits. They are no
-# valid code, so in a baseline JPEG a missing block uses up 34 of the 56 bits. A scan that lacks only its last block may
-# pass.
+# libjpeg-turbo reads up to 7 bytes ahead, so each scan gets 7 more bytes. All of their bits are 1, which is not a valid
+# code. In a baseline JPEG a missing block uses up 34 of these 56 bits. A scan that lacks only its last block may pass.
 _PADDING = b"\xff\0" * 7
 
-# Pillow's modes by the number of components. For a picture in colour, grey is enough: the decoder decodes its other
-# components anyway.
+# Pillow's modes by the number of components. Grey output is enough for a picture in colour: the decoder still decodes
+# all components.
 _MODES = {1: "L", 3: "L", 4: "CMYK"}
 
 
@@ -92,7 +89,7 @@ def _decode(data: bytes, segments: list[Segment], frame: Frame) -> None:
             if segment.marker == RESTART_INTERVAL:
                 interval = int.from_bytes(data[segment.end - 2 : segment.end], "big")
             if segment.marker == END:
-                # An encoder may omit fine detail, but not a component. If detail is missing, an end marker must follow.
+                # Before the end marker, an encoder may omit coefficients, but not the first of a component.
                 if any(0 in coefficients for coefficients in missing.values()):
                     raise ImageDamaged
                 return
@@ -154,7 +151,7 @@ class _Decoder:
         if used >= 0:
             used, error = self._decoder.decode(bytes(piece[used:]) + _PADDING)
             if used >= 0:
-                # A decoder that has all blocks skips bytes up to the next marker. If not, it leaves this one unread.
+                # If the decoder has all blocks, it skips this byte to look for a marker. If not, it does not read it.
                 self.feed(b"\0")
         if error:
             raise ImageDamaged

@@ -15,7 +15,7 @@ _FRAMES = (0xC0, 0xC1, 0xC2)
 _PROGRESSIVE = 0xC2
 
 # A photograph has about ten segments before its first scan, and no bytes between them. If a segment's marker is broken,
-# its bytes are between two segments.
+# the bytes of that segment count as bytes between two others.
 _MAX_SEGMENTS = 1000
 _MAX_BYTES_BETWEEN_SEGMENTS = 2 + 0xFFFF
 
@@ -98,7 +98,7 @@ class Frame:
 
     @property
     def coefficient_bytes(self) -> int:
-        """The memory for all coefficients: whole units, which are mostly padding if a picture is a few pixels wide."""
+        """The memory for the coefficients of all units, padding included. Narrow pictures are mostly padding."""
         return 2 * 64 * self.units(b"") * sum(h * v for _, h, v in self.components)
 
     def units(self, numbers: bytes) -> int:
@@ -106,7 +106,7 @@ class Frame:
 
         A scan of one component leaves out the blocks that only fill up a unit.
 
-        :param numbers: of the components.
+        :param numbers: the numbers of these components.
         """
         across, down = 8 * self.most_across, 8 * self.most_down
         width, height = self.width, self.height
@@ -140,5 +140,5 @@ class Scan:
         numbers = content[1 : 1 + 2 * content[0] : 2]
         first, last, approximation = content[1 + 2 * content[0] :]
         if not frame.is_progressive:
-            return cls(numbers, range(64))  # decoders ignore the other three
+            return cls(numbers, range(64))  # for a baseline JPEG, decoders ignore the three values
         return cls(numbers, range(first, last + 1) if approximation & 15 == 0 else range(0))

@@ -49,7 +49,7 @@ const SESSION = "/api/checkout/embedded-session";
 const STATUS = "/api/checkout/session-status";
 
 /**
- * Open a checkout for a picture, or return the one that is open. Pass it to Stripe as `fetchClientSecret`:
+ * Open a checkout for a picture, or return the one that is open. Call this in Stripe's `fetchClientSecret`:
  * `stripe.createEmbeddedCheckoutPage({ fetchClientSecret: () => createCheckoutSession(imageId) })`.
  *
  * Retries for up to two minutes after 503 if the server says when.
@@ -92,8 +92,8 @@ const retrievals = new Map();
  * copy.
  *
  * Retries for up to five and a half minutes if the connection breaks, the server has a temporary problem or another page
- * is retrieving the picture. A reload before the end starts again. All calls for one picture share one result, because
- * React's StrictMode makes two.
+ * is retrieving the picture. If the page is reloaded before the end, it can call this again. All calls for one picture
+ * share one result, because React's StrictMode makes two.
  *
  * @param {string} imageId
  * @param {object} [options]

@@ -190,7 +190,7 @@ export async function ask(path, init) {
     const response = await fetch(urlOf(path), { ...init, signal: controller.signal });
     const body = await readWhole(response, () => silence.hear());
     if (body?.size === 0) {
-      throw new TypeError("an empty answer, because the connection broke within the headers");
+      throw new TypeError("an empty answer, because the connection broke before its body");
     }
     answer = new Response(body, { status: response.status, headers: response.headers });
   } catch (cause) {

@@ -109,7 +109,7 @@ function send(picture, onProgress, signal) {
     request.onload = () => {
       const { status, responseText } = request;
       if (!responseText) {
-        return reject(connectionLost()); // the connection broke within the headers
+        return reject(connectionLost()); // the connection broke before the body
       }
       try {
         const { imageId } = understand(status, request.getResponseHeader("Retry-After"), responseText, "imageId");

@@ -1,11 +1,11 @@
-"""The contract that every store keeps, stated once. The stores do not repeat it.
+"""The contract of every store. The stores do not repeat it.
 
 A picture is *staged* while it arrives, *kept* once it is complete and checked, *claimed* by the reader that fetches it,
 and *removed* when that reader has it. A picture that was not removed is *swept* after it has expired.
 
 Unknown, expired and half-deleted pictures look the same. Instants are whole Unix seconds. A picture cannot be retrieved
-from the instant `expires` on, whether or not a sweep ran. Stores do not decide what an expiry means to the operator:
-that is done in heroimg/operations.
+from the instant `expires` on, whether or not a sweep ran. Stores only report expired pictures; heroimg/operations logs
+and counts them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Held(NamedTuple):
 
 
 class Room(NamedTuple):
-    """How much more the disk of a store takes. `inodes` is None if its file system does not limit them."""
+    """How much room the disk of a store has left. `inodes` is None if its file system does not limit them."""
 
     bytes: int
     inodes: int | None
@@ -80,7 +80,7 @@ class Swept(NamedTuple):
     """The result of a sweep.
 
     :param expired: the pictures that it removed because they had expired.
-    :param leftovers: how many ids it removed that a crash had left without a whole picture.
+    :param leftovers: how many ids had incomplete data that a crash left; the sweep removed it.
     :param with_sessions_to_end: the ids of the pictures that have sessions to end.
     """
 
@@ -140,7 +140,7 @@ class ImageStore(ABC):
         """Change what is noted about a picture's checkout, and put it on stable storage. This is atomic.
 
         :param change: returns the picture with other values in the fields of `StoredImage.checkout_fields`. It may be
-            called more than once. If its change was made already, it changes nothing.
+            called more than once. It returns the picture unchanged if that has the change already.
         :returns: the picture before and after.
         :raises ImageNotFound: there is no such picture.
         :raises StoreUnavailable: the note may get lost, so nothing may rely on it.
@@ -157,7 +157,7 @@ class ImageStore(ABC):
 
     @abstractmethod
     def renew(self, image_id: str, token: str) -> None:
-        """Extend this token's claim to HEROIMG_CLAIM_SECONDS from now. It never makes a claim.
+        """Extend this token's claim to HEROIMG_CLAIM_SECONDS from now. It never creates a claim.
 
         A claim that has lapsed can be renewed until another token claims the picture: until then no other reader has
         the picture.
@@ -216,7 +216,7 @@ class ImageStore(ABC):
 
     @abstractmethod
     def check_setup(self) -> Iterator[Finding]:
-        """Look for everything that is wrong with where pictures are kept. May take seconds.
+        """Check everything about the folder or the Redis that holds the pictures. This may take seconds.
 
         :raises StoreUnavailable: its cause says what an operator can do about it.
         """

@@ -1,4 +1,4 @@
-"""What a check of the set-up finds: a line for each thing that it looked at, for `flask --app wsgi check`."""
+"""The results of `flask --app wsgi check`: one line for each thing that was checked."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from heroimg.logs import redacted
 class Finding(NamedTuple):
     """One line of the check.
 
-    :param subject: what was looked at, such as "folder" or "stripe".
-    :param sentence: what was seen; for a warning or a fault, also what to set to what.
+    :param subject: the thing that was checked, such as "folder" or "stripe".
+    :param sentence: the result. For a warning or a fault, it also names the setting to change and its new value.
     """
 
     state: Literal["ok", "warning", "fault"]
@@ -26,12 +26,12 @@ def ok(subject: str, sentence: str) -> Finding:
 
 
 def warning(subject: str, sentence: str) -> Finding:
-    """Report what works now and is a risk, or what could not be checked."""
+    """Report a risk, or something that could not be checked."""
     return Finding("warning", subject, redacted(sentence))
 
 
 def fault(subject: str, sentence: str) -> Finding:
-    """Report what an operator must set right before customers come."""
+    """Report something that an operator must fix before customers come."""
     return Finding("fault", subject, redacted(sentence))
 
 

@@ -1,4 +1,4 @@
-"""What a store knows about a picture, and what its id and a claim's token look like.
+"""The fields that a store keeps about a picture, and the forms of picture ids and claim tokens.
 
 StoredImage is the one declaration of what is stored: both stores write and read its fields by name.
 """
@@ -44,7 +44,7 @@ class StoredImage:
     :param checkout_ended: whether that session is known to have ended without a payment.
     :param sessions_to_end: the ids of other sessions that might still be paid, and must be ended.
     :param stored: when it was kept.
-    :param expires: from when on it cannot be retrieved.
+    :param expires: the instant from which it cannot be retrieved.
     :param claim: its current claim; None if there is none, or if it has lapsed.
     :param claim_lapsed: whether the last claim has ended without being confirmed or given back.
     """

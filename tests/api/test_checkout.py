@@ -279,7 +279,7 @@ def test_a_picture_whose_session_is_of_another_account_is_handed_over(shop: Shop
     shop.api.session_of(image_id)
     shop.stand_in.clear()
     assert shop.api.retrieve(image_id).content == pictures.jpeg()
-    assert "is not of this Stripe account" in shop.api.server.log()
+    assert "is not in this Stripe account" in shop.api.server.log()
 
 
 def test_a_picture_known_to_be_paid_for_needs_nothing_more_of_stripe(shop: Shop) -> None:

@@ -141,7 +141,7 @@ def test_no_error_after_the_headers_reaches_a_server_that_would_print_an_id(
                 list(body)
             assert image_id not in "".join(traceback.format_exception(caught.value))
         cast(ClosingIterator, body).close()
-    assert "an answer failed after its headers: " in caplog.text
+    assert "an answer failed after its headers were sent: " in caplog.text
 
 
 def test_an_error_that_nobody_foresaw_is_json_too_and_tells_nothing(tmp_path: Path) -> None:

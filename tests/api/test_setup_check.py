@@ -201,7 +201,7 @@ def test_few_free_inodes_are_a_warning(tmp_path: Path) -> None:
     [
         ("sk_test_other", "fault", "Stripe refuses the key: set STRIPE_SECRET_KEY to one of Developers > API keys"),
         ("rk_test_account", "fault", "the key may not write Checkout Sessions: give it that permission"),
-        ("rk_test_checkout", "warning", "the key may not read webhook endpoints: look yourself; under Developers"),
+        ("rk_test_checkout", "warning", "the key may not read webhook endpoints: check them yourself; under"),
         ("rk_test_checkout", "ok", "the key may not read the account's name, and heroimg does not need it"),
     ],
 )
@@ -226,7 +226,7 @@ def test_a_clock_that_is_off_is_a_fault(tmp_path: Path, clock: DrivenClock, seco
 def test_a_stripe_out_of_reach_is_a_fault(tmp_path: Path, stand_in: StandIn) -> None:
     stand_in.fail_next("disconnect", 4)
     checked = check(server_of(tmp_path, stand_in))
-    assert "cannot be reached: let the firewall admit connections to it" in checked.sentences("fault", "stripe")
+    assert "cannot be reached: let the firewall allow connections to it" in checked.sentences("fault", "stripe")
 
 
 def test_a_price_that_stripe_refuses_is_a_fault(tmp_path: Path, stand_in: StandIn) -> None:

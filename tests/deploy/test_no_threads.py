@@ -78,5 +78,7 @@ def test_without_threads_the_usual_interval_is_refused_with_the_setting_to_chang
 
 def test_without_threads_the_check_reports_the_usual_interval_as_a_fault(server: Server) -> None:
     del server.environ["HEROIMG_SWEEP_SECONDS"]
-    fault = "(fault +threads: this host allows no threads: set HEROIMG_SWEEP_SECONDS to 0, and requests sweep)"
+    fault = (
+        "(fault +threads: this host allows none: set HEROIMG_SWEEP_SECONDS to 0, so that heroimg sweeps after requests)"
+    )
     server.start(*_limited(1, "flask", "--app", "wsgi", "check"), listening=fault)

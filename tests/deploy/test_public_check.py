@@ -74,7 +74,7 @@ def test_a_certificate_that_nobody_trusts_is_a_fault(broken_house: Production) -
 
 def test_plain_http_and_a_silent_address_are_faults(house: Production) -> None:
     assert (
-        "so anybody on the way can read a picture"
+        "so anybody on the network can read a picture"
         in check(house, url=f"http://127.0.0.1:{house.plain_port}")["fault", "tls"]
     )
     assert "does not answer" in check(house, url="https://127.0.0.1:1")["fault", "public"]

@@ -274,7 +274,7 @@ def test_an_error_after_the_headers_leaves_no_id_in_apaches_log(mod_wsgi: Hosted
         sidecar.mkdir()  # stands for a disk with an error
         while reads_on and connection.recv(1024 * 1024):
             pass
-    line = f"failed after its headers: [Errno 21] Is a directory: '{sidecar.parent}/{image_id[:6]}....json'"
+    line = f"failed after its headers were sent: [Errno 21] Is a directory: '{sidecar.parent}/{image_id[:6]}....json'"
     wait_for(lambda: line in mod_wsgi.apache.logs(), "the error to be logged")
     sidecar.rmdir()
     assert image_id not in mod_wsgi.apache.logs()

@@ -1,5 +1,5 @@
-// The usual answer to the same task: Express with multer's memory storage, and a Map.
-// PORT is where to listen; 0 is any free port. It says which.
+// A typical implementation of the same task: Express with multer's memory storage, and a Map.
+// It listens on PORT, or on any free port if PORT is 0, and prints the address.
 import crypto from "node:crypto";
 import express from "express";
 import multer from "multer";

@@ -1,8 +1,8 @@
-"""Whether a folder may hold pictures: it must be empty, or hold nothing but what this store has written.
+"""Whether a folder may hold pictures: it must be empty, or hold only files of this store.
 
 HEROIMG_UPLOAD_DIR may name another program's folder by mistake. Its mode would then become 0700, and a sweep would
-remove files with names like ours, as caches have. Our files are private (mode 0600). A copied picture may have lost its
-mode, and is known by its sidecar.
+remove files with names like ours; caches have such names. Our files are private (mode 0600). A copied picture may have
+lost its mode; its sidecar shows that it is ours.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import suppress
 
 _OUR_NAME = re.compile(r"([0-9a-f]{32})(|\.part|\.json|\.new)")
 
-# Placeholders and rules for a web server; what file systems themselves put into a folder.
+# These may be there too: placeholders, rules for a web server, and entries that file systems create.
 _HARMLESS = re.compile(r"\.(ht\w+|git\w+|keep|placeholder|nfs\w+)|lost\+found")
 
 

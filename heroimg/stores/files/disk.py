@@ -1,4 +1,4 @@
-"""What a file system does for this store, and how its errors become ours."""
+"""Operations on the file system: locks, modes and syncs. Its errors become StoreFull or StoreUnavailable."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from heroimg.stores.files.staged import StagedFile, open_staged_file
 from heroimg.stores.image import is_image_id
 
 # The reserve of inodes is in proportion to the reserve of bytes: 128 inodes by default. Each change of a sidecar needs
-# one until it is done.
+# an inode for a moment, because it writes a new file.
 _BYTES_PER_INODE = 2 * 1024 * 1024
 
 
@@ -75,7 +75,7 @@ class Folder:
             return open_staged_file(self.name)
 
     def admit(self) -> None:
-        """Look at the folder again if it is another one, or has another mode, than when it was last looked at.
+        """Check the folder again if it was replaced, or its mode was changed, since the last check.
 
         :raises StoreUnavailable: it is not a folder for pictures any more; the cause says what an operator can do.
         """
@@ -99,7 +99,7 @@ class Folder:
                 with store_errors():
                     yield picture
             finally:
-                # Unlock explicitly: closing does not unlock a picture that a claim's stream, a duplicate, has open.
+                # Unlock explicitly: closing does not unlock the picture while a claim's stream has a duplicate open.
                 fcntl.flock(picture, fcntl.LOCK_UN)
 
     def unlink(self, image_id: str) -> None:
@@ -153,9 +153,9 @@ class Folder:
         return status.st_dev, status.st_ino, status.st_mode
 
     def _probe(self) -> None:
-        """Check that a file can be created and locked, and that its lock keeps others out.
+        """Check that a file can be created and locked, and that a second lock on it is refused.
 
-        :raises OSError: it cannot, or the lock does not.
+        :raises OSError: the check failed.
         """
         with (
             open_staged_file(self.name) as part,

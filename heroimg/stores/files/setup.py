@@ -1,4 +1,4 @@
-"""Checks of the folder of pictures, for `flask --app wsgi check`: what a start does not need and customers do."""
+"""Checks of the folder of pictures, for `flask --app wsgi check`. They are stricter than the checks at start."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SUBJECT = "folder"
 
 
 def check_folder(folder: Folder) -> Iterator[Finding]:
-    """Check whose the folder and its files are, whether files can be renamed and locked, and how much room there is."""
+    """Check the owner of the folder, the modes of its files, renaming, locking, and the room that is left."""
     yield from _check_owner(folder.name)
     yield from _check_names_and_locks(folder)
     yield from _check_room(folder)
@@ -44,7 +44,7 @@ def _check_owner(name: str) -> Iterator[Finding]:
 
 def _check_names_and_locks(folder: Folder) -> Iterator[Finding]:
     folder.check()
-    yield ok(_SUBJECT, "a lock there keeps others out")
+    yield ok(_SUBJECT, "a lock on a file there keeps other processes out")
     try:
         with closing(folder.open_part()) as part:
             part.publish()

@@ -179,7 +179,11 @@ class FileStore(ImageStore):
         self._sidecars.replace(image_id, sidecar | claim)
 
     def _is_current(self, image_id: str, sidecar_status: os.stat_result) -> bool:
-        """Return whether a picture can be retrieved. If its sidecar seems due, read it: it may be written by hand."""
+        """Return whether a picture can be retrieved.
+
+        If the sidecar seems due, read it: its modification time is not the expiry if a person wrote it, or if sessions
+        must be ended.
+        """
         if sidecar_status.st_mtime > self._now():
             return True
         with suppress(ImageNotFound):

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 
 # Redis' allocator (jemalloc) has sizes of 1 MiB and 1.25 MiB, and nothing between them. A string has a header of up to
-# 17 bytes, so a block of exactly 1 MiB would take 1.25.
+# 17 bytes, so a block of exactly 1 MiB would take 1.25 MiB.
 BLOCK_BYTES = 1024 * 1024 - 64
 
 

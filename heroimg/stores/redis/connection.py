@@ -1,8 +1,8 @@
-"""The connection to Redis, or Valkey, or a cluster: how long it may take, what it tries again, what its errors mean.
+"""The connection to Redis, Valkey or a cluster, with its timeouts, retries and errors.
 
 If a server does not work, a request fails within about two seconds. A refused or broken connection is tried three times
-within half a second. A silent one is given up, and not tried again. In a cluster this holds for each silent node that
-is asked. All retried commands are idempotent.
+within half a second. A silent connection is not tried again. In a cluster, a request may wait two seconds for
+each silent node. All retried commands are idempotent.
 
 An open connection becomes useless in two ways. After a planned failover it leads to a server that is now a replica.
 That server refuses changes; then the connection is closed, and the next attempt resolves the name again. And a network
@@ -44,13 +44,14 @@ RETRY_AFTER_SECONDS = 2
 _IDLE_SECONDS = 1
 _PING_SECONDS = 0.3
 
-# In each worker, and for each node of a cluster. Each thread uses one at a time; more threads wait.
+# The connections of one worker to one node. Each thread uses one at a time; more threads wait.
 _MAX_CONNECTIONS = 16
 
 # The errors of a server that was the primary when the connection was opened, and is not any more.
 OUTDATED = (ReadOnlyError, MasterDownError)
 
-# Scripts may write when Redis is full. Claiming and removing must be able to, or Redis would stay full.
+# This flag lets scripts write when Redis is full. Otherwise no picture could be claimed and removed, and Redis would
+# stay full.
 SCRIPT_HEAD = "#!lua flags=allow-oom\n"
 
 
@@ -71,7 +72,7 @@ class RedisConnection:
             self._single = None if self._is_cluster else _single(url)
             self._nodes = _nodes(url) if self._is_cluster else []
         except (ValueError, TypeError, AttributeError, RedisError):
-            # Do not repeat what is wrong with it: that may be the password.
+            # Do not quote the invalid part of the URL: it may be the password.
             fault = "REDIS_URL cannot be read: it must be such as redis://:password@localhost:6379/0, with redis-py's "
             fault += "options behind a ?, and with / # @ ? and % in a password percent-encoded"
             raise ConfigError([fault]) from None
@@ -172,7 +173,7 @@ def _cluster(url: str, nodes: list[ClusterNode]) -> RedisCluster:
         username=unquote(parts.username or "") or None,
         password=unquote(parts.password or "") or None,
         max_connections=_MAX_CONNECTIONS,
-        # By default it also retries silent nodes, and asks each node for the others. Allow one attempt.
+        # Allow one attempt: by default redis-py also retries silent nodes, and asks each node for the others.
         retry=Retry(NoBackoff(), retries=0),
         **_options(),
     )
@@ -198,7 +199,7 @@ def _redis_errors() -> Iterator[None]:
         yield
     except OutOfMemoryError as error:
         raise StoreFull from RedisError(
-            f"Redis has reached its maxmemory ({error}): raise it; `flask --app wsgi held` says what it holds"
+            f"Redis has reached its maxmemory ({error}): raise it; `flask --app wsgi held` shows how much it holds"
         )
     except (RedisError, RedisClusterException, AttributeError, ValueError) as error:
         # redis-py raises the last two if a growing cluster refers it to a node that it does not know yet.

@@ -15,7 +15,7 @@ _PAGE = 100
 # These are scripts, because a full server refuses plain commands that write.
 _ADD = "return redis.call('ZADD', KEYS[1], 'LT', ARGV[1], ARGV[2])"
 
-# Since we read the id, another process may have removed it, or changed its instant to one that has not come.
+# Since we read the id, another process may have removed or postponed it.
 _POSTPONE = """
 local due = redis.call('ZSCORE', KEYS[1], ARGV[2])
 if due and tonumber(due) <= tonumber(ARGV[3]) then redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2]) end
@@ -33,7 +33,7 @@ class DueIds:
         self._redis.run(_ADD, _KEY, due, image_id)
 
     def postpone(self, image_id: str, due: int, now: int) -> None:
-        """Make an id that is due at `now` due at a later instant."""
+        """Postpone an id that is due at `now` to the instant `due`."""
         self._redis.run(_POSTPONE, _KEY, due, image_id, now)
 
     def remove(self, image_id: str) -> None:

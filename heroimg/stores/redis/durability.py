@@ -26,7 +26,7 @@ class Durability:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether to wait for replicas, or for the disk as long as Redis is not known to lack WAITAOF."""
+        """Whether to wait: for replicas if there must be any, and for the disk unless this Redis lacks WAITAOF."""
         return bool(self._replicas) or self._can_wait_for_disk
 
     def run(self, script: str, key: str, *arguments: str | int) -> Any:

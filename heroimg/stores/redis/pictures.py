@@ -43,8 +43,8 @@ class RedisPictures:
     ) -> tuple[StoredImage, Fields]:
         """Run a script on a picture, and read the fields that it returns.
 
-        :param now: the time that the script uses. A caller that compares the answer with the time must use the same: a
-            claim could lapse between two different times.
+        :param now: the time that the script uses. A caller that compares the picture with the time must pass the
+            same time, because a claim could lapse between two times.
         :raises ImageNotFound: there is no such picture, or it has expired; the script has done nothing.
         """
         now = now or self._now()

@@ -2,7 +2,7 @@
 
 Every script gets the picture's key, the current time, and its own arguments. It returns the picture's fields as JSON:
 PIN and NOTE as they are after the change, the others as they were before it. If there is no such picture, a script does
-nothing and returns nothing. An expired picture exists only for REMOVE_EXPIRED.
+nothing and returns nothing. All scripts but REMOVE_EXPIRED ignore an expired picture.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ return cjson.encode(look())
 """
 
 # Compare and set. The arguments are the names of the fields, then their old values, then their new values. Fields that
-# have the new values already are no error: the caller asks again if it did not get the first answer.
+# have the new values already are no error: the caller runs the script again if it got no answer.
 NOTE = f"""{_LOOK_CURRENT}
 local count = (#ARGV - 1) / 3
 local function has_values(first)

@@ -12,7 +12,8 @@ from heroimg.stores.redis.connection import RedisConnection
 
 _SUBJECT = "redis"
 
-# Scripts say by flags that they may write into a full server. https://redis.io/docs/latest/develop/programmability/lua-api/
+# Since this version a flag lets a script write into a full server:
+# https://redis.io/docs/latest/develop/programmability/lua-api/
 _MIN_VERSION = (7, 0)
 
 # One call of each command that a picture, a sweep or a rate needs. The braces put all keys on one node of a cluster.

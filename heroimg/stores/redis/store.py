@@ -7,8 +7,8 @@ A picture is one hash (pictures.py). Its fields are:
 
 While a picture arrives, it is in the worker's memory. Then one transaction writes all of the hash, and the instant at
 which Redis must remove it. So no picture is half-written, and Redis removes pictures that are not fetched. Every change
-is one script (scripts.py). The workers' clock decides: a picture cannot be retrieved from its `expires` on, even if
-Redis still has it.
+is one script (scripts.py). The workers' clock counts, not that of Redis: a picture cannot be retrieved from its
+`expires` on, even if Redis still has it.
 
 A paid picture stays in Redis for a grace period after it has expired, until a sweep reports it to the operator. Sweeps
 look for it in a set of due ids (due.py, sweeping.py).
