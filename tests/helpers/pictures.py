@@ -41,7 +41,7 @@ def png(megabytes: float = 0.05) -> bytes:
 
 @cache
 def portrait(quality: int = 97) -> bytes:
-    """Make a JPEG of about 3 MB that is nice to look at: a face before a sky, with a photograph's grain."""
+    """Make a JPEG of about 3 MB for screenshots: a face before a sky, with a photograph's grain."""
     width, height = 2400, 1800
     image = Image.linear_gradient("L").resize((width, height))
     image = Image.merge(
@@ -85,7 +85,7 @@ def long_jpeg() -> bytes:
 
 @cache
 def jpeg_of_many_scans(scans: int, width: int = 64, height: int = 64) -> bytes:
-    """Repeat one scan of a progressive JPEG, which a decoder has to go through every time."""
+    """Repeat one scan of a progressive JPEG. A decoder must process each copy."""
     data = progressive_jpeg(width, height)
     start = data.index(b"\xff\xda\x00\x08\x01\x01")
     end = data.index(b"\xff\xda", start + 2)
