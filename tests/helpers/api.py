@@ -56,7 +56,7 @@ class Api:
         return self.retrieve(image_id, claim, "DELETE")
 
     def is_gone(self, image_id: str) -> bool:
-        """Check whether a picture is gone. Without a claim, it is removed just after its last byte was sent."""
+        """Check whether a picture is gone. heroimg removes it just after the last byte for a reader without a claim."""
         return self.retrieve(image_id, method="HEAD").status_code == 404
 
     def open_checkout(self, image_id: Any) -> requests.Response:
