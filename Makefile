@@ -34,22 +34,22 @@ lint: $(VENV)/.installed-dev ## run the linters and the type checkers
 	$(BIN)/mypy $(PYTHON_FILES)
 	PATH="$(BIN):$$PATH" $(BIN)/npm run --silent lint
 
-test: lint ## run the linters, the type checkers and all tests but the long proofs
+test: lint ## run the linters, the type checkers and all tests except the long proofs
 	$(BIN)/pytest -n 3 -m "not proof"
 
 test-all: lint ## run the same, and the long proofs
 	$(BIN)/pytest -n 3
 
-proof: $(VENV)/.installed-dev ## run the long proofs alone: the store ended at every step, hostile input, smuggling, fuzzing
+proof: $(VENV)/.installed-dev ## run the long proofs alone: the store killed at every step, hostile input, smuggling, fuzzing
 	$(BIN)/pytest -n 3 -m proof
 
-coverage: $(VENV)/.installed-dev ## run all tests once more and show the lines they execute, in the servers too
+coverage: $(VENV)/.installed-dev ## run all tests and show which lines they execute, in the servers too
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 3
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
-torture: $(VENV)/.installed-dev ## send customers' whole journeys while servers and connections break (SECONDS=, SEED=)
+torture: $(VENV)/.installed-dev ## upload, pay and fetch as many customers while servers and connections break (SECONDS=, SEED=)
 	$(BIN)/python -m tests.soak.torture --seconds $(SECONDS) --seed $(SEED)
 
 bench: $(VENV)/.installed-dev $(VENV)-bench/.installed ## compare heroimg with Express, FastAPI and bare nginx: twenty minutes (OUTPUT=, ROUNDS=)
@@ -66,7 +66,7 @@ audit: ## ask PyPI which dependencies have known vulnerabilities (needs the netw
 sweep: $(VENV)/.installed ## remove expired pictures and leftovers once
 	$(BIN)/flask --app wsgi sweep
 
-rehearse: ## follow docs/operations.md in an empty Debian, as root; takes minutes and the network (SUITE=trixie for another)
+rehearse: ## follow docs/operations.md in an empty Debian, as root: takes minutes, needs the network (SUITE=trixie for Debian 13)
 	$(PYTHON) deploy/rehearse --suite $(SUITE)
 
 system: ## install the Debian packages that some tests use, as root

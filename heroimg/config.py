@@ -127,61 +127,60 @@ class Config:
         "others may be origins of apps, such as `capacitor://localhost`.",
         example="https://www.example.com")
     stripe_secret_key: str | None = setting("STRIPE_SECRET_KEY", parsers.secret_key, None,
-        "Stripe's secret key, or a restricted key (rk_) that may write Checkout Sessions. Without it pictures work and "
-        "the two checkout endpoints answer 503.", example="sk_test_...", is_secret=True)
+        "Stripe's secret key, or a restricted key (rk_) that may write Checkout Sessions. Without it, the two checkout "
+        "endpoints answer 503.", example="sk_test_...", is_secret=True)
     stripe_publishable_key: str | None = setting("STRIPE_PUBLISHABLE_KEY", parsers.publishable_key, None,
         "For the page that `make run` serves. The API does not use it.", example="pk_test_...", is_secret=True)
     stripe_webhook_secret: str | None = setting("STRIPE_WEBHOOK_SECRET", parsers.signing_secret, None,
-        "Turns the webhook on: a picture whose checkout is complete is kept for HEROIMG_PAID_SECONDS.",
+        "Turns on the webhook, which keeps paid pictures for HEROIMG_PAID_SECONDS.",
         example="whsec_...", is_secret=True)
     stripe_api_base: str | None = setting("STRIPE_API_BASE", parsers.origin, None,
-        "The address of a stand-in for Stripe's API, for tests. Refused together with a live key.",
+        "The address of a stand-in for Stripe's API, for tests. Not allowed with a live key.",
         example="http://localhost:12111")
     redis_url: str | None = setting("REDIS_URL", parsers.redis_url, None,
-        "Keeps pictures in Redis or Valkey, 7.0 or later, instead of a folder: then several machines can serve them. "
-        "`redis://`, `rediss://` (TLS), `unix://`, or some nodes of a cluster: `redis+cluster://host:port,host:port` "
-        "(`rediss+cluster://` with TLS). Needs requirements-redis.txt; see docs/redis.md.",
+        "Keeps pictures in Redis or Valkey, 7.0 or later, instead of a folder, so that several machines can serve "
+        "them. `redis://`, `rediss://` (TLS), `unix://`, or some nodes of a cluster: "
+        "`redis+cluster://host:port,host:port` (`rediss+cluster://` with TLS). Needs requirements-redis.txt; see "
+        "docs/redis.md.",
         example="redis://localhost:6379/0", is_secret=True)
     redis_replicas: int = setting("HEROIMG_REDIS_REPLICAS", parsers.whole(0, 5), "0",
         "How many replicas of REDIS_URL must have a picture before it can be paid for.")
     upload_dir: Path = setting("HEROIMG_UPLOAD_DIR", parsers.folder, "uploads",
-        "The folder for pictures, if REDIS_URL is not set; nothing else belongs there. In production, use an absolute "
-        "path.")
+        "The folder for pictures, without REDIS_URL. Keep nothing else there. In production, use an absolute path.")
     instance_dir: Path = setting("HEROIMG_INSTANCE_DIR", parsers.folder, "instance",
         "The folder for files that belong to one machine: the sweep's lock, and the counters. In production, use an "
         "absolute path.")
     image_seconds: int = setting("HEROIMG_IMAGE_SECONDS", parsers.whole(1, 30 * 86400), "3600",
-        "How long a picture is kept. Opening a checkout may restart this time.")
+        "How long a picture is kept. Opening a checkout can start this time again.")
     max_image_bytes: int = setting("HEROIMG_MAX_IMAGE_BYTES", parsers.whole(1024, 32 * 1024 * 1024), "5242880",
-        "The largest picture, at most 33554432. A web server in front must accept a little more.")
+        "The size limit of a picture, at most 33554432. A web server in front must allow slightly more.")
     claim_seconds: int = setting("HEROIMG_CLAIM_SECONDS", parsers.whole(1, 86400), "300",
-        "How long a claim lasts if its reader neither fetches again nor confirms. It cannot end while the picture is "
+        "How long a claim lasts after its last fetch, if it is not confirmed. It does not end while the picture is "
         "being sent.")
     return_seconds: int = setting("HEROIMG_RETURN_SECONDS",
         parsers.whole(MIN_RETURN_SECONDS, 86400, ", so that the webhook of a last-minute payment finds the picture"),
         "1200",
-        "How long a picture is kept after the last moment to pay: the time that a customer has to come back. At least "
-        "60.")
+        "How long a picture is kept after its checkout ends, so that the customer can return. At least 60.")
     paid_seconds: int = setting("HEROIMG_PAID_SECONDS", parsers.whole(1, 30 * 86400), "86400",
         "How long a paid picture is kept if it is not fetched. Needs the webhook.")
     sweep_seconds: int = setting("HEROIMG_SWEEP_SECONDS", parsers.whole(0, 86400), "60",
-        "How often expired pictures are removed from the disk. 0 if threads are not allowed: then let cron run "
-        "`flask --app wsgi sweep`. A request sweeps after its response if the last sweep was over three minutes ago.")
+        "How often expired pictures are removed from the disk. Set 0 if threads are not allowed, and run "
+        "`flask --app wsgi sweep` by cron.")
     min_free_bytes: int = setting("HEROIMG_MIN_FREE_BYTES", parsers.whole(0, 2**50), "268435456",
         "Uploads are refused (507) while the disk has less free space than this.")
     image_check: str = setting("HEROIMG_IMAGE_CHECK", parsers.one_of("decode", "header"), "decode",
         "`decode` checks that a picture is whole; `header` checks only its type and its size.")
     trusted_proxies: int = setting("HEROIMG_TRUSTED_PROXIES", parsers.whole(0, 10), "0",
-        "How many proxies in front set X-Forwarded-For. With 0 the header is ignored.")
+        "How many proxies in front set X-Forwarded-For. With 0, heroimg ignores this header.")
     metrics: bool = setting("HEROIMG_METRICS", parsers.switch, "0",
-        "1 serves /metrics in Prometheus' format to every client that can reach it; deploy/nginx.conf allows only this "
+        "1 turns on /metrics for Prometheus, for every client that can reach it; deploy/nginx.conf allows only this "
         "machine. See docs/operations.md.")
     upload_rate: str = setting("HEROIMG_UPLOAD_RATE", parsers.rate, "60 per minute",
-        "How many uploads one address may make; empty for no limit. Without Redis each worker process counts for "
-        "itself, so two workers accept up to twice as many.", can_be_empty=True)
+        "How many uploads one address may make; empty for no limit. Without Redis each worker process counts "
+        "separately, so two allow up to twice as many.", can_be_empty=True)
     checkout_rate: str = setting("HEROIMG_CHECKOUT_RATE", parsers.rate, "60 per minute",
-        "The same for `embedded-session`, for `session-status`, and for picture requests that must end a checkout: "
-        "each has this limit.", can_be_empty=True)
+        "The same limit, separately for `embedded-session`, `session-status`, and picture requests that must end a "
+        "checkout.", can_be_empty=True)
     product_name: str = setting("HEROIMG_PRODUCT_NAME", parsers.at_most(250),
         "Hero Me Feelings - Personalized AAC Board", "The product's name in the checkout.")
     product_description: str = setting("HEROIMG_PRODUCT_DESCRIPTION", parsers.at_most(1000),

@@ -17,7 +17,7 @@ from tests.helpers.requirements import require
 from tests.helpers.serving import DrivenClock, serving, serving_at
 from tests.helpers.shop import Shop, Site, stripe_settings
 
-# For a search of minutes: see tests/stores/test_model.py.
+# For a search that takes minutes: tests/stores/test_model.py.
 settings.register_profile("long", deadline=None, max_examples=2000, stateful_step_count=100, print_blob=True)
 
 

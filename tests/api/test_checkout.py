@@ -1,4 +1,4 @@
-"""Checkout: nobody pays for a picture that is gone, nobody pays twice, and Stripe's failures have an answer."""
+"""Checkout: no customer pays for a deleted picture or pays twice, and Stripe's failures get an answer."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ DESCRIPTION = "AI-powered personalized feelings board with 24+ custom images"
 
 
 def sessions_asked_for(stand_in: StandIn) -> list[str | None]:
-    """List the idempotency keys under which sessions were asked for."""
+    """List the idempotency keys of the requests for sessions."""
     return [r.idempotency_key for r in stand_in.requests if (r.method, r.path) == ("POST", "/v1/checkout/sessions")]
 
 
 def end_of(api: Api, image_id: str) -> int:
-    """Find the instant at which a picture ends: by the design its sidecar's modification time."""
+    """Return when a picture expires: this is its sidecar's modification time."""
     return int((api.server.uploads / f"{image_id}.json").stat().st_mtime)
 
 
@@ -65,7 +65,7 @@ def test_no_session_can_be_paid_after_its_picture_and_each_leaves_20_minutes_to_
     assert session["expires_at"] >= shop.clock() + 32 * MINUTE - 2
 
     shop.clock.forward(session["expires_at"] - shop.clock() - 3)
-    shop.stand_in.pay(session_id)  # at the very last moment
+    shop.stand_in.pay(session_id)  # at the last moment
     shop.clock.forward(20 * MINUTE)
     assert shop.api.retrieve(image_id).content == pictures.jpeg()
 
@@ -237,7 +237,7 @@ def test_confirming_an_unpaid_picture_while_stripe_is_out_of_reach_removes_nothi
     assert shop.stand_in.sessions[session_id]["status"] == "expired"
 
 
-def test_a_plain_reader_gets_its_picture_though_stripe_is_out_of_reach_and_the_operator_is_told(shop: Shop) -> None:
+def test_a_reader_without_a_claim_gets_its_picture_while_stripe_is_unreachable_and_it_is_logged(shop: Shop) -> None:
     image_id = shop.api.keep(pictures.jpeg())
     session_id = shop.api.session_of(image_id)
     shop.stand_in.fail_next("disconnect", times=2)
@@ -308,7 +308,7 @@ def test_stripes_library_writes_nothing_into_the_home_of_the_user(shop: Shop) ->
     assert sorted(path.name for path in shop.api.server.folder.iterdir()) == ["instance", "log", "uploads"]
 
 
-def test_an_address_that_asks_stripe_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
+def test_an_address_that_asks_stripe_too_often_gets_the_seconds_to_wait(tmp_path: Path) -> None:
     with serving(tmp_path / "served", {"HEROIMG_CHECKOUT_RATE": "1 per hour"}, workers=1) as server:
         api = Api(server)
         assert [api.open_checkout("0" * 32).status_code for _ in range(2)] == [404, 429]
@@ -349,7 +349,7 @@ def test_each_failure_of_stripe_has_an_answer_for_a_status_too(shop: Shop, mode:
 
 
 @pytest.mark.parametrize("mode", ["401", "403"])
-def test_a_key_that_stripe_refuses_is_told_to_the_operator(shop: Shop, mode: str) -> None:
+def test_a_key_that_stripe_refuses_is_reported_to_the_operator(shop: Shop, mode: str) -> None:
     shop.stand_in.fail_next(mode)
     shop.api.open_checkout(shop.api.keep(pictures.jpeg()))
     assert "Stripe refused STRIPE_SECRET_KEY: set it to one that may write Checkout Sessions." in shop.api.server.log()
@@ -384,9 +384,7 @@ def test_a_call_to_stripe_ends_before_gunicorn_stops_its_worker() -> None:
     assert gunicorn_conf.graceful_timeout > DEADLINE_SECONDS
 
 
-def test_parameters_that_stripe_refuses_are_told_to_the_operator_and_not_to_the_customer(
-    tmp_path: Path, shop: Shop
-) -> None:
+def test_parameters_that_stripe_refuses_are_logged_and_not_shown_to_the_customer(tmp_path: Path, shop: Shop) -> None:
     settings = {
         "STRIPE_SECRET_KEY": "sk_test_standin",
         "STRIPE_API_BASE": shop.stand_in.url,
@@ -436,7 +434,7 @@ def test_a_json_body_far_beyond_the_limit_is_read_to_its_end(shared: Api, is_chu
 
 
 @pytest.mark.parametrize("image_id", [None, "", 0, [], {}, True, 17, ["0" * 32]])
-def test_a_body_without_an_id_is_told_so(shared: Api, image_id: object) -> None:
+def test_a_body_without_an_id_is_refused(shared: Api, image_id: object) -> None:
     answer = shared.open_checkout(image_id)
     assert (answer.status_code, answer.json()["error"]) == (400, "imageId required")
     assert shared.request("POST", SESSION, json={}).json()["error"] == "imageId required"
@@ -457,7 +455,7 @@ def test_a_session_id_of_the_wrong_form_never_reaches_stripe(shop: Shop, session
     assert shop.stand_in.requests == []
 
 
-def test_a_status_without_a_session_id_is_told_so(shop: Shop) -> None:
+def test_a_status_without_a_session_id_is_refused(shop: Shop) -> None:
     for query in ("", "?session_id="):
         answer = shop.api.request("GET", STATUS + query)
         assert (answer.status_code, answer.json()["error"]) == (400, "session_id is required")
@@ -481,7 +479,7 @@ def test_a_status_tells_no_more_than_the_front_end_needs(shop: Shop) -> None:
         }
 
 
-def test_the_status_is_told_though_it_cannot_be_noted_with_the_picture(shop: Shop) -> None:
+def test_the_status_is_returned_even_if_it_cannot_be_recorded(shop: Shop) -> None:
     shop.stand_in.webhook_url = None
     image_id = shop.api.keep(pictures.jpeg())
     session_id = shop.api.session_of(image_id)

@@ -1,4 +1,4 @@
-"""A picture that is being handed over is not sold to anybody else."""
+"""While a reader has claimed a picture, no other customer can open a checkout for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""kill -9 at any moment: nothing acknowledged is lost, nothing is handed over twice, nothing is left behind."""
+"""kill -9 at any moment: no acknowledged picture is lost or handed over twice, and no file is left behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PICTURE = pictures.jpeg(0.5)
 
 
 class Ledger:
-    """What clients were told, by id."""
+    """The answers that clients got, by picture id."""
 
     def __init__(self) -> None:
         self.acknowledged: set[str] = set()

@@ -1,4 +1,4 @@
-"""Which files are accepted as pictures, and how the others are refused."""
+"""The files that are accepted as pictures, and the refusals of all others."""
 
 from __future__ import annotations
 

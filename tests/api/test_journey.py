@@ -1,4 +1,4 @@
-"""The main job: a photograph goes in, is paid for, and the very bytes come back, once."""
+"""The whole journey: a photograph is uploaded, paid for, and returned unchanged, once."""
 
 from __future__ import annotations
 

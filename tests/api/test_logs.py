@@ -1,4 +1,4 @@
-"""Logs: what an operator needs, and never a whole id, token, session id or secret."""
+"""Logs tell the operator enough, and never contain a whole id, token, session id or secret."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_no_error_after_the_headers_reaches_a_server_that_would_print_an_id(
     assert "an answer failed after its headers were sent: " in caplog.text
 
 
-def test_an_error_that_nobody_foresaw_is_json_too_and_tells_nothing(tmp_path: Path) -> None:
+def test_an_unexpected_error_is_json_too_and_reveals_nothing(tmp_path: Path) -> None:
     app = create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance"))
     app.view_functions["health.healthz"] = lambda: str(1 / 0)
     answer = app.test_client().get("/healthz")

@@ -1,4 +1,4 @@
-"""`show` and `forget`: what an operator learns of one picture, and its removal, in each store."""
+"""The commands `show` and `forget`, which describe and remove one picture, in each store."""
 
 from __future__ import annotations
 

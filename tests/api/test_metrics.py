@@ -1,4 +1,4 @@
-"""/metrics: the figures of all workers together, and nothing where nobody asked for them."""
+"""/metrics: the figures of all workers together, and a 404 if metrics are off."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_metrics_are_off_unless_asked_for(api: Api) -> None:
     assert not list((api.server.folder / "instance").glob("metrics*"))
 
 
-def test_nobody_imports_the_library_who_does_not_want_metrics(tmp_path: Path) -> None:
+def test_without_metrics_the_library_is_not_imported(tmp_path: Path) -> None:
     code = "import heroimg.wsgi, sys; assert 'prometheus_client' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], env=Server(tmp_path, {}).environ, cwd=tmp_path, check=True)
 
@@ -114,7 +114,7 @@ def test_refusals_are_counted_by_their_codes(watched: Shop) -> None:
     assert found["refusals_total not_found"] == 1
 
 
-def test_what_expires_is_told_apart_by_what_became_of_it(watched: Shop) -> None:
+def test_expired_pictures_are_counted_by_what_had_happened_to_them(watched: Shop) -> None:
     api = watched.api
     api.keep(pictures.jpeg())
     claimed = api.keep(pictures.jpeg())
@@ -129,7 +129,7 @@ def test_what_expires_is_told_apart_by_what_became_of_it(watched: Shop) -> None:
     assert f"was paid for (checkout {paid[:12]}...) and never fetched" in api.server.log()
 
 
-def test_who_paid_claimed_and_never_confirmed_is_told_to_the_operator(watched: Shop) -> None:
+def test_a_paid_picture_that_was_claimed_but_never_confirmed_is_reported(watched: Shop) -> None:
     api = watched.api
     paid = api.session_of(image_id := api.keep(pictures.jpeg()))
     watched.stand_in.pay(paid)

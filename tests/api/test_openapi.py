@@ -1,6 +1,6 @@
-"""docs/openapi.yaml is true: whatever is asked, the answer is as described.
+"""docs/openapi.yaml is true: generated requests get the answers that it describes.
 
-Beside these, every answer that any other test gets is held to the description too (tests/helpers/openapi.py).
+All answers in other tests are checked against it too (tests/helpers/openapi.py).
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def open_shop(folder: Path, clock: DrivenClock, settings: dict[str, str], sweep_
 
 
 def replace_a_session(shop: Shop, image_id: str) -> list[int]:
-    """Open two sessions around the instant at which the hour starts anew, while Stripe refuses to end the first."""
+    """Open two sessions, before and after the hour starts again, while Stripe refuses to end the first."""
     shop.clock.forward(300)
     with ThreadPoolExecutor(2) as pool:
         is_held = shop.stand_in.hold()

@@ -1,4 +1,4 @@
-"""Retrieving: exactly one reader gets the picture, and a broken connection does not burn it."""
+"""Retrieval: exactly one reader gets the picture, and a broken connection does not use it up."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_of_16_readers_at_once_exactly_one_gets_the_picture_in_each_of_100_round
         assert all(b"JFIF" not in answer.content for answer in answers if answer is not winner)
 
 
-def test_a_loser_is_told_how_long_to_wait(shared: Api) -> None:
+def test_a_refused_reader_gets_the_seconds_to_wait(shared: Api) -> None:
     image_id = shared.keep(pictures.jpeg())
     shared.retrieve(image_id, CLAIM)
     answer = shared.retrieve(image_id, OTHER)
@@ -215,7 +215,7 @@ def test_options_and_post_use_nothing_up(shared: Api) -> None:
     assert shared.retrieve(image_id).status_code == 200
 
 
-def test_a_picture_is_sent_so_that_nobody_keeps_it_or_runs_it(shared: Api) -> None:
+def test_a_picture_is_sent_so_that_no_cache_keeps_it_and_no_browser_runs_it(shared: Api) -> None:
     headers = shared.retrieve(shared.keep(pictures.jpeg())).headers
     assert headers["Cache-Control"] == "no-store, no-transform"
     assert headers["Image-Size"] == headers["Content-Length"]
@@ -224,7 +224,7 @@ def test_a_picture_is_sent_so_that_nobody_keeps_it_or_runs_it(shared: Api) -> No
     assert "Accept-Ranges" not in headers
 
 
-def test_every_answer_of_the_api_is_for_nobody_to_keep(shared: Api) -> None:
+def test_no_answer_of_the_api_may_be_stored(shared: Api) -> None:
     for answer in (shared.upload(pictures.jpeg()), shared.upload(b"x"), shared.retrieve("x"), shared.confirm("x")):
         assert answer.headers["Cache-Control"] == "no-store"
 
@@ -233,7 +233,7 @@ def test_every_answer_of_the_api_is_for_nobody_to_keep(shared: Api) -> None:
     "image_id",
     ["0" * 32, "0" * 31, "0" * 33, "A" * 32, "..", "../../etc/passwd", "%00", "é" * 32, "0" * 32 + "\n", "0" * 3000],
 )
-def test_an_id_that_is_none_is_not_found_whatever_its_form(shared: Api, image_id: str) -> None:
+def test_an_invalid_id_of_any_form_is_not_found(shared: Api, image_id: str) -> None:
     for method in ("GET", "HEAD"):
         assert shared.retrieve(image_id, method=method).status_code == 404
     assert shared.retrieve(image_id).json() == {"error": "Image not found or expired", "code": "image_not_found"}
@@ -249,7 +249,7 @@ def test_the_names_of_other_files_in_the_folder_are_no_ids(shared: Api) -> None:
     assert shared.retrieve(image_id).status_code == 200
 
 
-def test_a_request_without_an_id_is_told_so(shared: Api) -> None:
+def test_a_request_without_an_id_is_refused(shared: Api) -> None:
     for method in ("GET", "DELETE"):
         for query in ("", "?imageId=", "?image=x"):
             answer = shared.request(method, RETRIEVE + query)

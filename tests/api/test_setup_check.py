@@ -1,4 +1,4 @@
-"""`flask --app wsgi check`: each thing that can be wrong is broken on purpose, and the line about it is read."""
+"""`flask --app wsgi check`: each test breaks one part of the set-up, and reads the line about it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WEBHOOK = "https://heroimg.example.com/api/checkout/webhook"
 
 
 class Checked(NamedTuple):
-    """What the command reported, and with which status it exited."""
+    """The lines that the command reported, and its exit status."""
 
     lines: list[dict[str, str]]
     status: int

@@ -1,4 +1,4 @@
-"""A Stripe that does not answer must not keep others waiting."""
+"""If Stripe does not answer, other requests do not wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forgetting on time: the sweep, alone and among workers, and health that notices when nobody sweeps."""
+"""Pictures are forgotten on time: the sweep, in one worker and in several, and the health check of the sweep."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_one_worker_sweeps_at_a_time(tmp_path: Path) -> None:
     assert sweeper.sweep() == Swept()
 
 
-def test_a_lock_file_that_was_removed_by_hand_is_made_anew(tmp_path: Path) -> None:
+def test_a_lock_file_that_was_removed_by_hand_is_made_again(tmp_path: Path) -> None:
     sweeper = services(create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance"))).sweeper
     (lock,) = (tmp_path / "instance").iterdir()
     lock.unlink()
@@ -148,7 +148,7 @@ def test_two_applications_may_share_an_instance_folder(tmp_path: Path) -> None:
     assert len(list((tmp_path / "instance").iterdir())) == 2
 
 
-def test_the_commands_sweep_and_tell_what_is_held(tmp_path: Path) -> None:
+def test_the_commands_sweep_and_print_what_is_held(tmp_path: Path) -> None:
     with serving(tmp_path / "served", {"HEROIMG_SWEEP_SECONDS": "0"}) as server:
         held = server.flask("held")
         assert (held.stdout, held.stderr) == ("No pictures are held.\n", "")
@@ -159,7 +159,7 @@ def test_the_commands_sweep_and_tell_what_is_held(tmp_path: Path) -> None:
         assert len(server.names()) == 2
 
 
-def test_where_nobody_sweeps_a_request_does_once_it_is_long_overdue(tmp_path: Path, clock: DrivenClock) -> None:
+def test_a_request_sweeps_if_the_sweep_is_long_overdue(tmp_path: Path, clock: DrivenClock) -> None:
     with serving_at(clock, tmp_path / "served", {"HEROIMG_SWEEP_SECONDS": "0"}) as server:
         (server.uploads / f"{UNKNOWN}.json").touch()
         clock.forward(100)
@@ -187,7 +187,7 @@ def test_a_sweep_between_requests_ends_when_its_time_is_over_and_the_next_goes_o
         assert len(list((tmp_path / "uploads").iterdir())) == left
 
 
-def test_overdue_is_a_sweep_that_nobody_did_for_three_intervals(tmp_path: Path) -> None:
+def test_a_sweep_is_overdue_after_three_intervals(tmp_path: Path) -> None:
     clock = Clock(time.time())
     sweeper = services(
         create_app(Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance"), clock)

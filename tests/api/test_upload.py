@@ -1,4 +1,4 @@
-"""Uploading: what is taken, what is refused and how, and that a refusal leaves nothing."""
+"""Uploads: which are accepted, which are refused and how. A refusal leaves no file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_pictures_are_private_on_the_disk(api: Api) -> None:
 
 @pytest.fixture
 def untouched(shared: Api) -> Iterator[Api]:
-    """Serve, and find the folder as it was before the test."""
+    """Serve; after the test, check that the folder has not changed."""
     shared.server.clear()
     before = shared.server.names()
     yield shared
@@ -169,7 +169,7 @@ def test_a_files_name_is_not_logged_even_where_it_cannot_be_read(api: Api) -> No
     assert "ller" not in api.server.log()
 
 
-def test_text_fields_beside_the_picture_are_passed_over(api: Api) -> None:
+def test_text_fields_next_to_the_picture_are_ignored(api: Api) -> None:
     fields = [("note", (None, "x" * 300_000)), ("image", ("a.jpg", pictures.jpeg())), ("more", (None, "y"))]
     answer = api.request("POST", UPLOAD, files=fields)
     assert api.retrieve(answer.json()["imageId"]).content == pictures.jpeg()
@@ -238,7 +238,7 @@ def test_a_worker_killed_during_an_upload_leaves_nothing_after_a_sweep(own: Api)
     assert own.server.names() == []
 
 
-def test_the_page_of_another_origin_is_told_errors_only_if_it_is_the_front_end(shared: Api) -> None:
+def test_only_the_front_ends_origin_may_read_errors(shared: Api) -> None:
     for origin, admitted in (("http://localhost:3000", "http://localhost:3000"), ("http://evil.example", None)):
         for answer in (shared.upload(b"no picture", headers={"Origin": origin}), preflight(shared, origin)):
             assert answer.headers.get("Access-Control-Allow-Origin") == admitted
@@ -276,7 +276,7 @@ def test_front_ends_are_admitted_however_the_setting_writes_them_and_no_others(t
             assert "Access-Control-Allow-Origin" not in Api(server).upload(b"", headers={"Origin": origin}).headers
 
 
-def test_an_address_that_uploads_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
+def test_an_address_that_uploads_too_often_gets_the_seconds_to_wait(tmp_path: Path) -> None:
     with serving(tmp_path / "served", {"HEROIMG_UPLOAD_RATE": "2 per hour"}, workers=1) as server:
         api = Api(server)
         assert [api.upload(pictures.jpeg()).status_code for _ in range(2)] == [200, 200]
@@ -295,7 +295,7 @@ def test_what_a_short_rate_refuses_does_not_use_up_a_long_one(tmp_path: Path) ->
         assert all("the limit is 1 per 1 hour." in answer.json()["error"] for answer in answers[1:])
 
 
-def test_addresses_are_told_apart_behind_as_many_proxies_as_are_trusted(tmp_path: Path) -> None:
+def test_addresses_are_distinguished_behind_as_many_proxies_as_are_trusted(tmp_path: Path) -> None:
     settings = {"HEROIMG_UPLOAD_RATE": "1 per hour", "HEROIMG_TRUSTED_PROXIES": "1"}
     with serving(tmp_path / "served", settings, workers=1) as server:
         api = Api(server)

@@ -1,4 +1,4 @@
-"""The webhook: a customer who closed the browser after paying has not lost the picture."""
+"""The webhook: a customer who closes the browser after paying can still get the picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A front end on another origin: who is admitted, and that what docs/front-end.md shows works."""
+"""A front end on another origin: CORS admits only its origin, and the examples in docs/front-end.md work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page at /hero-me in a real browser: the whole journey, and everything that can go wrong."""
+"""The page at /hero-me in a real browser: the whole journey, and all errors."""
 
 from __future__ import annotations
 

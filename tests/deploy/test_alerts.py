@@ -1,4 +1,4 @@
-"""deploy/prometheus: the rules by promtool, and by a real Prometheus that scrapes a real heroimg."""
+"""deploy/prometheus: promtool tests the rules, and a real Prometheus with these rules scrapes a real heroimg."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moving from files to Redis as docs/redis.md says: nginx asks the new workers, and then the old."""
+"""Moving from files to Redis as in docs/redis.md: nginx asks the new workers, and then the old ones."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ http {{
 
 
 class Move:
-    """The way in, by nginx; the old machine and the new one; the stand-in for Stripe that both use."""
+    """nginx, the old machine and the new one behind it, and the stand-in for Stripe that both use."""
 
     def __init__(self, front: Api, old: Api, new: Api, stand_in: StandIn) -> None:
         self.front, self.old, self.new, self.stand_in = front, old, new, stand_in

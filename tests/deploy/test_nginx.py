@@ -32,7 +32,7 @@ SMALL_SOCKETS = {" ssl http2;": " ssl http2 sndbuf=4k;"}
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
-    """Serve as in production, with less patience for the application."""
+    """Serve as in production, with a shorter timeout for the application."""
     folder = tmp_path_factory.mktemp("nginx") / "whole"
     with production(folder, 2, {"proxy_read_timeout 90s;": "proxy_read_timeout 1s;"}) as whole:
         yield whole

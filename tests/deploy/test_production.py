@@ -1,4 +1,4 @@
-"""nginx and gunicorn, each with the shipped file: what customers get, whatever others do meanwhile."""
+"""nginx and gunicorn with the shipped files: each customer gets an answer, even while others flood the server."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_5_mb_pass_and_a_byte_more_is_refused_by_the_application(house: Producti
 @pytest.mark.parametrize(
     ("method", "path", "size", "limit"), [("POST", UPLOAD, 35, "34 MB"), ("POST", "/api/checkout/webhook", 2, "1 MB")]
 )
-def test_what_is_larger_than_nginx_takes_is_refused_as_json(
+def test_a_request_over_nginxs_limit_is_refused_in_json(
     house: Production, method: str, path: str, size: int, limit: str
 ) -> None:
     answer = house.customer().request(method, path, data=bytes(size * 2**20), headers={"Origin": "https://x.example"})
@@ -73,7 +73,7 @@ def test_what_is_larger_than_nginx_takes_is_refused_as_json(
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-def test_what_nginx_answers_by_itself_is_json_that_the_front_end_may_read(own_house: Production) -> None:
+def test_nginxs_own_answers_are_json_that_the_front_end_may_read(own_house: Production) -> None:
     own_house.server.stop()
     own_house.socket.close()
     origin = {"Origin": "https://www.example.com"}
@@ -94,7 +94,7 @@ def test_what_nginx_answers_by_itself_is_json_that_the_front_end_may_read(own_ho
     assert (malformed.status_code, malformed.json()["code"]) == (414, "request_uri_too_long")
 
 
-def test_an_address_that_floods_is_told_so_as_json_and_no_other(house: Production) -> None:
+def test_only_an_address_that_floods_is_refused_in_json(house: Production) -> None:
     flooder = house.customer("127.9.9.9")
     with ThreadPoolExecutor(16) as pool:
         refused = list[requests.Response]()
@@ -122,14 +122,14 @@ def test_security_headers_are_there_and_plain_http_leads_to_tls_without_the_quer
 
 
 def test_metrics_are_for_this_machine_alone(house: Production) -> None:
-    """Who comes from elsewhere is told so before the application is asked; here it is off, which is its 404."""
+    """nginx refuses other clients with 403. The 404 comes from the application: metrics are off in this test."""
     assert house.customer().request("GET", "/metrics").status_code == 404
     site = house.site()
     block = site[site.index("location = /metrics") :]
     assert block.index("deny all") < block.index("proxy_pass")
 
 
-def test_50_phones_that_are_still_uploading_keep_nobody_waiting(house: Production) -> None:
+def test_50_phones_that_are_still_uploading_block_no_other_request(house: Production) -> None:
     body, content_type = multipart(pictures.portrait())
     headers = f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
     with ExitStack() as stack:
@@ -146,7 +146,7 @@ def test_50_phones_that_are_still_uploading_keep_nobody_waiting(house: Productio
 
 
 @pytest.mark.parametrize("claim", ["", "&claim=a-token-for-many-readers"], ids=["plain", "with claims"])
-def test_50_readers_that_do_not_read_on_keep_nobody_waiting(house: Production, claim: str) -> None:
+def test_50_readers_that_stop_reading_block_no_other_request(house: Production, claim: str) -> None:
     picture = padded_jpeg(2**20)
     with ExitStack() as stack:
         ids = [house.customer().keep(picture) for _ in range(50)]
@@ -178,7 +178,7 @@ def test_a_reader_without_a_claim_that_hangs_up_early_has_not_used_the_picture_u
 
 
 def under_load(house: Production, change: Callable[[], None]) -> int:
-    """Let customers make their journeys, one after the other, before, during and after a change; return how many."""
+    """Run customers' journeys before, during and after a change; return their number."""
     is_over = threading.Event()
     done = list[int]()
 
@@ -224,7 +224,7 @@ def test_a_restart_under_load_drops_nothing(own_house: Production) -> None:
     assert own_house.server.names() == []
 
 
-def test_a_reload_reads_the_settings_anew(own_house: Production) -> None:
+def test_a_reload_reads_the_settings_again(own_house: Production) -> None:
     server = own_house.server
     assert own_house.customer().upload(padded_jpeg(2**20)).status_code == 200
     (server.folder / ".env").write_text("HEROIMG_MAX_IMAGE_BYTES=4096\n")

@@ -1,4 +1,4 @@
-"""`flask --app wsgi check --url ...` through nginx: each line about the public side, broken on purpose."""
+"""`flask --app wsgi check --url ...` through nginx: each test breaks one part, and reads the line about it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_an_origin_that_nginxs_own_errors_do_not_admit_is_a_warning(house: Produ
     assert "/etc/nginx/heroimg-errors.conf" in warning
 
 
-def test_a_certificate_that_nobody_trusts_is_a_fault(broken_house: Production) -> None:
+def test_an_untrusted_certificate_is_a_fault(broken_house: Production) -> None:
     fault = check(broken_house, trusts=False)["fault", "tls"]
     assert "the certificate is not valid (self-signed certificate): get one for this name" in fault
 

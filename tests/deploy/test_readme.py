@@ -1,4 +1,4 @@
-"""The README is true: `make run`'s program serves, and its commands give the output that stands below them."""
+"""The README is true: `make run` serves, and the commands in the README print the output that it shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Debian's Apache with mod_wsgi, and with Passenger, as docs/shared-hosting.md and the files in deploy/ say."""
+"""Debian's Apache with mod_wsgi and with Passenger, set up as in docs/shared-hosting.md with the files in deploy/."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_picture_of_5_mb_passes_and_a_byte_more_is_refused_by_the_application(
         assert (answer.status_code, answer.json()["code"]) == (413, "image_too_large")
 
 
-def test_what_apache_refuses_is_json_that_the_front_end_may_read(site: Hosted) -> None:
+def test_apaches_refusals_are_json_that_the_front_end_may_read(site: Hosted) -> None:
     origin = {"Origin": site.api.server.url}
     for path, size, limit in ((UPLOAD, 35 * 1024 * 1024, "34 MB"), (SESSION, 2 * 1024 * 1024, "1 MB")):
         answer = site.api.request("POST", path, data=b"\0" * size, headers=origin)
@@ -133,7 +133,7 @@ def test_what_apache_refuses_is_json_that_the_front_end_may_read(site: Hosted) -
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-def test_a_process_that_dies_is_replaced_and_its_customer_told_so_in_json(mod_wsgi: Hosted) -> None:
+def test_a_process_that_dies_is_replaced_and_its_customer_gets_json(mod_wsgi: Hosted) -> None:
     body, media_type = multipart(pictures.jpeg(1))
     with mod_wsgi.api.connection() as connection:
         _begin_upload(connection, body, media_type)
@@ -299,7 +299,7 @@ def test_mod_wsgi_without_home_says_that_there_is_no_env_file(machine: Path) -> 
             apache.stop()
 
 
-def test_many_slow_uploads_keep_nobody_waiting(site: Hosted) -> None:
+def test_many_slow_uploads_block_no_other_request(site: Hosted) -> None:
     body, media_type = multipart(pictures.jpeg(1))
     with ExitStack() as stack:
         for _ in range(40):
@@ -367,7 +367,7 @@ def _set(server: Server, name: str, value: str) -> None:
 
 
 def _leave_something_over(hosted: Hosted) -> Path:
-    """Leave what a crash would have, for a sweep to remove."""
+    """Leave the files that a crash would leave, for a sweep to remove."""
     hosted.api.request("GET", "/healthz")  # Passenger starts a process when it is asked
     leftover = hosted.api.server.uploads / f"{UNKNOWN}.json"
     leftover.touch()

@@ -1,4 +1,4 @@
-"""Starting: where the server listens, with how many workers, and which settings and folders stop it."""
+"""The start: the server's address and number of workers, and the settings and folders that prevent the start."""
 
 from __future__ import annotations
 

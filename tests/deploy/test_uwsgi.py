@@ -103,7 +103,7 @@ def test_a_broken_connection_gives_the_picture_back_without_a_claim(shop: Shop) 
 
 
 def test_expired_pictures_are_swept(shop: Shop) -> None:
-    """By a thread, or without one by the next request."""
+    """A thread sweeps, or, if threads are not allowed, the next request."""
     shop.api.keep(pictures.jpeg())
     shop.clock.forward(3700)
     shop.api.request("GET", "/healthz")

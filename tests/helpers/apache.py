@@ -1,4 +1,4 @@
-"""Debian's Apache, in the foreground and in a folder of its own, with the site that deploy/apache.conf is."""
+"""Debian's Apache with the site of deploy/apache.conf, in the foreground and in a folder of its own."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Listen 127.0.0.1:{panel_port}
 </Directory>
 """
 
-# Passenger as cPanel's Application Manager sets it up, and a folder that admits .htaccess, as its hosts do.
+# Passenger as cPanel's Application Manager sets it up, and a folder that allows .htaccess, as cPanel's hosts do.
 _PANEL = """
 <IfModule passenger_module>
     <VirtualHost 127.0.0.1:{panel_port}>
@@ -72,7 +72,7 @@ _PANEL = """
 class Apache:
     """An Apache with the documented site. With Passenger it also has a site as a control panel sets it up.
 
-    Both have heroimg below their document root, where it does not belong.
+    In both sites heroimg is below the document root, as after an operator's mistake.
 
     :param folder: must be open to every user.
     :param module: ``wsgi`` or ``passenger``.

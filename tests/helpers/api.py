@@ -56,7 +56,7 @@ class Api:
         return self.retrieve(image_id, claim, "DELETE")
 
     def is_gone(self, image_id: str) -> bool:
-        """Ask whether a picture is gone: it is removed just after a reader without a claim has its last byte."""
+        """Check whether a picture is gone. heroimg removes it just after the last byte for a reader without a claim."""
         return self.retrieve(image_id, method="HEAD").status_code == 404
 
     def open_checkout(self, image_id: Any) -> requests.Response:

@@ -26,7 +26,7 @@ def _scan(components: Iterable[int], approximation: int) -> bytes:
 
 
 def jpeg_of_empty_scans(count: int, width: int, height: int, sampling: tuple[int, ...] = (0x11, 0x11, 0x11)) -> bytes:
-    """Make a progressive JPEG whose scans refine nothing, so that each takes a few bytes, and as long as it ever takes.
+    """Make a progressive JPEG whose scans refine nothing: each takes few bytes, but the full time to decode.
 
     ITU-T T.81, B.2.2 and B.2.3; its Huffman tables have one code, and every coefficient is 0.
     """
@@ -49,7 +49,7 @@ def jpeg_of_restarts(width: int, height: int) -> bytes:
 
 
 def jpeg_with(segment: bytes, count: int = 1) -> bytes:
-    """Make a JPEG with a segment before all others, as often as wished."""
+    """Make a JPEG that starts with this many copies of a segment."""
     return b"\xff\xd8" + segment * count + pictures.jpeg()[2:]
 
 

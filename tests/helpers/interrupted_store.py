@@ -1,4 +1,4 @@
-"""Every operation of FileStore, and a bench that interrupts one of them after each of its steps."""
+"""Every operation of FileStore, and a test bench that interrupts an operation after each of its steps."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, START, Clock, noted
 from tests.helpers.system_calls import Step, trace
 
 BYTES = b"the picture in question" * 100
-END = START + 99 * HOUR  # when the time of every picture here is over
+END = START + 99 * HOUR  # when every picture here has expired
 Seen = tuple[StoredImage, bytes]
 Act = Callable[[FileStore, str], object]
 
 
 @dataclass
 class FolderShelf:
-    """A folder with FileStore's folder in it, and a clock that stands unless it is set."""
+    """A folder with FileStore's folder in it, and a clock that moves only if it is set."""
 
     folder: Path
     clock: Clock = field(default_factory=Clock)
@@ -47,7 +47,7 @@ class FolderShelf:
         return sorted(path.name for path in self.uploads.iterdir())
 
     def pictures(self, store: FileStore) -> list[Seen]:
-        """See every picture that the store has, whole or not."""
+        """List every picture in the store, whole or not."""
         found = []
         for name in sorted({name.partition(".")[0] for name in self.names()}):
             with suppress(ImageNotFound):
@@ -71,7 +71,7 @@ def give_up(store: FileStore, _: str) -> None:
 
 
 def fail(act: Act) -> Callable[[FileStore, str], None]:
-    """Do something on a disk that has no room for a sidecar."""
+    """Act on a disk that has no room for a sidecar."""
 
     def act_without_room(store: FileStore, image_id: str) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))
@@ -82,7 +82,7 @@ def fail(act: Act) -> Callable[[FileStore, str], None]:
 
 
 def on_full_disk(act: Act) -> Callable[[FileStore, str], None]:
-    """Do something on a disk that has no room for another file."""
+    """Act on a disk that has no room for another file."""
 
     def refuse_new_files(path: str, flags: int) -> int:
         if flags & os.O_CREAT:
@@ -110,7 +110,7 @@ def is_refused(act: Act) -> Callable[[FileStore, str], None]:
 
 
 def empty(suffix: str) -> Act:
-    """Leave a file of a picture empty, as a power cut or an end in the middle may."""
+    """Leave a file of a picture empty, as after a power cut or a killed process."""
     return lambda store, image_id: Path(store._folder.path_of(image_id, suffix)).write_bytes(b"")
 
 
@@ -124,7 +124,7 @@ def nothing(_: FileStore, __: str) -> None:
 
 @dataclass(frozen=True)
 class Operation:
-    """Something that a store does with a picture, what was done with that before, and how many seconds before."""
+    """An operation on a picture, the operation before it, and the seconds between them."""
 
     name: str
     act: Act
@@ -171,7 +171,7 @@ OPERATIONS = [
 
 @dataclass
 class Tally:
-    """What was tried, and what was wrong: counted, and in words."""
+    """The numbers of tries and of faults, and a description of each fault."""
 
     name: str
     steps: int = 0
@@ -202,7 +202,7 @@ def anonymous(pictures: list[Seen]) -> list[Seen]:
 
 @dataclass
 class Bench:
-    """Where one operation is done again and again, each time beside the same other pictures."""
+    """Repeats one operation, each time in a new folder with the same other pictures."""
 
     folder: Path
     operation: Operation
@@ -253,7 +253,7 @@ class Bench:
             self.examine(crashed, outcomes, f"after step {number}")
 
     def interrupt_sweep(self, crashed: FolderShelf, outcomes: list[list[Seen]], when: str) -> None:
-        """Interrupt the sweep that clears away what an interrupted operation left."""
+        """Interrupt the sweep that removes the leftovers of an interrupted operation."""
         for number in range(1, len(self.run(self.copy(crashed), sweep)) + 1):
             again = self.copy(crashed)
             self.run(again, sweep, number)
@@ -261,7 +261,7 @@ class Bench:
             self.examine(again, outcomes, f"{when}, and after step {number} of the sweep")
 
     def examine(self, shelf: FolderShelf, outcomes: list[list[Seen]], when: str) -> None:
-        """Look whether every picture is as it was before the operation or as it is after, and what a sweep leaves."""
+        """Check that each picture is in its state before or after the operation, and what a sweep leaves."""
         self.tally.states += 1
         store = shelf.open()
         found = shelf.pictures(store)

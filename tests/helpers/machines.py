@@ -1,4 +1,4 @@
-"""Two gunicorns that work as two machines over one Redis."""
+"""Two gunicorns that share a Redis, as two machines do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.helpers.serving import DrivenClock
 
 
 class Machines:
-    """Two gunicorns with folders of their own, over one Redis, one stand-in for Stripe and one clock."""
+    """Two gunicorns with separate folders. They share a Redis, a stand-in for Stripe and a clock."""
 
     def __init__(self, apis: list[Api], stand_in: StandIn, clock: DrivenClock) -> None:
         self.one, self.two = apis

@@ -107,7 +107,7 @@ def long_jpeg() -> bytes:
 
 @cache
 def jpeg_of_many_scans(scans: int, width: int = 64, height: int = 64) -> bytes:
-    """Repeat one scan of a progressive JPEG, which a decoder has to go through every time."""
+    """Repeat one scan of a progressive JPEG. A decoder must process each copy."""
     data = progressive_jpeg(width, height)
     start = data.index(b"\xff\xda\x00\x08\x01\x01")
     end = data.index(b"\xff\xda", start + 2)

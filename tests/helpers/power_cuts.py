@@ -19,7 +19,7 @@ Content = tuple[bytes | None, int]
 State = frozenset[tuple[str, bytes | None, int]]
 
 
-# Where a file that is written over may be cut: in its first sectors, in the middle, and just after it.
+# Positions at which a file that is overwritten may be cut: in its first sectors, in the middle, and just after it.
 _CUTS = (100, 512, 2048, 2148)
 
 
@@ -54,7 +54,7 @@ class File:
 
 @dataclass(eq=False)
 class Change:
-    """The change that one system call made to the names in one folder."""
+    """A change of the names in one folder, made by one system call."""
 
     folder: str
     gone: dict[str, File]
@@ -69,7 +69,7 @@ class Change:
 
 @dataclass
 class Disk:
-    """All that was written, and which of it is on stable storage. At first there is only the root folder."""
+    """Everything that was written, and the part that is on stable storage. It starts with only the root folder."""
 
     look: Look = field(default_factory=dict)
     names: dict[str, File] = field(default_factory=dict)

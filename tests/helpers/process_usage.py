@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# As promised in docs/promises.md, and as gunicorn_conf.py assumes.
+# The limit in docs/promises.md and in gunicorn_conf.py.
 MOST_BYTES = 300_000_000
 
-# The costliest request takes 0.6 (docs/security.md). gunicorn replaces a worker that hangs for 60 seconds.
+# The most expensive request takes 0.6 seconds (docs/security.md). gunicorn replaces a worker that hangs for 60 seconds.
 MOST_CPU_SECONDS = 8.0
 
 

@@ -22,7 +22,7 @@ from tests.helpers.requirements import require
 from tests.helpers.serving import LONG, ROOT, Server, free_port, wait_for
 from tests.helpers.shop import stripe_settings
 
-# The nginx.conf around the site, as short as it can be.
+# The shortest nginx.conf that can contain the site.
 AROUND = """
 daemon off;
 user root;
@@ -39,12 +39,12 @@ http {{
 }}
 """
 
-# Of customers, each for itself: all of 127.0.0.0/8 is this machine.
+# An address for each customer: all of 127.0.0.0/8 belongs to this machine.
 addresses = (f"127.0.{b}.{c}" for b, c in itertools.product(range(1, 250), range(1, 250)))
 
 
 class _From(HTTPAdapter):
-    """Connects from an address of one's own."""
+    """Makes requests connect from a chosen address."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -55,7 +55,7 @@ class _From(HTTPAdapter):
 
 
 class Production:
-    """The whole server: its way in by TLS, what stands behind, what both write into logs."""
+    """The whole server: nginx with TLS, gunicorn behind it, and the logs of both."""
 
     def __init__(self, folder: Path, settings: dict[str, str], stand_in: StandIn, changes: Mapping[str, str]) -> None:
         self.folder = folder
@@ -77,23 +77,23 @@ class Production:
         self.url = f"https://127.0.0.1:{self.port}"
 
     def customer(self, address: str | None = None) -> Api:
-        """Return the API as a customer reaches it: through nginx, from an own address."""
+        """Return the API as a customer reaches it: through nginx, from an address of the customer's own."""
         front = Server(self.folder, {})
         front.url = self.url
         api = Api(front)
         session = requests.Session()
         session.mount("https://", _From(address or next(addresses)))
         session.verify = str(self.certificate)
-        session.trust_env = False  # or a REQUESTS_CA_BUNDLE would be asked instead
+        session.trust_env = False  # otherwise a REQUESTS_CA_BUNDLE would replace our certificate
         api.send = session.request
         return api
 
     def ask(self, api: Api, path: str, **options: Any) -> requests.Response:
-        """Ask what nginx may answer by itself, which docs/openapi.yaml does not describe for every path."""
+        """Send a request that nginx may answer itself: docs/openapi.yaml does not describe this for every path."""
         return api.send("GET", self.url + path, timeout=LONG, **options)
 
     def start(self) -> None:
-        """Start gunicorn on the socket that stays when it ends, as heroimg.socket does."""
+        """Start gunicorn on a socket that stays open when gunicorn ends, as heroimg.socket does."""
         self.server.gunicorn(socket=self.socket, workers=self.workers)
 
     def logs(self) -> str:
@@ -175,7 +175,7 @@ def production(
 
 
 def make_journey(house: Production, picture: bytes) -> None:
-    """Upload, pay, fetch and confirm a picture as a customer with an address of their own; fail on any wrong answer."""
+    """Upload, pay, fetch and confirm a picture from a new address; fail on any wrong answer."""
     api, token = house.customer(), new_token()
     image_id = api.keep(picture)
     session_id = api.session_of(image_id)
@@ -222,12 +222,12 @@ def _start_nginx(whole: Production, stack: ExitStack) -> None:
         (folder / name).write_text(text)
     shutil.copy(ROOT / "deploy" / "nginx-errors.conf", folder / "heroimg-errors.conf")
     command = [shutil.which("nginx") or "nginx", "-c", str(folder / "nginx.conf")]
-    with (folder / "said").open("wb") as said:
-        nginx = subprocess.Popen(command, stderr=said)
+    with (folder / "stderr").open("wb") as stderr:
+        nginx = subprocess.Popen(command, stderr=stderr)
     stack.callback(nginx.wait, LONG)
     stack.callback(nginx.terminate)
     wait_for(lambda: _listens(whole.port) or nginx.poll() is not None, "nginx to listen")
-    assert nginx.poll() is None, (folder / "said").read_text()
+    assert nginx.poll() is None, (folder / "stderr").read_text()
 
 
 def _listens(port: int) -> bool:
@@ -236,7 +236,7 @@ def _listens(port: int) -> bool:
 
 
 def shipped(file: str, pattern: str) -> int:
-    """Find a number in a shipped file."""
+    """Return the number that the pattern's group matches in a file of the repository."""
     found = re.search(pattern, (ROOT / file).read_text(), re.MULTILINE)
     assert found, f"{pattern} is not in {file}"
     return int(found[1])

@@ -1,4 +1,4 @@
-"""A proxy that passes bytes on in both directions, and breaks or holds a connection at a chosen byte."""
+"""A TCP proxy that forwards bytes in both directions, and breaks or pauses a connection at a chosen byte."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.helpers.serving import LONG
 
 @dataclass
 class Stop:
-    """Where the connection of a request stops.
+    """The byte at which the proxy stops the connection of a request.
 
-    :param request: how the request starts, such as ``b"GET /api/temp-image-retrieve"``.
-    :param after: bytes that pass first, headers included.
-    :param upwards: counts the request's bytes, not the answer's.
-    :param breaks: cut the connection there; otherwise hold it until :attr:`go_on` is set.
+    :param request: the beginning of the request, such as ``b"GET /api/temp-image-retrieve"``.
+    :param after: how many bytes pass first, headers included.
+    :param upwards: count the request's bytes instead of the answer's.
+    :param breaks: break the connection; otherwise pause it until :attr:`go_on` is set.
     :param lasting: stop every such request until the proxy is cleared; otherwise only the first.
-    :param then: where to stop next, counted from here.
+    :param then: a second stop on the same connection; its bytes count from this one.
     """
 
     request: bytes
@@ -54,7 +54,7 @@ class Proxy:
         self.clear()
 
     def clear(self) -> None:
-        """Remove all stops and end every connection."""
+        """Remove all stops and break every connection."""
         for stop in self._stops:
             stop.go_on.set()
         self._stops.clear()
@@ -62,7 +62,7 @@ class Proxy:
             connection.cut()
 
     def stop_at(self, stop: Stop) -> Stop:
-        """Stop the next request of that kind, or all of them."""
+        """Stop the next request that the stop matches, or all of them."""
         self._stops.append(stop)
         return stop
 
@@ -83,7 +83,7 @@ class Proxy:
         while True:
             try:
                 client, _ = self._listener.accept()
-            except OSError:  # the end
+            except OSError:  # __exit__ has closed the listener
                 return
             connection = _Connection(self, client)
             self._connections.add(connection)
@@ -94,7 +94,7 @@ class Proxy:
 
 
 class _Connection:
-    """A client's connection and its counterpart to the server."""
+    """A client's connection, and the proxy's connection to the server for it."""
 
     def __init__(self, proxy: Proxy, client: socket.socket) -> None:
         self._proxy = proxy
@@ -108,7 +108,7 @@ class _Connection:
         try:
             self._server.bind((self._proxy.source(), 0))
             self._server.connect((target.hostname, target.port))
-        except OSError:  # the server is down, and so are we
+        except OSError:  # the server does not listen
             self.cut()
             return
         for pump in (self._upwards, self._downwards):

@@ -14,7 +14,7 @@ from tests.helpers.serving import LONG
 
 
 class Answer(NamedTuple):
-    """A response, unparsed except for its parts."""
+    """A response, split into status, headers and body."""
 
     status: int
     headers: dict[str, str]
@@ -30,7 +30,7 @@ class Answer(NamedTuple):
 
 
 def answers_in(received: bytes) -> list[Answer]:
-    """Split received bytes into responses. Each has a Content-Length here."""
+    """Split received bytes into responses. Each must have a Content-Length."""
     found = []
     while received.startswith(b"HTTP/1."):
         head, _, rest = received.partition(b"\r\n\r\n")
@@ -45,7 +45,7 @@ def answers_in(received: bytes) -> list[Answer]:
 def say(connection: socket.socket, data: bytes, *, hang_up: bool = False) -> list[Answer]:
     """Send bytes and read the responses until the server closes the connection.
 
-    :param hang_up: close our direction after sending. nginx would treat that as a lost client.
+    :param hang_up: close the sending direction. nginx treats that as a lost client.
     """
     received = b""
     with suppress(ConnectionError):  # the server may close it before it has read everything
@@ -100,7 +100,7 @@ def _status_in_frames(connection: socket.socket) -> int | None:
     stream = connection.makefile("rb")
     while len(head := stream.read(9)) == 9:
         content = stream.read(int.from_bytes(head[:3], "big"))
-        if head[3] == 1:  # HEADERS: nginx writes the status first, by its number in the static table or literally
+        if head[3] == 1:  # HEADERS: nginx writes the status first, as an index of the static table or literally
             known = {0x88: 200, 0x89: 204, 0x8A: 206, 0x8B: 304, 0x8C: 400, 0x8D: 404, 0x8E: 500}
             return known.get(content[0]) or _literal_status(content)
         if head[3] in (3, 7):  # RST_STREAM, GOAWAY
@@ -110,4 +110,4 @@ def _status_in_frames(connection: socket.socket) -> int | None:
 
 def _literal_status(content: bytes) -> int:
     text = content[2 : 2 + (content[1] & 0x7F)]
-    return int(text) if not content[1] & 0x80 else -1  # -1: Huffman-coded, so neither 200 nor a usual refusal
+    return int(text) if not content[1] & 0x80 else -1  # -1: a Huffman-coded status, so none that a test expects

@@ -1,4 +1,4 @@
-"""A network between heroimg and Redis: an address that can lead to another server, and a memory that can fail."""
+"""A network between heroimg and Redis that can redirect new connections, and drop the data of open ones."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Self
 
 
 class RedisNetwork:
-    """Listens on a port of its own while in a ``with`` block, and leads new connections to :attr:`target`, a port.
+    """Listens on a port during a ``with`` block, and forwards new connections to the port :attr:`target`.
 
-    Connections that are open stay as they are when the target changes, as behind a Kubernetes Service or a DNS name.
+    If the target changes, open connections stay with the old one, as behind a Kubernetes Service or a DNS name.
     """
 
     def __init__(self, target: int) -> None:
@@ -32,7 +32,7 @@ class RedisNetwork:
             open_socket.close()
 
     def forget_connections(self) -> None:
-        """From now on swallow all data on the connections that are open, as a firewall does after idle minutes."""
+        """Drop all further data of the open connections, as a firewall does after idle minutes."""
         self._forgotten.set()
         self._forgotten = threading.Event()
 

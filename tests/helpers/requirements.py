@@ -16,7 +16,7 @@ def needs(program: str) -> pytest.MarkDecorator:
 
 
 def require(program: str) -> None:
-    """Skip a test from within a fixture, as :func:`needs` does."""
+    """Skip a test from within a fixture if a program is missing."""
     if shutil.which(program) is None and "HEROIMG_REQUIRE_ALL" not in os.environ:
         pytest.skip(f"needs {program}: `make system` installs it")
 

@@ -18,7 +18,10 @@ LONG = 80.0  # seconds; longer than heroimg.js waits on a silent connection
 
 
 def wait_for(fact: Callable[[], object], what: str, seconds: float = LONG) -> None:
-    """Wait until a fact is true; fail with its name if it does not become true in time."""
+    """Wait until a function returns a true value; after too many seconds fail, and name it.
+
+    :param what: the words after "waited in vain for".
+    """
     deadline = time.monotonic() + seconds
     while not fact():
         if time.monotonic() > deadline:
@@ -44,7 +47,7 @@ def copy_repository(folder: Path) -> list[str]:
 
 
 class DrivenClock:
-    """The real time plus an offset, which is in a file for the processes of the server."""
+    """The real time plus an offset. The server's processes read the offset from a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -62,7 +65,7 @@ class DrivenClock:
 
 
 class Server:
-    """A served application: its address, its log, its pictures' folder, its processes."""
+    """A running application: its address, log, pictures' folder and processes."""
 
     def __init__(self, folder: Path, settings: dict[str, str]) -> None:
         self.folder = folder
@@ -124,7 +127,7 @@ class Server:
         wait_for(lambda: self.log().count("ready: ") >= ready, "all workers to be ready")
 
     def log(self, start: int | None = None) -> str:
-        """Return the log from this byte on; by default, since :meth:`clear`."""
+        """Return the log from a byte offset, by default from where it was at the last :meth:`clear`."""
         start = self._log_start if start is None else start
         return self.log_path.read_bytes()[start:].decode() if self.log_path.exists() else ""
 

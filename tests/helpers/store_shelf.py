@@ -1,4 +1,4 @@
-"""A store with a clock to set and a look at what it has written, and the constants of the stores' tests."""
+"""A store with a settable clock and the names of the files or keys in it, and the constants of the stores' tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from heroimg.stores.base import ImageStore
 from heroimg.stores.image import StoredImage
 
 HOUR = 3600
-START = 2_100_000_000  # in the future, or Redis would remove a picture at once; and before 2038, for every disk
+START = 2_100_000_000  # in the future, because Redis removes expired pictures; before 2038, for all file systems
 CLAIM = "the-token-of-one"
 OTHER = "the-token-of-two"
 UNKNOWN = "0123456789abcdef" * 2

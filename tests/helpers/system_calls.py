@@ -1,7 +1,7 @@
 """A child process that is stopped after each of its system calls, so that a test can look at the disk at that point.
 
-There is no list of calls that change the disk, so none can be missing: after every call the folder is compared with its
-state before. If it differs, the child has made a step. An fsync is a step, too.
+The folder is compared with its earlier state after every call, so no list of the calls that change a disk is needed. If
+it differs, the child has made a step. An fsync is a step, too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ needs_ptrace = pytest.mark.skipif(
 
 
 class Entry(NamedTuple):
-    """A file, or a folder, which has no content here."""
+    """A file or a folder. A folder's content is None."""
 
     inode: int
     content: bytes | None
@@ -45,7 +45,7 @@ Look = dict[str, Entry]
 
 
 class Step(NamedTuple):
-    """The state of the folder after a step, and the path that the step put on stable storage, if any."""
+    """The state of the folder after a step, and the path that the step has synced, if any."""
 
     look: Look
     synced: str | None = None
@@ -61,7 +61,7 @@ class _SyscallInfo(ctypes.Structure):
 
 
 def look_at(folder: Path) -> Look:
-    """Read everything in a folder, and the folder itself as "."."""
+    """Read all files and folders in a folder, and the folder itself under the name "."."""
     found: Look = {}
     for parent, _, names in os.walk(folder):
         found[os.path.relpath(parent, folder)] = Entry(os.stat(parent).st_ino, None, 0)
@@ -98,7 +98,7 @@ def trace(
             return steps[1:]
         number = os.WSTOPSIG(status)
         if number != signal.SIGTRAP | 0x80:
-            continue  # a signal, for the child to have
+            continue  # a signal: the next PTRACE_SYSCALL delivers it to the child
         number = 0
         _ptrace(_GET_SYSCALL_INFO, child, ctypes.sizeof(info), ctypes.byref(info))
         if info.op == _ENTRY:

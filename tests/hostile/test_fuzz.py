@@ -1,10 +1,10 @@
-"""Fuzzing: every kind of input, grown from the files in tests/hostile/corpus/ and changed at random.
+"""Fuzzing: every kind of input, made by random changes of the files in tests/hostile/corpus/.
 
 The suite tries a few dozen inputs of each kind, the same ones every time. To try many, and different ones each time:
 
     HEROIMG_FUZZ=20000 .venv/bin/pytest tests/hostile/test_fuzz.py --timeout 0 --hypothesis-seed=1
 
-An input that makes it fail becomes a file in tests/hostile/corpus/. Each run sends these files before it invents any.
+Put each input that fails into a file in tests/hostile/corpus/. Each run sends these files before random ones.
 """
 
 from __future__ import annotations

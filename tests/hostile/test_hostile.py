@@ -1,4 +1,4 @@
-"""Hostile input: whatever is sent, the answer is documented, little is spent, nothing is left, and the worker lives.
+"""Hostile input gets a documented answer, costs little CPU and memory, leaves no file, and ends no worker.
 
 The kernel counts what a worker needs: its memory, and the processor time of each request (helpers/process_usage.py).
 test_smuggling.py tests what happens below HTTP, test_fuzz.py tests random input.
@@ -36,7 +36,7 @@ def open_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 @pytest.fixture
 def target(open_target: Api) -> Iterator[Api]:
-    """Serve from an empty folder, and look afterwards what has become of it."""
+    """Serve from an empty folder; afterwards check the folder, the log and the worker."""
     open_target.server.clear()
     with unharmed(open_target):
         yield open_target
@@ -54,7 +54,7 @@ def test_a_costly_picture_is_refused_or_cheap(target: Api, picture: bytes, code:
 
 
 @pytest.mark.parametrize(("body", "code"), hostile.FORMS.values(), ids=hostile.FORMS.keys())
-def test_a_form_that_nobody_would_fill_in_is_refused_and_leaves_nothing(target: Api, body: bytes, code: str) -> None:
+def test_a_form_that_no_browser_sends_is_refused_and_leaves_nothing(target: Api, body: bytes, code: str) -> None:
     assert code_of(target.request("POST", UPLOAD, data=body, headers=FORM)) == code
     wait_for(lambda: target.server.names() == [], "the folder to be empty")
 
@@ -90,7 +90,7 @@ def test_a_file_name_reaches_neither_a_header_nor_the_disk_nor_the_log(target: A
 
 
 @pytest.mark.parametrize("image_id", hostile.NOT_IDS.values(), ids=hostile.NOT_IDS.keys())
-def test_what_is_no_id_is_not_found_and_opens_no_file(target: Api, image_id: str) -> None:
+def test_an_invalid_id_is_not_found_and_opens_no_file(target: Api, image_id: str) -> None:
     assert target.retrieve(image_id).json()["code"] == "image_not_found"
     assert target.retrieve(image_id, method="HEAD").status_code == 404
     assert target.confirm(image_id).status_code == 204
@@ -134,7 +134,7 @@ def test_json_that_is_meant_to_hurt_is_refused(target: Api, body: bytes) -> None
     assert answer.status_code in (400, 404)
 
 
-def test_neither_price_nor_product_nor_way_back_is_the_clients_to_choose(shop: Shop) -> None:
+def test_a_client_cannot_choose_price_product_or_return_address(shop: Shop) -> None:
     image_id = shop.api.keep(pictures.jpeg())
     wishes = {"unit_amount": 1, "price": 0, "currency": "idr", "quantity": 0, "return_url": "https://evil.example"}
     body = {**wishes, "line_items": [wishes], "metadata": {"imageId": "0" * 32}, "imageId": image_id}
@@ -251,7 +251,7 @@ def test_a_length_that_promises_more_than_comes_is_a_broken_connection(
 
 
 def test_16_costly_requests_at_once_take_no_more_memory_than_a_worker_may_have(tmp_path: Path) -> None:
-    """As many as it has threads: the largest pictures, forms and bodies of the kinds that are taken."""
+    """One request for each of the worker's threads, with the largest accepted pictures, forms and bodies."""
     taken = [pictures.progressive_jpeg(13_000, 5_000).ljust(5 * 2**20, b"\0"), pictures.jpeg().ljust(5 * 2**20, b"\0")]
     fields = [(f"field{number}", (None, b"x" * 250_000)) for number in range(19)]
     with serving(tmp_path / "served", {}, workers=1) as server, ThreadPoolExecutor(16) as pool:

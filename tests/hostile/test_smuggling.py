@@ -1,6 +1,6 @@
-"""Below HTTP: requests that two servers could read as two different things, or that never end.
+"""Below HTTP: requests that two servers could interpret differently, or that never end.
 
-gunicorn by itself answers what is no HTTP with a page of HTML, or not at all; so behind nginx none of it may get there.
+gunicorn answers invalid HTTP with an HTML page, or not at all, so nginx must not pass any of it on.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def open_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
 
 @pytest.fixture
 def house(open_house: Production) -> Iterator[Production]:
-    """Serve as in production; whatever was said, gunicorn has heard nothing but proper requests."""
+    """Serve as in production; afterwards check that gunicorn received only valid requests."""
     open_house.server.clear()
     workers = open_house.server.workers()
     yield open_house
@@ -88,7 +88,7 @@ _NGINX_MENDS = {
 
 
 @pytest.mark.parametrize(("said", "status"), NO_HTTP.values(), ids=NO_HTTP.keys())
-def test_gunicorn_alone_answers_what_is_no_http_in_html(shared: Api, said: bytes, status: int) -> None:
+def test_gunicorn_alone_answers_invalid_http_in_html(shared: Api, said: bytes, status: int) -> None:
     with shared.connection() as connection:
         answers = say(connection, said, hang_up=True)
     assert [answer.status for answer in answers] == [status]
@@ -119,7 +119,7 @@ def test_nginx_hands_over_what_gunicorn_takes_up_to_the_last_byte(house: Product
 
 
 def hidden(image_id: str) -> bytes:
-    """A request that uses a picture up, for within another."""
+    """A request that uses a picture up, to hide within another request."""
     return f"GET {RETRIEVE}?imageId={image_id} HTTP/1.1\r\nHost: heroimg.example.com\r\n\r\n".encode()
 
 
@@ -160,9 +160,9 @@ SMUGGLING = {
 
 @pytest.mark.parametrize("rest", SMUGGLING.values(), ids=SMUGGLING.keys())
 def test_nginx_refuses_what_could_be_two_requests_or_lets_gunicorn_see_one(house: Production, rest: bytes) -> None:
-    """The picture named in what is hidden is still there for everyone, and gunicorn was not asked for it.
+    """The picture that the hidden request names is still there, and gunicorn got no request for it.
 
-    Where nginx itself sees two requests, one behind the other, that is what was sent: both are answered, in order.
+    If the input is two valid requests, one after the other, nginx answers both in order.
     """
     image_id = house.customer().keep(pictures.jpeg())
     with to_nginx(house) as connection:
@@ -255,8 +255,8 @@ def test_plain_http_leads_nowhere_else_whatever_is_asked(house: Production, targ
     assert "x-evil" not in answers[0].headers
 
 
-def test_the_application_is_told_the_address_that_nginx_saw_and_one_host(house: Production) -> None:
-    """Whatever is in X-Forwarded-For or Host, in however many of them, with - or with _."""
+def test_the_application_gets_the_address_that_nginx_saw_and_one_host(house: Production) -> None:
+    """For any values of X-Forwarded-For and Host, any number of these headers, and names with - or _."""
     with to_nginx(house) as connection:
         said = [b"X-Forwarded-For: 10.0.0.%d\r\nX_Forwarded_For: 10.1.0.%d\r\n" % (n, n) for n in range(9)]
         answers = say(connection, HEALTH + b"Host: evil.example\r\n" + CLOSE + b"".join(said) + b"\r\n")
@@ -264,7 +264,7 @@ def test_the_application_is_told_the_address_that_nginx_saw_and_one_host(house: 
     assert b"evil" not in answers[0].body + str(answers[0].headers).encode()
 
 
-def test_100_connections_that_never_say_what_they_want_keep_nobody_waiting_and_are_closed(house: Production) -> None:
+def test_100_silent_connections_block_no_other_request_and_are_closed(house: Production) -> None:
     with ExitStack() as stack:
         silent = [stack.enter_context(to_nginx(house)) for _ in range(100)]
         for connection in silent[:50]:
@@ -279,7 +279,7 @@ def test_100_connections_that_never_say_what_they_want_keep_nobody_waiting_and_a
 
 
 def say_nothing(connection: object) -> bytes:
-    """Wait until the server hangs up, be it rudely."""
+    """Wait until the server closes or breaks the connection."""
     try:
         return connection.recv(1)  # type: ignore[attr-defined, no-any-return]
     except ConnectionError:

@@ -18,15 +18,15 @@ from tests.helpers.api import RETRIEVE, SESSION, STATUS, UPLOAD, new_token
 from tests.helpers.production import Production
 from tests.soak.model import Model, Picture
 
-# How long somebody asks again, in seconds; less than a claim lasts, so that two never have a picture by right.
+# For how many seconds a customer retries: less than a claim lasts, so that no two readers may have one picture.
 PATIENCE = 120
 
 
 class Customer:
-    """Somebody with an address, a page, and a patience.
+    """A customer with an address, a page, and a limit of patience.
 
-    :param url: where the network begins.
-    :param earlier: the same store, by a clock of nearly an hour ago.
+    :param url: the address at which the network begins.
+    :param earlier: the same store, with a clock that is almost an hour behind.
     """
 
     def __init__(self, house: Production, url: str, model: Model, earlier: ImageStore, rng: random.Random) -> None:
@@ -137,7 +137,7 @@ class Customer:
     # Their steps
 
     def _photo(self) -> bytes:
-        """Take one that nobody else has, of 10 KB to 1 MB."""
+        """Return a picture of 10 KB to 1 MB that no other customer has."""
         return pictures.jpeg(0.3) + self._rng.randbytes(int(10 ** self._rng.uniform(4, 6)))
 
     def _upload(self, content: bytes) -> Picture | None:
@@ -193,7 +193,7 @@ class Customer:
                 self._model.violate("kept or found too long", f"{picture.image_id}, after it was confirmed")
 
     def look_at_what_is_left(self) -> None:
-        """Ask, when all is calm, for every picture that is to be there."""
+        """After the disturbances, fetch every picture that must be there."""
         self._session().headers["Connection"] = "close"  # so that each has an address of its own
         for picture in self._model.pictures:
             if picture.is_to_be_there():

@@ -1,4 +1,4 @@
-"""What was promised to whom: the model beside torture.py, which holds every answer and what is left to it."""
+"""The model for torture.py: it checks every answer, and the pictures that are stored at the end."""
 
 from __future__ import annotations
 
@@ -98,19 +98,19 @@ class Model:
             self.violate("5xx not caused by a fault", f"{answer.status_code} {answer.text[:200]}")
 
     def got(self, picture: Picture, token: str) -> None:
-        """Somebody has every byte."""
+        """A customer has received every byte."""
         with self.lock:
             picture.got_by.add(token)
         if len(picture.got_by) > 1:
             self.violate("handed to two holders", picture.image_id)
 
     def missed(self, picture: Picture) -> None:
-        """Somebody was told just now that it is not there."""
+        """A customer got the answer that the picture is not there."""
         if picture.is_to_be_there():
             self.violate("paid without a picture" if picture.is_paid else "pictures lost", picture.image_id)
 
     def check_names(self, names: list[str]) -> None:
-        """Look at what lies there when all is calm: whole pictures, to be there or of uploads without an answer."""
+        """Check the files after the disturbances: whole pictures that must be there, or whose upload got no answer."""
         if not self.only_whole_pictures(names):
             self.violate("left behind", str([name for name in names if not re.fullmatch(r"\w{32}(\.json)?", name)]))
         known = {picture.image_id: picture for picture in self.pictures}

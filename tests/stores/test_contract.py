@@ -126,7 +126,7 @@ def test_a_claim_that_lapses_while_another_asks_is_judged_by_one_instant(shelf: 
         shelf.store.claim(image.id, CLAIM)
 
 
-def test_renewing_a_claim_starts_its_time_anew(shelf: Shelf) -> None:
+def test_renewing_a_claim_starts_its_time_again(shelf: Shelf) -> None:
     image = shelf.keep()
     shelf.read(image.id)
     shelf.clock.now += 200
@@ -184,7 +184,7 @@ def test_a_claim_that_was_given_back_is_not_renewed(shelf: Shelf) -> None:
     assert shelf.store.get(image.id) == image
 
 
-def test_claiming_again_starts_the_claims_time_anew(shelf: Shelf) -> None:
+def test_claiming_again_starts_the_claims_time_again(shelf: Shelf) -> None:
     image = shelf.keep()
     shelf.read(image.id)
     shelf.clock.now += 200

@@ -1,6 +1,6 @@
-"""FileStore ended by SIGKILL after every step of every operation, and the power cut at every step around a pin.
+"""FileStore killed after every step of every operation, and a power cut at every step around a pin.
 
-pytest tests/stores/test_crash_points.py -s     # shows how many steps and states that were
+pytest tests/stores/test_crash_points.py -s     # prints the number of steps and states
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def test_ended_after_any_step_every_picture_is_whole_or_absent_and_one_sweep_lea
 
 @dataclass(frozen=True)
 class Story:
-    """What is done after a pin, and what is true of it from the moment it is done.
+    """An operation after a pin, and what must be true once it has returned.
 
     :param is_safe: no power cut undoes it.
     :param is_end: the picture may be gone.
@@ -126,7 +126,7 @@ STORIES = [
 
 
 class Cuts:
-    """A story told once, by a process that is stopped at every step, and everything that a power cut may leave of it.
+    """A story, run once by a process that is stopped at every step, and all states that a power cut may leave.
 
     :ivar found: for each state of the disk, the story's picture if it is there when the store is opened anew.
     """

@@ -1,4 +1,4 @@
-"""FileStore on the disk: which names it writes, what a crash may leave of them, what hands may put there."""
+"""FileStore on the disk: the files that it writes, that a crash may leave, and that people may put there."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_claim_by_hand_is_a_claim(shelf: Shelf, folder: Path) -> None:
         shelf.store.claim(UNKNOWN, CLAIM)
 
 
-def test_what_cannot_be_swept_is_logged_and_does_not_stop_the_sweep(
+def test_a_file_that_cannot_be_swept_is_logged_and_does_not_stop_the_sweep(
     shelf: Shelf, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (folder / UNKNOWN).mkdir()
@@ -140,7 +140,7 @@ def test_a_name_that_cannot_be_looked_at_does_not_stop_the_sweep(
     assert caplog.text.count("cannot sweep 012345...") == 1
 
 
-def test_a_sidecar_stays_where_nobody_can_tell_whether_its_picture_is_there(shelf: Shelf, folder: Path) -> None:
+def test_a_sidecar_stays_if_its_picture_cannot_be_checked(shelf: Shelf, folder: Path) -> None:
     (folder / UNKNOWN).symlink_to(UNKNOWN)
     (folder / f"{UNKNOWN}.json").write_text(sidecar())
     assert shelf.store.sweep() == Swept()
@@ -195,7 +195,7 @@ def test_a_sweep_that_saw_a_sidecar_without_its_picture_looks_again(
     assert shelf.read(image.id) == b"picture"
 
 
-def test_a_part_that_a_sweep_took_before_it_was_locked_is_opened_anew(
+def test_a_part_that_a_sweep_removed_before_it_was_locked_is_opened_again(
     shelf: Shelf, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flock, taken = fcntl.flock, list[Path]()
@@ -227,7 +227,7 @@ def no_file_larger_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_picture_whose_sidecar_finds_no_room_leaves_nothing(shelf: Shelf) -> None:
+def test_a_picture_without_room_for_its_sidecar_leaves_nothing(shelf: Shelf) -> None:
     staged = shelf.store.stage()
     staged.write(b"picture")
     with no_file_larger_than(10), pytest.raises(StoreFull):

@@ -1,4 +1,4 @@
-"""The folder of the pictures: files of others are left alone, and the folder stays private."""
+"""The pictures' folder: other programs' files stay untouched, and the folder stays private."""
 
 from __future__ import annotations
 

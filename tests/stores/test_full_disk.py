@@ -1,4 +1,4 @@
-"""A disk without room: uploads are refused, and the pictures that wait are still paid for and handed over."""
+"""A full disk: uploads are refused, and waiting pictures can still be paid for and handed over."""
 
 from __future__ import annotations
 

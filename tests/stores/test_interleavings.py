@@ -1,7 +1,7 @@
-"""FileStore interrupted by another process between any two of its system calls: as if one had come after the other.
+"""FileStore, interrupted by another process between any two system calls: as if one had run after the other.
 
-The first is stopped after each of its system calls, as in test_crash_points.py, and goes on afterwards. The second is
-done meanwhile, unless it would have to wait for the lock that the first one holds.
+The first process is stopped after each of its system calls, as in test_crash_points.py. The second then runs its whole
+operation, unless it would have to wait for a lock that the first one holds. Then the first continues.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ PAIRS += [(first, SWEEP) for first in OPERATIONS if first.name == "stage, write,
 
 
 class Interruption:
-    """Something done whole while another process is stopped after one of its system calls, if it need not wait."""
+    """An operation that runs while another process is stopped after a system call, if it need not wait."""
 
     def __init__(self, bench: Bench, shelf: FolderShelf, act: Act, number: int) -> None:
         self.picture, self.number, self.calls = shelf.uploads / bench.image_id, number, 0

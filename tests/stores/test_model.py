@@ -1,6 +1,6 @@
-"""Random sequences of everything that a store does, against a model of the contract in heroimg/stores/base.py.
+"""Random sequences of all store operations, against a model of the contract in heroimg/stores/base.py.
 
-The suite runs the same sequences each time. To search among others, for minutes, and be told how many steps that was:
+The suite runs the same sequences each time. To run others for minutes, and print the number of steps:
 
     pytest tests/stores/test_model.py -s --timeout=0 --hypothesis-profile=long --hypothesis-seed=1
 """
@@ -64,7 +64,7 @@ AHEAD = st.sampled_from([0, 1, HOUR])
 
 
 class Model:
-    """The contract. `kept` has each picture as it was left: with its last claim, and until somebody clears it away."""
+    """The contract. `kept` has each picture with its last claim, until it is removed or swept."""
 
     def __init__(self, clock: Clock) -> None:
         self.kept = dict[str, StoredImage]()
@@ -137,7 +137,7 @@ class Model:
 
 
 def answer(call: Callable[[], Any]) -> Any:
-    """Return what a call returns, or which of our errors it raises and how many seconds that says to wait."""
+    """Return the result of a call; or the class of our error that it raises, and its seconds to wait."""
     try:
         return call()
     except HeroimgError as error:
@@ -145,7 +145,7 @@ def answer(call: Callable[[], Any]) -> Any:
 
 
 class Sequence(RuleBasedStateMachine):
-    """The same done to a store and to the model; every answer must be the same."""
+    """Runs the same operations on a store and on the model; every answer must be the same."""
 
     steps = 0
 
@@ -159,7 +159,7 @@ class Sequence(RuleBasedStateMachine):
         self.streams = list[tuple[BinaryIO, bytes]]()
 
     def an_id(self, one: int | str) -> str:
-        """Give an id that is none as it is, or that of one of the youngest pictures; there are two living ones."""
+        """Return an invalid id unchanged; for a number, the id of one of the latest pictures, of which two are held."""
         if isinstance(one, str):
             return one
         while self.model.held().images < 2:
@@ -226,7 +226,7 @@ class Sequence(RuleBasedStateMachine):
         assert real == model
 
     def come_back(self, one: int | str, when: str, near: int, who: str, verb: str) -> None:
-        """Do something with a picture as its last claimer, another or nobody, now or about when a time ends."""
+        """Operate on a picture with its last claim, another or none, now or close to an instant of expiry."""
         image_id = self.an_id(one)
         if image_id in self.model.kept and not self.model.kept[image_id].claim:
             self.claim(image_id, TOKENS[0])
@@ -250,13 +250,13 @@ class Sequence(RuleBasedStateMachine):
 
     @rule(coming=COMING)
     def come_again(self, coming: dict[str, Any]) -> None:
-        """Do that more often than the rest."""
+        """The same rule again, so that it runs more often than the others."""
         self.come_back(**coming)
 
     @precondition(lambda self: self.streams)
     @rule()
     def read(self) -> None:
-        """Read what was claimed some steps ago, though it may have been removed since."""
+        """Read a picture that was claimed some steps ago, even if it has been removed since."""
         stream, content = self.streams.pop()
         with stream:
             assert stream.read(3) + stream.read() == content

@@ -1,4 +1,4 @@
-"""A folder on NFS, whose locks are other than those of a local disk; and a mount without locks."""
+"""A folder on NFS, whose locks differ from those of a local disk, and a mount without locks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = needs("cc")
 
 @pytest.fixture
 def nfs(tmp_path: Path) -> dict[str, str]:
-    """Make a folder whose files have the locks of NFS; no locks while a file `without-locks` is beside it."""
+    """Make a folder whose files have the locks of NFS; no locks while a file `without-locks` is next to it."""
     library = tmp_path / "nfs_flock.so"
     source = ROOT / "tests" / "helpers" / "nfs_flock.c"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)

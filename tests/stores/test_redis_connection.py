@@ -1,4 +1,4 @@
-"""Connections to Redis that lead nowhere any more: after a planned failover, and after a quiet night."""
+"""Connections to Redis that no longer work: after a planned failover, and after a long idle time."""
 
 from __future__ import annotations
 

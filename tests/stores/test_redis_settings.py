@@ -1,4 +1,4 @@
-"""How Redis is set, and how REDIS_URL names it: what works, what the operator reads, and what stops the start."""
+"""Redis' settings and REDIS_URL: which work, which give a warning, and which prevent the start."""
 
 from __future__ import annotations
 
@@ -82,6 +82,6 @@ def test_without_redis_py_the_start_says_what_to_install(tmp_path: Path, without
         server.gunicorn()
 
 
-def test_without_redis_url_nobody_imports_redis(tmp_path: Path, without_redis_py: dict[str, str]) -> None:
+def test_without_redis_url_redis_is_not_imported(tmp_path: Path, without_redis_py: dict[str, str]) -> None:
     with serving(tmp_path, without_redis_py) as server:
         assert Api(server).upload(pictures.jpeg()).status_code == 200

@@ -1,4 +1,4 @@
-"""Redis in trouble: full, gone, killed in the middle of traffic, or without enough replicas."""
+"""Redis with a fault: full, unreachable, killed in the middle of traffic, or without enough replicas."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_without_redis_everything_is_503_until_it_is_back(machines: Machines, re
     else:
         redis.start()
     wait_for(lambda: api.request("GET", "/healthz").status_code == 200, "the connection to be back")
-    machines.clock.forward(301)  # a claim that was told 503 may have been made all the same, when Redis spoke again
+    machines.clock.forward(301)  # a claim that got 503 may still have been made, once Redis answered again
     assert api.retrieve(image_id).content == pictures.jpeg()
 
 
@@ -82,7 +82,7 @@ def test_workers_start_without_redis_and_work_once_it_is_there(tmp_path: Path, r
 
 
 class Traffic:
-    """Customers of two machines who come, pay and go while Redis has its troubles, and what they were told."""
+    """Customers of two machines who upload, pay and fetch while Redis fails, and the answers that they got."""
 
     def __init__(self, machines: Machines) -> None:
         self._machines = machines
@@ -110,7 +110,7 @@ class Traffic:
         return image_id
 
     def _fetch(self, chance: random.Random, image_id: str) -> None:
-        """Let two readers of their own ask for it until one has it, as pages do."""
+        """Fetch the picture, with a new claim in each attempt, and confirm it."""
         for _ in range(30):
             token = new_token()
             answer = self._noted(self._machines.two.retrieve(image_id, token), 200, 404, 409)
@@ -219,7 +219,7 @@ def test_a_picture_is_on_the_disk_before_its_checkout_is_opened_where_redis_can_
     assert (waited["calls"] - waited["failed_calls"] == 1) == can_tell
 
 
-def test_a_checkout_whose_note_no_replica_has_is_ended_and_not_given_out(
+def test_a_checkout_that_no_replica_has_recorded_is_ended_and_not_returned(
     redis: RedisServer, open_machines: OpenMachines, tmp_path: Path
 ) -> None:
     with (

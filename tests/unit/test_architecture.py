@@ -1,4 +1,4 @@
-"""The rooms of the house, and which of them may import which: docs and CONTRIBUTING.md describe the same."""
+"""The packages, and which of them may import which, as docs/README.md and CONTRIBUTING.md describe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is noted about a picture's Checkout Sessions, event by event."""
+"""The records of a picture's Checkout Sessions, event by event."""
 
 from __future__ import annotations
 
