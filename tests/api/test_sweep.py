@@ -46,6 +46,20 @@ def test_expired_pictures_are_off_the_disk_soon_without_any_request(
         server.stop()
 
 
+def test_a_picture_that_was_uploaded_while_the_clock_was_ahead_is_gone_after_its_time(
+    tmp_path: Path, clock: DrivenClock, store_settings: dict[str, str]
+) -> None:
+    settings = store_settings | {"HEROIMG_IMAGE_SECONDS": "3", "HEROIMG_SWEEP_SECONDS": "1"}
+    clock.forward(365 * 86400)
+    with serving_at(clock, tmp_path / "served", settings, workers=1) as server:
+        api = Api(server)
+        image_id = api.keep(pictures.jpeg())
+        clock.forward(-365 * 86400)  # the clock is right again
+        wait_for(lambda: api.is_gone(image_id), "the picture to expire")
+        wait_for(lambda: not any(server.uploads.glob("*")), "the picture to be swept")
+        assert server.flask("held").stdout == "No pictures are held.\n"
+
+
 @pytest.mark.parametrize("sweep_seconds", ["0", "1"])
 @pytest.mark.parametrize("becomes", ["missing", "a file"])
 def test_without_its_instance_folder_the_server_answers_sweeps_and_counts_without_a_traceback(

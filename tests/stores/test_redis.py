@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from heroimg.config import Config
+from heroimg.stores import open_store
 from tests.helpers import pictures
 from tests.helpers.api import Api, new_token
 from tests.helpers.machines import Machines, OpenMachines
 from tests.helpers.redis_servers import RedisServer
 from tests.helpers.serving import serving, wait_for
-from tests.helpers.store_shelf import CLAIM, OTHER
+from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, START, Clock, Shelf, noted
 
 
 @pytest.mark.proof
@@ -118,6 +120,27 @@ def test_the_bytes_are_kept_as_they_are_in_one_hash_a_picture(machines: Machines
     assert 0 < redis.client.ttl(redis.names()[0]) <= 3600
     fields = redis.client.hgetall(redis.names()[0])
     assert b"".join(fields[str(number).encode()] for number in range(int(fields[b"blocks"]))) == data
+
+
+def test_redis_removes_a_picture_after_its_time_and_a_paid_one_a_day_later_whatever_the_clocks_say(
+    redis: RedisServer,
+) -> None:
+    clock = Clock(START + 365 * 24 * HOUR)
+    shelf = Shelf(open_store(Config(redis_url=redis.url), clock), clock, redis.names)
+    image = shelf.keep()
+
+    def is_removed_in(seconds: int) -> bool:
+        left: int = redis.client.ttl(f"heroimg:{{{image.id}}}")
+        return seconds - 60 < left <= seconds
+
+    assert is_removed_in(HOUR)
+    clock.now = START
+    shelf.store.pin(image.id, START + 1)
+    assert is_removed_in(HOUR)
+    shelf.store.pin(image.id, START + 2 * HOUR)
+    assert is_removed_in(2 * HOUR)
+    shelf.store.note(image.id, noted(checkout_complete=True))
+    assert is_removed_in(26 * HOUR)
 
 
 def memory(worker: int, what: str) -> int:
