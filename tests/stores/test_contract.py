@@ -308,11 +308,11 @@ def test_a_picture_kept_while_the_clock_was_ahead_is_kept_for_an_hour_from_its_p
     image = shelf.keep()
     shelf.store.claim(image.id, CLAIM).stream.close()
     shelf.clock.now = START
-    pinned = shelf.store.pin(image.id, START + HOUR / 2, renewed=START + 9 * HOUR)
+    pinned = shelf.store.pin(image.id, START + 1800, renewed=START + 9 * HOUR)
     assert (pinned.stored, pinned.expires) == (START, START + HOUR)
     assert pinned.claim == Claim(CLAIM, START + 300)
     assert shelf.store.held().oldest == START
-    assert shelf.store.pin(image.id, START + HOUR / 2) == shelf.store.get(image.id) == pinned
+    assert shelf.store.pin(image.id, START + 1800) == shelf.store.get(image.id) == pinned
     shelf.clock.now = START + HOUR - 1
     assert shelf.store.get(image.id)
     shelf.clock.now = START + HOUR
