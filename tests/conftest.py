@@ -13,6 +13,7 @@ from demo.stripe_stand_in import StandIn
 from tests.helpers.api import Api
 from tests.helpers.browser import Visitor, chromium
 from tests.helpers.proxy import Proxy
+from tests.helpers.redis_servers import RedisServer
 from tests.helpers.requirements import require
 from tests.helpers.serving import DrivenClock, serving, serving_at
 from tests.helpers.shop import Shop, Site, stripe_settings
@@ -45,6 +46,17 @@ def own(tmp_path: Path) -> Iterator[Api]:
 @pytest.fixture
 def clock(tmp_path: Path) -> DrivenClock:
     return DrivenClock(tmp_path / "clock")
+
+
+@pytest.fixture(params=["files", "redis"])
+def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Return the settings that select each store."""
+    if request.param == "files":
+        yield {}
+        return
+    require("redis-server")
+    with RedisServer(tmp_path / "redis") as redis:
+        yield {"REDIS_URL": redis.url}
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,9 @@ from typing import Any, Self
 
 from heroimg.errors import ImageClaimed
 
+# A clock that is ahead by less needs no correction: the clocks of machines that share a store may differ so much.
+MAX_AHEAD_SECONDS = 60
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -78,6 +81,14 @@ class StoredImage:
         """Whether a session for it might still be paid."""
         is_current_payable = self.checkout_session and not self.checkout_complete and not self.checkout_ended
         return bool(is_current_payable or self.sessions_to_end)
+
+    def seconds_ahead(self, now: int) -> int:
+        """Return by how much the clock was ahead when the picture was kept, if its times must be corrected; else 0.
+
+        They must not be corrected while a session rests on them: the time of a payment is never shortened.
+        """
+        ahead = self.stored - now
+        return 0 if ahead <= MAX_AHEAD_SECONDS or self.has_payable_session or self.checkout_complete else ahead
 
     def checkout_fields(self) -> dict[str, str | int]:
         """Return the fields about the checkout as they are stored. An empty text means that a field is not stored."""

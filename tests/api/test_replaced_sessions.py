@@ -12,20 +12,8 @@ import pytest
 from demo.stripe_stand_in import StandIn
 from tests.helpers import pictures
 from tests.helpers.api import Api
-from tests.helpers.redis_servers import RedisServer
-from tests.helpers.requirements import require
 from tests.helpers.serving import DrivenClock, serving_at, wait_for
 from tests.helpers.shop import Shop, stripe_settings
-
-
-@pytest.fixture(params=["files", "redis"])
-def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
-    if request.param == "files":
-        yield {}
-        return
-    require("redis-server")
-    with RedisServer(tmp_path / "redis") as redis:
-        yield {"REDIS_URL": redis.url}
 
 
 @contextmanager

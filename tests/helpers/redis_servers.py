@@ -78,6 +78,14 @@ class RedisServer:
         return sorted(key.decode() for key in self.client.keys("*"))
 
 
+def has_expired(server: RedisServer, key: str, now: float) -> bool:
+    """Return whether Redis would have removed a key if it were this late."""
+    if ":{" not in key:  # the set of due ids, for example
+        return bool(0 < server.client.expiretime(key) <= now)
+    expires, is_paid = server.client.hmget(key, "expires", "checkout_complete")
+    return not is_paid and expires is not None and int(expires) <= now
+
+
 class RedisCluster:
     """Three primaries, each with a number of replicas."""
 

@@ -16,8 +16,8 @@ from heroimg.logs import short
 from heroimg.stores import open_store
 from heroimg.stores.base import Expired, Swept
 from heroimg.stores.files.store import FileStore
-from heroimg.stores.image import is_image_id
-from tests.helpers.redis_servers import RedisCluster, RedisServer
+from heroimg.stores.image import Claim, is_image_id
+from tests.helpers.redis_servers import RedisCluster, RedisServer, has_expired
 from tests.helpers.requirements import require
 from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, START, UNKNOWN, Clock, Shelf, noted
 
@@ -51,8 +51,7 @@ def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
 
     def names() -> list[str]:
         """List the keys that Redis would still have if it were as late as our clock says."""
-        keys = [(node, key) for node in nodes for key in node.names()]
-        return [key for node, key in keys if not 0 < node.client.expiretime(key) <= clock.now]
+        return [key for node in nodes for key in node.names() if not has_expired(node, key, clock.now)]
 
     return Shelf(open_store(Config(redis_url=servers.url), clock), clock, names)
 
@@ -302,6 +301,47 @@ def test_a_pin_keeps_a_picture_at_least_until_then(shelf: Shelf) -> None:
 def test_a_pin_is_kept_though_the_renewal_would_end_before_it(shelf: Shelf) -> None:
     image = shelf.keep()
     assert shelf.store.pin(image.id, START + HOUR + 9, renewed=START + HOUR + 1).expires == START + HOUR + 9
+
+
+def test_a_picture_kept_while_the_clock_was_ahead_is_kept_for_an_hour_from_its_pin_on(shelf: Shelf) -> None:
+    shelf.clock.now = START + 24 * HOUR
+    image = shelf.keep()
+    shelf.store.claim(image.id, CLAIM).stream.close()
+    shelf.clock.now = START
+    pinned = shelf.store.pin(image.id, START + 1800, renewed=START + 9 * HOUR)
+    assert (pinned.stored, pinned.expires) == (START, START + HOUR)
+    assert pinned.claim == Claim(CLAIM, START + 300)
+    assert shelf.store.held().oldest == START
+    assert shelf.store.pin(image.id, START + 1800) == shelf.store.get(image.id) == pinned
+    shelf.clock.now = START + HOUR - 1
+    assert shelf.store.get(image.id)
+    shelf.clock.now = START + HOUR
+    shelf.store.sweep()
+    assert shelf.names() == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"checkout_session": "cs_test_1"}, {"checkout_complete": True}, {"sessions_to_end": ("cs_test_1",)}],
+    ids=["payable", "paid", "replaced"],
+)
+def test_the_time_of_a_picture_that_may_be_paid_for_is_not_shortened_because_the_clock_was_ahead(
+    shelf: Shelf, fields: dict[str, Any]
+) -> None:
+    shelf.clock.now = START + 10 * 60
+    image = shelf.keep()
+    shelf.store.note(image.id, noted(**fields))
+    shelf.clock.now = START
+    shelf.store.sweep()
+    assert shelf.store.pin(image.id, START + HOUR).expires == image.expires
+
+
+def test_clocks_that_differ_by_less_than_a_minute_change_no_picture(shelf: Shelf) -> None:
+    shelf.clock.now = START + 59
+    image = shelf.keep()
+    shelf.clock.now = START
+    shelf.store.sweep()
+    assert shelf.store.pin(image.id, START + HOUR) == image
 
 
 def test_an_expired_picture_cannot_be_removed_and_is_left_to_the_sweep(shelf: Shelf) -> None:

@@ -20,9 +20,10 @@ from heroimg.config import Config
 from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull
 from heroimg.stores.base import Swept
 from heroimg.stores.files.store import FileStore
+from heroimg.stores.image import Claim
 from tests.helpers.requirements import needs
 from tests.helpers.serving import Server
-from tests.helpers.store_shelf import CLAIM, START, UNKNOWN, Clock, Shelf
+from tests.helpers.store_shelf import CLAIM, START, UNKNOWN, Clock, Shelf, noted
 
 LIVING = "f" * 32
 
@@ -160,11 +161,37 @@ def test_a_sweep_reads_only_the_sidecars_that_are_due(shelf: Shelf, folder: Path
     image = shelf.keep()
     path = folder / f"{image.id}.json"
     assert path.stat().st_mtime == image.expires
-    pinned = shelf.store.pin(image.id, START + 9999)
+    pinned = shelf.store.pin(image.id, START + 3601)
     assert path.stat().st_mtime == pinned.expires
     path.write_text("unreadable")
     os.utime(path, (pinned.expires, pinned.expires))
     assert shelf.store.sweep() == Swept()
+
+
+def test_a_sweep_moves_a_picture_that_was_kept_while_the_clock_was_ahead_back_to_now(
+    shelf: Shelf, folder: Path
+) -> None:
+    shelf.clock.now = START + 86400
+    image = shelf.keep()
+    shelf.read(image.id)
+    shelf.clock.now = START
+    assert shelf.store.sweep() == Swept()
+    moved = shelf.store.get(image.id)
+    assert (moved.stored, moved.expires, moved.claim) == (START, START + 3600, Claim(CLAIM, START + 300))
+    assert (folder / image.id).stat().st_mtime == START
+    shelf.clock.now = START + 3600
+    assert len(shelf.store.sweep().expired) == 1
+    assert shelf.names() == []
+
+
+def test_a_session_is_ended_by_the_next_sweep_though_the_clock_was_ahead_when_its_picture_was_kept(
+    shelf: Shelf,
+) -> None:
+    shelf.clock.now = START + 600
+    image = shelf.keep()
+    shelf.store.note(image.id, noted(sessions_to_end=("cs_test_0",)))
+    shelf.clock.now = START
+    assert shelf.store.sweep() == Swept(with_sessions_to_end=(image.id,))
 
 
 def test_a_sweep_passes_over_what_is_in_use_and_says_nothing(

@@ -32,7 +32,7 @@ from heroimg.stores.base import Expired, Held, Staged
 from heroimg.stores.image import Claim, StoredImage
 from heroimg.stores.redis.blocks import BLOCK_BYTES
 from heroimg.stores.redis.store import RedisStore
-from tests.helpers.redis_servers import RedisServer
+from tests.helpers.redis_servers import RedisServer, has_expired
 from tests.helpers.requirements import require
 from tests.helpers.store_shelf import HOUR, START, UNKNOWN, Clock, Shelf, noted
 
@@ -333,7 +333,7 @@ def test_redis_answers_every_sequence_as_the_contract_says(tmp_path: Path) -> No
 
         def names() -> list[str]:
             """List the pictures that Redis would still have if it were as late as our clock says."""
-            keys = [key for key in server.names() if not 0 < server.client.expiretime(key) <= clock.now]
+            keys = [key for key in server.names() if not has_expired(server, key, clock.now)]
             return [key.removeprefix("heroimg:{").removesuffix("}") for key in keys if key != "heroimg:probe"]
 
         def open_shelf() -> Shelf:

@@ -12,7 +12,8 @@ other slot stays as it was. So neither a crash nor a power cut can damage the cu
 change.
 
 The modification time of a sidecar is the instant at which its picture expires: a sweep reads only the sidecars that are
-due. If sessions must be ended, it is the instant at which the picture was stored: then every sweep reads the sidecar.
+due. If sessions must be ended, it is 0: then every sweep reads the sidecar. A sweep also reads a sidecar whose picture
+expires later than one that was kept just now: the clock may have been ahead when the picture was kept.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ import errno
 import json
 import os
 import zlib
-from typing import Any
+from typing import Any, BinaryIO
 
 from heroimg.errors import ImageNotFound
 from heroimg.stores.files.disk import is_no_room, private_opener, unlink_if_there
 from heroimg.stores.files.folder import Folder
-from heroimg.stores.image import StoredImage
+from heroimg.stores.image import MAX_AHEAD_SECONDS, StoredImage
 
 Sidecar = dict[str, Any]
 
@@ -71,6 +72,10 @@ class Sidecars:
             raise ImageNotFound
         return image, sidecar
 
+    def is_due(self, modified: float, now: int) -> bool:
+        """Return whether a sweep must read a sidecar with this modification time."""
+        return not now < modified <= now + self._image_seconds + MAX_AHEAD_SECONDS
+
     def create(self, image_id: str, sidecar: Sidecar) -> None:
         """Write the first sidecar of a picture that is not published yet."""
         self._write(self._folder.path_of(image_id, ".json"), sidecar)
@@ -113,8 +118,15 @@ class Sidecars:
             os.fsync(file.fileno())
 
 
+def move_back(picture: BinaryIO, sidecar: Sidecar, seconds: int) -> Sidecar:
+    """Move all times of a picture back, and return its next sidecar."""
+    moved = {name: sidecar[name] - seconds for name in ("timestamp", "expires", "claim_until") if name in sidecar}
+    os.utime(picture.fileno(), (moved["timestamp"], moved["timestamp"]))
+    return sidecar | moved
+
+
 def _set_due(descriptor: int, sidecar: Sidecar) -> None:
-    due = int(sidecar["timestamp" if sidecar.get("sessions_to_end") else "expires"])
+    due = 0 if sidecar.get("sessions_to_end") else int(sidecar["expires"])
     os.utime(descriptor, (due, due))
 
 

@@ -11,7 +11,8 @@ The order of the steps makes it safe to kill a process at any point. Keeping wri
 the part, which makes both visible at once. Removing unlinks the picture first, which makes both invisible. So a picture
 without a valid sidecar is a leftover, and so is every other file without a picture (sweeping.py).
 
-The modification time of a picture is the instant at which it was kept.
+The modification time of a picture is the instant at which it was kept. If the clock was ahead then, a sweep moves the
+picture's times back, so that it is kept for its time and no longer.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from heroimg.stores.base import Claimed, Clock, Held, ImageStore, Room, Staged, 
 from heroimg.stores.files.disk import store_errors
 from heroimg.stores.files.folder import Folder
 from heroimg.stores.files.setup import check_folder
-from heroimg.stores.files.sidecar import Sidecar, Sidecars
+from heroimg.stores.files.sidecar import Sidecar, Sidecars, move_back
 from heroimg.stores.files.staged import StagedFile
 from heroimg.stores.files.sweeping import FolderSweep
 from heroimg.stores.findings import Finding
@@ -75,13 +76,16 @@ class FileStore(ImageStore):
 
     def pin(self, image_id: str, until: int, renewed: int = 0) -> StoredImage:
         with self._folder.locked(image_id) as picture:
-            image, sidecar = self._read_current(image_id)
-            if image.expires < until:
+            now = self._now()
+            image, sidecar = self._sidecars.read_current(image_id, now)
+            if ahead := image.seconds_ahead(now):
+                sidecar = move_back(picture, sidecar, ahead)
+            if sidecar["expires"] < until:
                 sidecar["expires"] = max(until, renewed)
             os.fsync(picture.fileno())
             self._sidecars.replace(image_id, sidecar)
             self._folder.sync()
-            return StoredImage.from_fields(image_id, sidecar, self._now())
+            return StoredImage.from_fields(image_id, sidecar, now)
 
     def note(self, image_id: str, change: Callable[[StoredImage], StoredImage]) -> tuple[StoredImage, StoredImage]:
         with self._folder.locked(image_id):

@@ -20,7 +20,7 @@ from heroimg.logs import short
 from heroimg.stores.base import Expired, Swept
 from heroimg.stores.files.disk import lock, open_to_lock, unlink_if_there
 from heroimg.stores.files.folder import Folder
-from heroimg.stores.files.sidecar import Sidecars
+from heroimg.stores.files.sidecar import Sidecars, move_back
 from heroimg.stores.image import is_image_id
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class FolderSweep:
                     continue
                 self._ids[suffix].add(image_id)
                 try:
-                    if suffix == ".json" and entry.stat().st_mtime <= now:
+                    if suffix == ".json" and self._sidecars.is_due(entry.stat().st_mtime, now):
                         due.add(image_id)
                 except OSError:
                     due.add(image_id)  # either it was removed, or _sweep_id logs the error
@@ -88,10 +88,10 @@ class FolderSweep:
             log.error("cannot sweep %s in %s: %s", short(image_id), self._folder.name, error.__cause__ or error)
 
     def _sweep_picture(self, image_id: str) -> None:
-        with self._folder.locked(image_id, wait=False):
+        with self._folder.locked(image_id, wait=False) as picture:
             now = self._now()
             try:
-                image, _ = self._sidecars.read(image_id, now)
+                image, sidecar = self._sidecars.read(image_id, now)
             except ImageNotFound:
                 self._folder.unlink(image_id)
                 self._leftovers += 1
@@ -101,6 +101,8 @@ class FolderSweep:
                 self._expired.append(Expired.from_image(image))
                 return
             unlink_if_there(self._folder.path_of(image_id, ".new"))
+            if ahead := image.seconds_ahead(now):
+                self._sidecars.replace(image_id, move_back(picture, sidecar, ahead))
             if image.sessions_to_end:
                 self._with_sessions_to_end.append(image_id)
 

@@ -7,7 +7,7 @@ nothing and returns nothing. All scripts but REMOVE_EXPIRED ignore an expired pi
 
 from __future__ import annotations
 
-from heroimg.stores.image import FIELD_NAMES
+from heroimg.stores.image import FIELD_NAMES, MAX_AHEAD_SECONDS
 
 # Only a picture in Redis has the last field: the number of its blocks.
 STORED_NAMES = (*FIELD_NAMES, "blocks")
@@ -32,7 +32,7 @@ if tonumber(image.expires) <= now then return false end
 local is_claimed = image.claim_token and tonumber(image.claim_until) > now
 local function is_claimed_by_other(token) return is_claimed and image.claim_token ~= token end
 local function set_expiry(image)
-  redis.call('EXPIREAT', KEYS[1], image.expires + (image.checkout_complete and {_GRACE_SECONDS} or 0))
+  redis.call('EXPIRE', KEYS[1], image.expires - now + (image.checkout_complete and {_GRACE_SECONDS} or 0))
 end
 """
 
@@ -62,7 +62,16 @@ if not is_claimed_by_other(token) then redis.call('UNLINK', KEYS[1]) end
 return cjson.encode(image)
 """
 
+# If the clock was ahead when the picture was kept, move its times back (StoredImage.seconds_ahead).
 PIN = f"""{_LOOK_CURRENT}
+local ahead = image.timestamp - now
+local is_payable = image.sessions_to_end or image.checkout_session and not image.checkout_ended
+if ahead > {MAX_AHEAD_SECONDS} and not is_payable and not image.checkout_complete then
+  for _, name in ipairs({{'timestamp', 'expires', 'claim_until'}}) do
+    if image[name] then redis.call('HSET', KEYS[1], name, image[name] - ahead) end
+  end
+  image = look()
+end
 local earliest, renewed = tonumber(ARGV[2]), tonumber(ARGV[3])
 if tonumber(image.expires) < earliest then redis.call('HSET', KEYS[1], 'expires', math.max(earliest, renewed)) end
 set_expiry(look())

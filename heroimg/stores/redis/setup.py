@@ -23,7 +23,6 @@ _CALLS = (
     ("HGET", _KEY, "a"),
     ("HMGET", _KEY, "a"),
     ("HDEL", _KEY, "a"),
-    ("EXPIREAT", _KEY, 1),
     ("UNLINK", _KEY),
     ("ZADD", _SET, 1, "a"),
     ("ZSCORE", _SET, "a"),

@@ -5,10 +5,10 @@ A picture is one hash (pictures.py). Its fields are:
     mimetype, size, timestamp, ...          what heroimg/stores/image.py declares; times in Unix seconds
     blocks                                  how many of the fields 0, 1, 2, ... hold its bytes, as they are
 
-While a picture arrives, it is in the worker's memory. Then one transaction writes all of the hash, and the instant at
-which Redis must remove it. So no picture is half-written, and Redis removes pictures that are not fetched. Every change
-is one script (scripts.py). The workers' clock counts, not that of Redis: a picture cannot be retrieved from its
-`expires` on, even if Redis still has it.
+While a picture arrives, it is in the worker's memory. Then one transaction writes all of the hash, and the seconds
+after which Redis must remove it. So no picture is half-written, and Redis removes pictures that are not fetched. Redis
+counts these seconds itself, so its clock need not agree with ours. Every change is one script (scripts.py). The workers'
+clock decides: a picture cannot be retrieved from its `expires` on, even if Redis still has it.
 
 A paid picture stays in Redis for a grace period after it has expired, until a sweep reports it to the operator. Sweeps
 look for it in a set of due ids (due.py, sweeping.py).
@@ -74,7 +74,7 @@ class RedisStore(ImageStore):
         items = [item for field in [*fields.items(), *enumerate(blocks)] for item in field]
         with self._redis.client() as client, client.pipeline(transaction=True) as pipe:
             pipe.hset(key_of(image_id), items=items)
-            pipe.expireat(key_of(image_id), fields["expires"])
+            pipe.expire(key_of(image_id), self._image_seconds)
             pipe.execute()
         return StoredImage.from_fields(image_id, fields, now)
 
