@@ -43,7 +43,7 @@ def test_whatever_is_asked_the_answer_is_as_described(case: Case[Any], open_shop
     answer = case.call_and_validate(base_url=open_shop.api.server.url, checks=CHECKS, timeout=20)
     (request,) = answer.headers["x-request-id"]
     assert re.fullmatch(REQUEST_ID["pattern"], request)
-    given = (case.headers or {}).get("X-Request-ID", "")
+    given = str(dict(case.headers or {}).get("X-Request-ID", ""))
     is_plain = re.fullmatch(REQUEST_ID["pattern"], given) and not re.search("[0-9a-f]{32}", given)
     assert (request == given) == bool(is_plain)
 
