@@ -185,7 +185,8 @@ def test_a_certificate_that_has_expired_is_renewed(house: Production) -> None:
         written = house.certificate.read_text().strip()
         wait_for(lambda: ssl.get_server_certificate(("127.0.0.1", house.port)).strip() == written, "the certificate")
 
-    expire = ["openssl", "x509", "-in", house.certificate, "-signkey", house.folder / "privkey.pem", "-days", "-1"]
+    key = str(house.folder / "privkey.pem")
+    expire = ["openssl", "x509", "-in", str(house.certificate), "-signkey", key, "-days", "-1"]
     expired = subprocess.run(expire, check=True, capture_output=True, text=True).stdout
     house.certificate.write_text(expired)
     serve_certificate()
