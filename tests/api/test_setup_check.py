@@ -27,7 +27,7 @@ from tests.helpers import pictures
 from tests.helpers.api import Api
 from tests.helpers.redis_servers import RedisServer
 from tests.helpers.requirements import needs, needs_root, require
-from tests.helpers.serving import ROOT, DrivenClock, Server, serving
+from tests.helpers.serving import ROOT, DrivenClock, Server, serving, wait_for
 from tests.helpers.shop import stripe_settings
 from tests.helpers.store_shelf import UNKNOWN
 
@@ -130,10 +130,12 @@ def test_every_fault_of_the_settings_is_a_line_and_the_other_commands_still_refu
 # The folders
 
 
-def test_a_folder_that_cannot_be_one_is_a_fault_with_the_setting(tmp_path: Path) -> None:
-    (tmp_path / "uploads").touch()
+@pytest.mark.parametrize(("name", "setting"), [("uploads", "HEROIMG_UPLOAD_DIR"), ("instance", "HEROIMG_INSTANCE_DIR")])
+def test_a_folder_that_cannot_be_one_is_a_fault_with_the_setting(tmp_path: Path, name: str, setting: str) -> None:
+    (tmp_path / name).touch()
     checked = check(Server(tmp_path, {}))
     assert checked.status == 1
+    assert checked.sentences("fault", "settings").startswith(f"{setting} is {tmp_path / name}, ")
     assert "make it a folder that belongs to the user running heroimg" in checked.sentences("fault", "settings")
 
 
@@ -368,6 +370,14 @@ def test_missing_replicas_are_a_fault(tmp_path: Path, redis: RedisServer) -> Non
     checked = check(Server(tmp_path, {"REDIS_URL": redis.url, "HEROIMG_REDIS_REPLICAS": "1"}))
     assert "0 replicas are connected, and HEROIMG_REDIS_REPLICAS is 1" in checked.sentences("fault", "redis")
     assert checked.status == 1
+
+
+def test_a_replica_that_nothing_waits_for_is_a_warning(tmp_path: Path, redis: RedisServer) -> None:
+    with RedisServer(tmp_path / "replica", replicaof=f"127.0.0.1 {redis.port}"):
+        wait_for(lambda: redis.client.info("replication")["connected_slaves"] == 1, "the replica to connect")
+        warnings = check(Server(tmp_path, {"REDIS_URL": redis.url})).sentences("warning", "redis")
+    assert "1 replicas are connected, and a failover may still lose a paid picture" in warnings
+    assert "set HEROIMG_REDIS_REPLICAS to 1" in warnings
 
 
 def test_every_command_that_redis_does_not_allow_is_named(tmp_path: Path, redis: RedisServer) -> None:
