@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import TextIO
 
 from heroimg.config import Config, ConfigError
+from heroimg.stores.findings import Finding, check_owner, ok, warning
+
+_SUBJECT = "instance folder"
 
 
 def instance_path(config: Config, name: str) -> Path:
@@ -44,3 +47,18 @@ def make_instance_file(path: Path) -> None:
                 "/var/lib/heroimg/instance"
             ]
         ) from error
+
+
+def check_instance_folder(config: Config) -> Finding:
+    """Check whose the folder is, for `flask --app wsgi check`. The start has checked that it can be written."""
+    folder = config.instance_dir
+    if not folder.exists():
+        return ok(_SUBJECT, f"{folder} is not needed with these settings")
+    if wrong := check_owner(_SUBJECT, folder):
+        return wrong
+    if folder.stat().st_mode & 0o077:
+        return warning(
+            _SUBJECT,
+            f"{folder} is open to other users, who could lock its files and so stop the sweeps: `chmod 700 {folder}`",
+        )
+    return ok(_SUBJECT, f"{folder} belongs to uid {os.geteuid()} alone")

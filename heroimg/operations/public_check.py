@@ -14,7 +14,11 @@ import urllib3
 from heroimg.config import MAX_REQUEST_BYTES, Config
 from heroimg.stores.findings import Finding, fault, ok, warning
 
-_SECONDS = 60.0
+# Longer than nginx waits for heroimg (proxy_read_timeout in deploy/nginx.conf).
+_SECONDS = 100.0
+
+# What a web server in front answers for heroimg.
+_UNREACHABLE = (502, 504)
 
 # certbot renews a certificate a month before it ends.
 _FEW_DAYS = 14
@@ -36,7 +40,10 @@ def check_public_side(url: str, config: Config) -> Iterator[Finding]:
     try:
         yield _check_certificate(url, context)
         ask = _Asker(url, context)
-        yield from _check_ready(ask)
+        answer = ask("GET", "/readyz", headers={"X-Forwarded-For": MARK})
+        yield from _check_ready(answer)
+        if answer.status in _UNREACHABLE:
+            return
         yield _check_body_limit(ask, config)
         for origin in config.frontend_origins:
             yield from _check_origin(ask, origin)
@@ -79,11 +86,12 @@ def _check_certificate(url: str, context: ssl.SSLContext) -> Finding:
     return ok("tls", f"the certificate is valid for {days} days more")
 
 
-def _check_ready(ask: _Asker) -> Iterator[Finding]:
-    answer = ask("GET", "/readyz", headers={"X-Forwarded-For": MARK})
+def _check_ready(answer: Any) -> Iterator[Finding]:
     content = _content(answer)
     if answer.status != 200 or "status" not in content:
         why = content.get("error") or "the answer is not from heroimg: the web server in front must pass /readyz on"
+        if answer.status in _UNREACHABLE:
+            why = "heroimg does not run, or hangs: `systemctl restart heroimg`, and read its log"
         yield fault("public", f"/readyz answers {answer.status}: {why}")
         return
     yield ok("public", "/readyz answers through the proxies")

@@ -10,6 +10,7 @@ import click
 
 from heroimg.config import Config, ConfigError
 from heroimg.errors import HeroimgError
+from heroimg.operations.instance import check_instance_folder
 from heroimg.operations.public_check import check_public_side
 from heroimg.stores.base import ImageStore
 from heroimg.stores.findings import Check, Finding, fault, ok
@@ -36,6 +37,7 @@ class SetupCheck:
         """Check everything; with a public address, such as https://heroimg.example.com, the public side too."""
         yield ok("settings", "every HEROIMG_ variable is a setting, and the settings go together")
         yield self._check_threads()
+        yield check_instance_folder(self._config)
         yield from self._check_store()
         yield from self._check_payments(url)
         if url:

@@ -36,6 +36,7 @@ class StripeSetup:
         client = self._sessions.client
         if client is None:
             yield warning(_SUBJECT, "checkouts get 503: set STRIPE_SECRET_KEY, for example to rk_live_...")
+            yield warning("clock", "it is not compared with Stripe's, because STRIPE_SECRET_KEY is not set")
             return
         try:
             session = self._sessions.create(new_image_id(), int(self._clock()) + MIN_CHECKOUT_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
@@ -37,3 +38,15 @@ def fault(subject: str, sentence: str) -> Finding:
 
 # Checks one part of the set-up. The argument is heroimg's public address, if it is known.
 Check = Callable[[str | None], Iterable[Finding]]
+
+
+def check_owner(subject: str, folder: str | os.PathLike[str]) -> Finding | None:
+    """Report a fault if a folder belongs to another user than the one that runs the check, and so not to heroimg's."""
+    owner, user = os.stat(folder).st_uid, os.geteuid()
+    if owner == user:
+        return None
+    return fault(
+        subject,
+        f"{folder} belongs to uid {owner}, and this command runs as uid {user}: run it as the user that runs heroimg, "
+        f"or make the folder that user's, for example by `chown -R heroimg: {folder}`",
+    )

@@ -28,6 +28,8 @@ CHECKS = [
     status_code_conformance,
 ]
 
+REQUEST_ID = description.document["components"]["headers"]["RequestId"]["schema"]
+
 
 @description.schema.parametrize()
 @hypothesis.settings(
@@ -38,7 +40,12 @@ CHECKS = [
     phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
 )
 def test_whatever_is_asked_the_answer_is_as_described(case: Case[Any], open_shop: Shop) -> None:
-    case.call_and_validate(base_url=open_shop.api.server.url, checks=CHECKS, timeout=20)
+    answer = case.call_and_validate(base_url=open_shop.api.server.url, checks=CHECKS, timeout=20)
+    (request,) = answer.headers["x-request-id"]
+    assert re.fullmatch(REQUEST_ID["pattern"], request)
+    given = str(dict(case.headers or {}).get("X-Request-ID", ""))
+    is_plain = re.fullmatch(REQUEST_ID["pattern"], given) and not re.search("[0-9a-f]{32}", given)
+    assert (request == given) == bool(is_plain)
 
 
 def test_every_failure_has_its_own_code_and_each_is_described_once() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +20,14 @@ from heroimg.operations.setup_check import SetupCheck
 from heroimg.payments.stripe_sessions import StripeSessions
 from heroimg.payments.stripe_setup import StripeSetup
 from heroimg.stores import open_store
+from heroimg.stores.files.folder import Folder
+from heroimg.stores.files.setup import check_folder
 from heroimg.stores.redis import setup as redis_setup
 from tests.helpers import pictures
 from tests.helpers.api import Api
 from tests.helpers.redis_servers import RedisServer
 from tests.helpers.requirements import needs, needs_root, require
-from tests.helpers.serving import ROOT, DrivenClock, Server, serving
+from tests.helpers.serving import ROOT, DrivenClock, Server, serving, wait_for
 from tests.helpers.shop import stripe_settings
 from tests.helpers.store_shelf import UNKNOWN
 
@@ -72,7 +75,8 @@ def test_a_good_set_up_has_no_warning_and_exits_with_0(tmp_path: Path, stand_in:
     checked = check(server)
     assert [line for line in checked.lines if line["state"] != "ok"] == []
     assert checked.status == 0
-    assert {line["subject"] for line in checked.lines} == {"settings", "threads", "folder", "store", "stripe", "clock"}
+    subjects = {"settings", "threads", "instance folder", "folder", "store", "stripe", "clock"}
+    assert {line["subject"] for line in checked.lines} == subjects
     assert "the account is Stand-in (acct_standin)" in checked.sentences("ok", "stripe")
     assert server.names() == []
     assert {session["status"] for session in stand_in.sessions.values()} == {"expired"}
@@ -83,6 +87,7 @@ def test_without_json_each_finding_is_one_line(tmp_path: Path) -> None:
     assert ran.returncode == 0
     assert "ok       threads: this host allows them\n" in ran.stdout
     assert "warning  stripe: checkouts get 503: set STRIPE_SECRET_KEY, for example to rk_live_...\n" in ran.stdout
+    assert "warning  clock: it is not compared with Stripe's, because STRIPE_SECRET_KEY is not set\n" in ran.stdout
     assert {line.split()[0] for line in ran.stdout.splitlines()} == {"ok", "warning"}
 
 
@@ -122,23 +127,35 @@ def test_every_fault_of_the_settings_is_a_line_and_the_other_commands_still_refu
     assert "heroimg cannot start with these settings" in held.stderr
 
 
-# The folder
+# The folders
 
 
-def test_a_folder_that_cannot_be_one_is_a_fault_with_the_setting(tmp_path: Path) -> None:
-    (tmp_path / "uploads").touch()
+@pytest.mark.parametrize(("name", "setting"), [("uploads", "HEROIMG_UPLOAD_DIR"), ("instance", "HEROIMG_INSTANCE_DIR")])
+def test_a_folder_that_cannot_be_one_is_a_fault_with_the_setting(tmp_path: Path, name: str, setting: str) -> None:
+    (tmp_path / name).touch()
     checked = check(Server(tmp_path, {}))
     assert checked.status == 1
+    assert checked.sentences("fault", "settings").startswith(f"{setting} is {tmp_path / name}, ")
     assert "make it a folder that belongs to the user running heroimg" in checked.sentences("fault", "settings")
 
 
 @needs_root
-def test_a_folder_of_another_user_is_a_fault(tmp_path: Path) -> None:
-    (tmp_path / "uploads").mkdir(0o700)
-    os.chown(tmp_path / "uploads", 12345, 12345)
+@pytest.mark.parametrize(("name", "subject"), [("uploads", "folder"), ("instance", "instance folder")])
+def test_a_folder_of_another_user_is_a_fault(tmp_path: Path, name: str, subject: str) -> None:
+    (tmp_path / name).mkdir(0o700)
+    os.chown(tmp_path / name, 12345, 12345)
     checked = check(Server(tmp_path, {}))
     assert checked.status == 1
-    assert "belongs to uid 12345, and this command runs as uid 0: run it as the user" in str(checked.lines)
+    sentence = "belongs to uid 12345, and this command runs as uid 0: run it as the user"
+    assert sentence in checked.sentences("fault", subject)
+
+
+def test_an_instance_folder_that_others_can_read_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "instance").mkdir()
+    (tmp_path / "instance").chmod(0o755)
+    checked = check(Server(tmp_path, {}))
+    assert f"`chmod 700 {tmp_path}/instance`" in checked.sentences("warning", "instance folder")
+    assert checked.status == 0
 
 
 def test_files_that_others_can_read_are_a_warning(tmp_path: Path) -> None:
@@ -158,6 +175,27 @@ def test_a_lock_that_excludes_nobody_is_a_fault(tmp_path: Path) -> None:
     checked = check(Server(tmp_path, {}), before=before)
     assert checked.status == 1
     assert "locks (flock) do not keep others out" in checked.sentences("fault", "settings")
+
+
+@needs("strace")
+def test_a_lock_that_does_not_keep_a_second_process_out_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for injected, state, sentence in (
+        ("retval=0", "fault", "does not keep a second process out"),
+        ("error=ENOLCK", "warning", "No locks available"),
+    ):
+        second = tmp_path / state
+        strace = f"strace -qq -o /dev/null -e trace=flock -e inject=flock:{injected}"
+        second.write_text(f'#!/bin/sh\nexec {strace} {sys.executable} "$@"\n')
+        second.chmod(0o755)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", str(second))
+            findings = list(check_folder(Folder(tmp_path / "uploads", 0)))
+        (wrong,) = [finding for finding in findings if finding.state != "ok"]
+        assert (wrong.state, wrong.subject) == (state, "folder")
+        assert sentence in wrong.sentence
+    assert list((tmp_path / "uploads").iterdir()) == []
 
 
 @needs("strace")
@@ -332,6 +370,14 @@ def test_missing_replicas_are_a_fault(tmp_path: Path, redis: RedisServer) -> Non
     checked = check(Server(tmp_path, {"REDIS_URL": redis.url, "HEROIMG_REDIS_REPLICAS": "1"}))
     assert "0 replicas are connected, and HEROIMG_REDIS_REPLICAS is 1" in checked.sentences("fault", "redis")
     assert checked.status == 1
+
+
+def test_a_replica_that_nothing_waits_for_is_a_warning(tmp_path: Path, redis: RedisServer) -> None:
+    with RedisServer(tmp_path / "replica", replicaof=f"127.0.0.1 {redis.port}"):
+        wait_for(lambda: redis.client.info("replication")["connected_slaves"] == 1, "the replica to connect")
+        warnings = check(Server(tmp_path, {"REDIS_URL": redis.url})).sentences("warning", "redis")
+    assert "1 replicas are connected, and a failover may still lose a paid picture" in warnings
+    assert "set HEROIMG_REDIS_REPLICAS to 1" in warnings
 
 
 def test_every_command_that_redis_does_not_allow_is_named(tmp_path: Path, redis: RedisServer) -> None:

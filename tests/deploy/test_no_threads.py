@@ -64,6 +64,7 @@ def test_without_threads_heroimg_serves_counts_rates_and_sweeps(server: Server, 
         ("sweep", "Swept 0 expired pictures"),
         ("held", "No pictures are held"),
         ("check", "ok +threads: this host allows none, and HEROIMG_SWEEP_SECONDS is 0"),
+        ("check", "warning +folder: no second process could try a lock in .* .it cannot start: Resource temporarily"),
     ],
 )
 def test_without_threads_the_commands_work(server: Server, command: str, shown: str) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.production import Production, production
+from heroimg.operations import public_check
+from tests.helpers.production import Production, production, shipped
 
 ORIGIN, SECOND = "https://www.example.com", "https://second.example"
 BROKEN = {
@@ -98,4 +99,10 @@ def test_too_many_trusted_proxies_and_a_readyz_that_is_not_served_are_faults(tmp
         assert "customers can claim any address: set HEROIMG_TRUSTED_PROXIES to 1, not 2" in found["fault", "address"]
         house.server.stop()
         house.socket.close()
-        assert "/readyz answers 502" in check(house)["fault", "public"]
+        found = check(house)
+        assert "/readyz answers 502: heroimg does not run, or hangs" in found["fault", "public"]
+        assert {"body limit", "cors", "prefetch"}.isdisjoint(subject for _, subject in found)
+
+
+def test_the_check_waits_longer_than_nginx_waits_for_heroimg() -> None:
+    assert shipped("deploy/nginx.conf", r"proxy_read_timeout (\d+)s") < public_check._SECONDS

@@ -215,6 +215,16 @@ def test_no_log_has_a_whole_id_and_the_applications_lines_are_there(site: Hosted
         assert hidden not in log
 
 
+def test_a_requests_id_is_in_its_answer_in_apaches_log_and_in_heroimgs(site: Hosted) -> None:
+    for given in ("6d1b8c3e-0d3f-4a51-9d5a-0f2e4f6a7b8c", "0" * 32, None):
+        answer = site.api.retrieve(UNKNOWN, headers={"X-Request-ID": given} if given else {})
+        request = answer.headers["X-Request-ID"]
+        assert (request == given) == (given is not None and "-" in given)
+        lines = rf" \[{request}\]: answered 404 ", rf"GET {RETRIEVE} 404 .* request {request}$"
+        for line in lines:
+            wait_for(lambda line=line: re.search(line, site.apache.logs(), re.MULTILINE), line)  # type: ignore[misc]
+
+
 def test_a_thread_sweeps(site: Hosted) -> None:
     leftover = _leave_something_over(site)
     site.api.request("GET", "/healthz")

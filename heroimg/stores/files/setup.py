@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
 
 from heroimg.stores.files.folder import Folder
-from heroimg.stores.findings import Finding, fault, ok, warning
+from heroimg.stores.findings import Finding, check_owner, fault, ok, warning
 from heroimg.stores.image import is_image_id
 
 _SUBJECT = "folder"
+
+# What the second process runs. The file is open for writing, because NFS locks no other files.
+_TRY_LOCK = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as part:
+    try:
+        fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("refused")
+    else:
+        print("locked")
+"""
 
 
 def check_folder(folder: Folder) -> Iterator[Finding]:
@@ -21,13 +35,9 @@ def check_folder(folder: Folder) -> Iterator[Finding]:
 
 
 def _check_owner(name: str) -> Iterator[Finding]:
-    owner, user = os.stat(name).st_uid, os.geteuid()
-    if owner != user:
-        yield fault(
-            _SUBJECT,
-            f"{name} belongs to uid {owner}, and this command runs as uid {user}: run it as the user that runs "
-            f"heroimg, or make the folder that user's, for example by `chown -R heroimg: {name}`",
-        )
+    wrong = check_owner(_SUBJECT, name)
+    if wrong:
+        yield wrong
     readable = 0
     with os.scandir(name) as entries:
         for entry in filter(lambda entry: is_image_id(entry.name[:32]), entries):
@@ -38,15 +48,15 @@ def _check_owner(name: str) -> Iterator[Finding]:
             _SUBJECT,
             f"{readable} files in {name} are open to other users: `find {name} -type f -exec chmod 600 {{}} +`",
         )
-    if owner == user and not readable:
-        yield ok(_SUBJECT, f"{name} and its files belong to uid {user} alone")
+    if not wrong and not readable:
+        yield ok(_SUBJECT, f"{name} and its files belong to uid {os.geteuid()} alone")
 
 
 def _check_names_and_locks(folder: Folder) -> Iterator[Finding]:
     folder.check()
-    yield ok(_SUBJECT, "a lock on a file there keeps other processes out")
     try:
         with closing(folder.open_part()) as part:
+            yield _check_lock(folder, part.id)
             part.publish()
             folder.unlink(part.id)
     except OSError as error:
@@ -57,6 +67,29 @@ def _check_names_and_locks(folder: Folder) -> Iterator[Finding]:
         )
     else:
         yield ok(_SUBJECT, "a file can be renamed there")
+
+
+def _check_lock(folder: Folder, part_id: str) -> Finding:
+    """Let a second process try to lock a part that this process has locked."""
+    command = [sys.executable, "-I", "-c", _TRY_LOCK, folder.path_of(part_id, ".part")]
+    try:
+        tried = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = tried.stdout.strip() or (tried.stderr.splitlines() or [f"it ended with {tried.returncode}"])[-1]
+    except OSError as error:  # for example, this host lets the user run one process only
+        result = f"it cannot start: {error.strerror}"
+    if result == "refused":
+        return ok(_SUBJECT, "a lock there keeps a second process out")
+    if result == "locked":
+        return fault(
+            _SUBJECT,
+            f"a lock (flock) in {folder.name} does not keep a second process out, so two customers could get one "
+            "picture: set HEROIMG_UPLOAD_DIR to a folder on a local disk, such as /var/lib/heroimg/uploads",
+        )
+    return warning(
+        _SUBJECT,
+        f"no second process could try a lock in {folder.name} ({result}): let this user run two processes, and check "
+        "again; `ulimit -u` shows the limit",
+    )
 
 
 def _check_room(folder: Folder) -> Iterator[Finding]:
