@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -25,6 +25,7 @@ from redis.connection import AbstractConnection
 from redis.exceptions import (
     ConnectionError,
     MasterDownError,
+    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
@@ -98,11 +99,12 @@ class RedisConnection:
             yield client.get_redis_connection(client.get_node_from_key(key)) if self._is_cluster else client
 
     def every_primary(self, section: str) -> list[dict[str, Any]]:
-        """Read a section of INFO of every node that holds pictures."""
-        with self.client() as client:
+        """Read a section of INFO of every node that holds pictures; nothing if INFO is not allowed."""
+        with self.client() as client, suppress(NoPermissionError):
             if not self._is_cluster:
                 return [client.info(section)]
             return [client.info(section, target_nodes=node) for node in client.get_primaries()]
+        return []
 
     def _connected_cluster(self) -> RedisCluster:
         # Not at start: otherwise workers could not start while a cluster is down.
