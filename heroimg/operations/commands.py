@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import click
 
 from heroimg import parsers
 from heroimg.config import ConfigError
+from heroimg.errors import HeroimgError
+from heroimg.logs import redacted
 from heroimg.operations.lookup import Lookup
 from heroimg.operations.setup_check import SetupCheck, report, settings_findings
 from heroimg.operations.sweep import Sweeper
@@ -21,7 +24,7 @@ def operator_commands(
 ) -> list[click.Command]:
     """Make the commands that `flask --app wsgi` offers."""
 
-    @click.command("sweep")
+    @click.command("sweep", cls=_Command)
     def sweep() -> None:
         """Remove expired pictures and leftovers of crashes once: for cron, if threads are forbidden."""
         swept = sweeper.sweep()
@@ -30,7 +33,7 @@ def operator_commands(
         else:
             click.echo(f"Swept {len(swept.expired)} expired pictures and {swept.leftovers} leftovers.")
 
-    @click.command("held")
+    @click.command("held", cls=_Command)
     def held() -> None:
         """Show how many pictures are held, how many bytes, and how old the oldest is."""
         pictures = store.held()
@@ -40,14 +43,14 @@ def operator_commands(
             age = int(clock()) - pictures.oldest
             click.echo(f"Pictures held: {pictures.images}, {pictures.size} bytes; the oldest is {age} seconds old.")
 
-    @click.command("show")
+    @click.command("show", cls=_Command)
     @click.argument("id")
     def show(id: str) -> None:
         """Show what is known about a picture. ID is the beginning of its id or of its Checkout Session's id."""
         for line in lookup.show(id):
             click.echo(line)
 
-    @click.command("forget")
+    @click.command("forget", cls=_Command)
     @click.argument("id")
     def forget(id: str) -> None:
         """Remove a picture at its owner's request, and end its checkout. ID is as in `show`."""
@@ -76,6 +79,16 @@ def commands_without_settings(error: ConfigError) -> list[click.Command]:
     anything = {"ignore_unknown_options": True, "allow_extra_args": True}
     others = [click.Command(name, callback=refuse, context_settings=anything) for name in _OTHERS]
     return [check, *others]
+
+
+class _Command(click.Command):
+    """A command that prints a failure of the store or of Stripe as one sentence."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HeroimgError as error:
+            raise click.ClickException(redacted(str(error.__cause__ or error.sentence))) from error
 
 
 def _check_command(check: Callable[[str | None, bool], None]) -> click.Command:

@@ -28,8 +28,12 @@ class RedisServer:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        # Its port for other servers and, with a certificate, for TLS.
+        self.cluster_port = free_port() if "tls_cert_file" in settings else self.port
         self.client: Any = Redis(port=self.port, password=settings.get("requirepass"), socket_timeout=LONG)
         self._folder = folder
+        if self.cluster_port != self.port:
+            settings = {"tls_port": str(self.cluster_port), "tls_cluster": "yes", "tls_auth_clients": "no", **settings}
         self._settings = {"port": str(self.port), "dir": str(folder), "appendonly": "yes", "save": "", **settings}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -92,7 +96,7 @@ class RedisCluster:
     def __init__(self, folder: Path, replicas: int = 0, **settings: str) -> None:
         settings = {"cluster_enabled": "yes", "cluster_node_timeout": "1000", **settings}
         self.nodes = [RedisServer(folder / str(number), **settings) for number in range(3 + 3 * replicas)]
-        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
+        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.cluster_port}" for node in self.nodes[:3])
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -102,7 +106,7 @@ class RedisCluster:
             node.client.execute_command("CLUSTER", "ADDSLOTSRANGE", number * SLOTS // 3, (number + 1) * SLOTS // 3 - 1)
             node.client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for node in self.nodes[1:]:
-            node.client.execute_command("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)
+            node.client.execute_command("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].cluster_port)
         wait_for(self.is_ok, "the cluster to be whole")
         for number, node in enumerate(self.nodes[3:]):
             node.client.execute_command("CLUSTER", "REPLICATE", self.id_of(self.nodes[number % 3]))

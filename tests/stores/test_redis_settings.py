@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from heroimg.config import Config, ConfigError
+from heroimg.stores import open_store
 from tests.helpers import pictures
 from tests.helpers.api import Api
-from tests.helpers.redis_servers import RedisServer
+from tests.helpers.production import make_certificate
+from tests.helpers.redis_servers import RedisCluster, RedisServer
 from tests.helpers.requirements import require
 from tests.helpers.serving import Server, serving
 
@@ -36,6 +39,35 @@ def test_readyz_warns_where_redis_could_lose_pictures(tmp_path: Path, redis: Red
         assert any("set its appendonly to yes" in warning for warning in ready()["warnings"])
 
 
+@pytest.mark.parametrize("command", ["eval", "hset", "multi", "wait", "ping"])
+def test_readyz_fails_if_a_command_that_a_checkout_needs_is_forbidden_and_the_log_names_it(
+    tmp_path: Path, redis: RedisServer, command: str
+) -> None:
+    redis.client.execute_command("ACL", "SETUSER", "heroimg", "on", ">word", "~*", "+@all", f"-{command}")
+    url = f"redis://heroimg:word@127.0.0.1:{redis.port}/0"
+    with serving(tmp_path / "served", {"REDIS_URL": url, "HEROIMG_REDIS_REPLICAS": "1"}, workers=1) as server:
+        assert Api(server).request("GET", "/readyz").status_code == 503
+        assert f"may not run {command.upper()} on heroimg:*: allow it" in server.log()
+        redis.client.execute_command("ACL", "SETUSER", "heroimg", f"+{command}")
+        assert Api(server).request("GET", "/readyz").json() == {"status": "ok"}
+
+
+def test_readyz_only_warns_if_info_and_config_are_forbidden(tmp_path: Path, redis: RedisServer) -> None:
+    rules = ("on", ">word", "~*", "+@all", "-info", "-config")
+    redis.client.execute_command("ACL", "SETUSER", "heroimg", *rules)
+    url = f"redis://heroimg:word@127.0.0.1:{redis.port}/0"
+    with serving(tmp_path / "served", {"REDIS_URL": url}, workers=1) as server:
+        answer = Api(server).request("GET", "/readyz")
+        assert answer.status_code == 200
+        (warning,) = answer.json()["warnings"]
+        assert "may not run INFO" in warning
+        checked = server.flask("check")
+        assert (checked.returncode, "warning  redis: The user of REDIS_URL may not run INFO" in checked.stdout) == (
+            0,
+            True,
+        )
+
+
 def test_the_password_of_redis_url_never_reaches_the_log(tmp_path: Path) -> None:
     with RedisServer(tmp_path / "redis", requirepass="a-long-secret") as redis:
         url = redis.url.replace("://", "://:a-long-secret@")
@@ -57,14 +89,63 @@ def test_a_unix_socket_serves_too(tmp_path: Path) -> None:
         assert Api(server).retrieve(image_id).content == pictures.jpeg()
 
 
+def test_a_cluster_with_tls_and_the_options_of_the_url_serves(tmp_path: Path) -> None:
+    require("openssl")
+    make_certificate(tmp_path)
+    certificate, key = str(tmp_path / "fullchain.pem"), str(tmp_path / "privkey.pem")
+    tls = {"tls_cert_file": certificate, "tls_key_file": key, "tls_ca_cert_file": certificate}
+    with RedisCluster(tmp_path / "redis", replicas=0, **tls) as cluster:
+        url = f"{cluster.url.replace('redis', 'rediss')}?ssl_ca_certs={certificate}&client_name=heroimg"
+        with serving(tmp_path / "served", {"REDIS_URL": url}, workers=1) as server:
+            api = Api(server)
+            assert api.request("GET", "/readyz").json() == {"status": "ok"}
+            for image_id in [api.keep(pictures.jpeg()) for _ in range(5)]:
+                assert api.retrieve(image_id).content == pictures.jpeg()
+            names = [client["name"] for node in cluster.nodes for client in node.client.client_list()]
+            assert "heroimg" in names
+        with serving(tmp_path / "untrusted", {"REDIS_URL": url.partition("?")[0]}, workers=1) as server:
+            assert Api(server).request("GET", "/readyz").status_code == 503
+            assert "certificate verify failed" in server.log()
+
+
 @pytest.mark.parametrize(
-    "url", ["redis://:hunter2/x@localhost:6379", "redis+cluster://localhost", "redis://localhost/?maxconnections=3"]
+    "url",
+    [
+        "redis://:hunter2/x@localhost:6379",
+        "redis://:hunt?er2=1@localhost:6379",
+        "redis+cluster://localhost",
+        "rediss://localhost?ssl_cert_reqs=hunter2",
+    ],
 )
 def test_a_redis_url_that_cannot_be_read_stops_the_start_and_is_not_repeated(tmp_path: Path, url: str) -> None:
     server = Server(tmp_path, {"REDIS_URL": url})
     with pytest.raises(AssertionError, match="REDIS_URL cannot be read") as stopped:
         server.gunicorn()
-    assert "hunter2" not in str(stopped.value)
+    assert "er2" not in str(stopped.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("redis://h/?maxconnections=3", "maxconnections, which does not exist; did you mean max_connections?"),
+        ("unix:///socket?clientname=a", "clientname, which does not exist; did you mean client_name?"),
+        ("rediss://h?ssl_ca_cert=/ca.pem", "ssl_ca_cert, which does not exist; did you mean ssl_ca_certs?"),
+        ("rediss+cluster://h:1,i:2?ssl_cacert=/a", "ssl_cacert, which does not exist; did you mean ssl_ca_certs?"),
+        ("redis+cluster://h:1?ssl_ca_certs=/ca.pem", "ssl_ca_certs, which is for TLS: start it with rediss, not redis"),
+        ("redis://h?ssl_ca_certs=/ca.pem", "ssl_ca_certs, which is for TLS: start it with rediss, not redis"),
+        ("rediss+cluster://h:1?ssl_min_version=3", "ssl_min_version, which does not exist"),
+        ("rediss://h?ssl_ca_certs=", "ssl_ca_certs without a value"),
+    ],
+)
+def test_an_option_that_redis_py_would_ignore_is_refused_with_the_nearest(url: str, fault: str) -> None:
+    with pytest.raises(ConfigError) as stopped:
+        open_store(Config(redis_url=url), lambda: 0)
+    assert f"REDIS_URL has the option {fault}" in str(stopped.value)
+
+
+def test_a_database_of_a_cluster_is_refused() -> None:
+    with pytest.raises(ConfigError, match="names a database"):
+        open_store(Config(redis_url="redis+cluster://h:1/2"), lambda: 0)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import threading
 from collections import Counter
@@ -18,7 +19,7 @@ from tests.helpers import pictures
 from tests.helpers.api import Api, new_token
 from tests.helpers.machines import Machines, OpenMachines
 from tests.helpers.redis_servers import RedisCluster, RedisServer
-from tests.helpers.serving import LONG, serving, wait_for
+from tests.helpers.serving import LONG, Server, serving, wait_for
 from tests.helpers.store_shelf import CLAIM, OTHER
 
 
@@ -71,6 +72,16 @@ def test_without_redis_everything_is_503_until_it_is_back(machines: Machines, re
     wait_for(lambda: api.request("GET", "/healthz").status_code == 200, "the connection to be back")
     machines.clock.forward(301)  # a claim that got 503 may still have been made, once Redis answered again
     assert api.retrieve(image_id).content == pictures.jpeg()
+
+
+def test_without_redis_each_command_prints_one_sentence(tmp_path: Path, redis: RedisServer) -> None:
+    redis.end()
+    server = Server(tmp_path / "served", {"REDIS_URL": redis.url})
+    server.folder.mkdir()
+    for command in (("held",), ("sweep",), ("show", "8cf0c9"), ("forget", "8cf0c9")):
+        ran = server.flask(*command)
+        assert ran.returncode == 1
+        assert re.fullmatch(r"Error: Redis at REDIS_URL failed \(ConnectionError: .*refused\.\)\n", ran.stderr)
 
 
 def test_workers_start_without_redis_and_work_once_it_is_there(tmp_path: Path, redis: RedisServer) -> None:

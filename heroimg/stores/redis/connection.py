@@ -14,9 +14,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from redis import BlockingConnectionPool, Connection, Redis, RedisCluster, SSLConnection, UnixDomainSocketConnection
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
@@ -25,6 +24,7 @@ from redis.connection import AbstractConnection
 from redis.exceptions import (
     ConnectionError,
     MasterDownError,
+    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
@@ -33,8 +33,8 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from heroimg.config import ConfigError
 from heroimg.errors import StoreFull, StoreUnavailable
+from heroimg.stores.redis.url import read_url
 
 _CONNECT_SECONDS = 0.5
 _ANSWER_SECONDS = 1.5
@@ -59,23 +59,16 @@ class RedisConnection:
     """The connection of one process. It connects when it is first used, and again if it was lost.
 
     :param url: `redis://`, `rediss://` (TLS) or `unix://`, as redis-py reads them, options included; or
-        `redis+cluster://user:password@host:port,host:port` (`rediss+cluster://` with TLS), some of a cluster's nodes.
-    :raises ConfigError: the URL cannot be read.
+        `redis+cluster://user:password@host:port,host:port` (`rediss+cluster://` with TLS), some of a cluster's nodes,
+        with the same options.
+    :raises ConfigError: the URL cannot be read, or has an option that does not exist.
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self._options, self._nodes = read_url(url)
+        self._single = None if self._nodes else _single(self._options)
         self._cluster: RedisCluster | None = None
         self._lock = threading.Lock()
-        try:
-            self._is_cluster = "+cluster" in urlsplit(url).scheme
-            self._single = None if self._is_cluster else _single(url)
-            self._nodes = _nodes(url) if self._is_cluster else []
-        except (ValueError, TypeError, AttributeError, RedisError):
-            # Do not quote the invalid part of the URL: it may be the password.
-            fault = "REDIS_URL cannot be read: it must be such as redis://:password@localhost:6379/0, with redis-py's "
-            fault += "options behind a ?, and with / # @ ? and % in a password percent-encoded"
-            raise ConfigError([fault]) from None
 
     @contextmanager
     def client(self) -> Iterator[Any]:
@@ -96,14 +89,15 @@ class RedisConnection:
     def node_of(self, key: str) -> Iterator[Any]:
         """Return a client of the one node that has the key."""
         with self.client() as client:
-            yield client.get_redis_connection(client.get_node_from_key(key)) if self._is_cluster else client
+            yield client.get_redis_connection(client.get_node_from_key(key)) if self._nodes else client
 
     def every_primary(self, section: str) -> list[dict[str, Any]]:
-        """Read a section of INFO of every node that holds pictures."""
-        with self.client() as client:
-            if not self._is_cluster:
+        """Read a section of INFO of every node that holds pictures; nothing if INFO is not allowed."""
+        with self.client() as client, suppress(NoPermissionError):
+            if not self._nodes:
                 return [client.info(section)]
             return [client.info(section, target_nodes=node) for node in client.get_primaries()]
+        return []
 
     def _connected_cluster(self) -> RedisCluster:
         # Not at start: otherwise workers could not start while a cluster is down.
@@ -111,7 +105,7 @@ class RedisConnection:
             raise ConnectionError("another request waits for the cluster already")
         try:
             if self._cluster is None:
-                self._cluster = _cluster(self._url, self._nodes)
+                self._cluster = _cluster(self._options, self._nodes)
             return self._cluster
         finally:
             self._lock.release()
@@ -152,45 +146,34 @@ class _UnixConnection(_CheckedIfIdle, UnixDomainSocketConnection):
 _CHECKED = {Connection: _TcpConnection, SSLConnection: _TlsConnection, UnixDomainSocketConnection: _UnixConnection}
 
 
-def _single(url: str) -> Redis:
-    pool = BlockingConnectionPool.from_url(url, max_connections=_MAX_CONNECTIONS, timeout=_ANSWER_SECONDS)
+def _single(options: dict[str, Any]) -> Redis:
     errors = (ConnectionError, *OUTDATED)
     retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.2), retries=2, supported_errors=errors)
-    pool.connection_kwargs |= _options() | {"retry": retry}  # the URL cannot override these
-    pool.connection_class = _CHECKED[pool.connection_class]
-    pool.connection_class(**pool.connection_kwargs)  # this does not connect, but raises an error for misspelt options
+    defaults = {"max_connections": _MAX_CONNECTIONS, "timeout": _ANSWER_SECONDS}
+    pool = BlockingConnectionPool(**(defaults | options | _fixed(options)), retry=retry)  # type: ignore[no-untyped-call]
     return Redis(connection_pool=pool)
 
 
-def _cluster(url: str, nodes: list[ClusterNode]) -> RedisCluster:
-    parts = urlsplit(url)
+def _cluster(options: dict[str, Any], nodes: list[ClusterNode]) -> RedisCluster:
     first, *others = nodes
     host = f"[{first.host}]" if ":" in first.host else first.host
     return RedisCluster(
         url=f"redis://{host}:{first.port}",  # redis-py takes a connection class only with a URL
-        connection_class=_TlsConnection if parts.scheme.startswith("rediss") else _TcpConnection,
         startup_nodes=others,
-        username=unquote(parts.username or "") or None,
-        password=unquote(parts.password or "") or None,
-        max_connections=_MAX_CONNECTIONS,
         # Allow one attempt: by default redis-py also retries silent nodes, and asks each node for the others.
         retry=Retry(NoBackoff(), retries=0),
-        **_options(),
+        **({"max_connections": _MAX_CONNECTIONS} | options | _fixed(options)),
     )
 
 
-def _options() -> dict[str, Any]:
+def _fixed(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that the URL cannot change."""
     return {
+        "connection_class": _CHECKED[options.get("connection_class", Connection)],
         "socket_connect_timeout": _CONNECT_SECONDS,
         "socket_timeout": _ANSWER_SECONDS,
         "decode_responses": False,
     }
-
-
-def _nodes(url: str) -> list[ClusterNode]:
-    hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
-    pairs = [host.rpartition(":") for host in hosts]
-    return [ClusterNode(host.strip("[]"), int(port)) for host, _, port in pairs]  # type: ignore[no-untyped-call]
 
 
 @contextmanager

@@ -1,24 +1,22 @@
-"""Checks of the Redis that holds the pictures, for `flask --app wsgi check`."""
+"""Checks of the Redis that holds the pictures, for `/readyz` and `flask --app wsgi check`."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from redis.exceptions import NoPermissionError
 
 from heroimg.stores.findings import Finding, fault, ok, warning
-from heroimg.stores.redis.connection import RedisConnection
+from heroimg.stores.redis.connection import SCRIPT_HEAD, RedisConnection
 
 _SUBJECT = "redis"
 
-# Since this version a flag lets a script write into a full server:
-# https://redis.io/docs/latest/develop/programmability/lua-api/
-_MIN_VERSION = (7, 0)
-
 # One call of each command that a picture, a sweep or a rate needs. The braces put all keys on one node of a cluster.
 _KEY, _SET, _NUMBER = "heroimg:{check}", "heroimg:{check}:due", "heroimg:rate:{check}"
-_CALLS = (
+_CALLS: tuple[tuple[str | int, ...], ...] = (
+    ("PING",),
+    ("MULTI",),
+    ("EXEC",),
     ("HSET", _KEY, "a", 1),
     ("HGET", _KEY, "a"),
     ("HMGET", _KEY, "a"),
@@ -28,32 +26,92 @@ _CALLS = (
     ("ZSCORE", _SET, "a"),
     ("ZRANGE", _SET, 0, -1),
     ("ZREM", _SET, "a"),
-    ("SET", _NUMBER, 0),
     ("INCRBY", _NUMBER, 1),
     ("EXPIRE", _NUMBER, 1),
     ("PTTL", _NUMBER),
-    ("EVAL", "return 1", 0),
-    ("SCAN", 0),
-    ("INFO", "server"),
+    ("EVAL", SCRIPT_HEAD + "return 1", 0),
+    ("WAITAOF", 0, 0, 1),
 )
+_WAIT = ("WAIT", 0, 1)
+
+# Only the operator's commands need these.
+_OPERATOR_CALLS: tuple[tuple[str | int, ...], ...] = (("SCAN", 0),)
 
 
-def check_redis(redis: RedisConnection, replicas: int, risks: list[str]) -> Iterator[Finding]:
-    """Check the version, the eviction policy, the persistence and the replicas of every node that holds pictures.
+def refusals(redis: RedisConnection, replicas: int, *, for_operator: bool = False) -> list[str]:
+    """Try every command that a checkout needs, and say what Redis refuses, and what to do about it.
 
     :param replicas: how many must have a picture (HEROIMG_REDIS_REPLICAS).
-    :param risks: the warnings of the store.
+    :param for_operator: try what the operator's commands need, too.
+    :raises StoreUnavailable: Redis does not answer.
+    :raises StoreFull: Redis has reached its maxmemory.
     """
-    yield _check_permissions(redis)
+    calls = _CALLS + (_WAIT,) * bool(replicas) + _OPERATOR_CALLS * for_operator
+    with redis.client() as client:
+        # Alone, because redis-py replaces an outdated connection only for a command that fails alone. And a full server
+        # refuses this one. (It accepts the scripts.)
+        client.execute_command("SET", _NUMBER, 0, "EX", 60)
+    with redis.node_of(_NUMBER) as node, node.pipeline(transaction=False) as pipe:
+        for call in calls:
+            pipe.execute_command(*call)
+        errors = {
+            str(call[0]): answer
+            for call, answer in zip(calls, pipe.execute(raise_on_error=False), strict=True)
+            if isinstance(answer, Exception)
+        }
+        if "unknown command" in str(errors.get("WAITAOF")):  # Redis has it from 7.2 on
+            del errors["WAITAOF"]
+        sentences = []
+        # Before 7.0, scripts cannot have flags. https://redis.io/docs/latest/develop/programmability/lua-api/
+        if "compiling" in str(errors.get("EVAL")):
+            del errors["EVAL"]
+            sentences.append("it is too old to run heroimg's scripts: install 7.0 or later, or Valkey")
+        if refused := [name for name, error in errors.items() if isinstance(error, NoPermissionError)]:
+            rules = " ".join(f"+{name.lower()}" for name in refused)
+            sentences.append(
+                f"the user of REDIS_URL may not run {', '.join(refused)} on heroimg:*: allow it, by `ACL SETUSER` with "
+                f"~heroimg:* {rules}"
+            )
+        if errors and not sentences:
+            raise next(iter(errors.values()))
+    return sentences
+
+
+def risks(redis: RedisConnection) -> list[str]:
+    """List the settings of Redis with which it may lose pictures."""
+    memories = redis.every_primary("memory")
+    if not memories:
+        return [
+            "The user of REDIS_URL may not run INFO, so heroimg cannot see whether Redis may lose pictures: allow it, "
+            "with +info, or check that maxmemory-policy is noeviction and appendonly is yes."
+        ]
+    sentences = set[str]()
+    for memory in memories:
+        if (policy := memory["maxmemory_policy"]) != "noeviction":
+            sentences.add(
+                f"Redis evicts pictures when it is full: set its maxmemory-policy to noeviction, not {policy}."
+            )
+    # Warn even if there are replicas: they copy a primary that restarts empty.
+    for persistence in redis.every_primary("persistence"):
+        if not persistence["aof_enabled"]:
+            sentences.add("Redis loses every picture when it restarts: set its appendonly to yes.")
+    return sorted(sentences)
+
+
+def check_redis(redis: RedisConnection, replicas: int) -> Iterator[Finding]:
+    """Check the permissions, and the version, the eviction policy, the persistence and the replicas of every primary.
+
+    :param replicas: how many must have a picture (HEROIMG_REDIS_REPLICAS).
+    """
+    refused = refusals(redis, replicas, for_operator=True)
+    yield from (fault(_SUBJECT, sentence) for sentence in refused)
+    if not refused:
+        yield ok(_SUBJECT, "the user of REDIS_URL may run every command that a checkout needs")
     for server in redis.every_primary("server"):
-        version = str(server["redis_version"])
-        if tuple(map(int, re.findall("[0-9]+", version)[:2])) < _MIN_VERSION:
-            least = ".".join(map(str, _MIN_VERSION))
-            yield fault(_SUBJECT, f"its version is {version}: install {least} or later, or Valkey")
-        else:
-            yield ok(_SUBJECT, f"its version is {version}")
-    yield from (warning(_SUBJECT, risk) for risk in risks)
-    if not risks:
+        yield ok(_SUBJECT, f"its version is {server['redis_version']}")
+    seen = risks(redis)
+    yield from (warning(_SUBJECT, risk) for risk in seen)
+    if not seen:
         yield ok(_SUBJECT, "it evicts no picture, and keeps pictures when it restarts")
     for replication in redis.every_primary("replication"):
         connected = int(replication["connected_slaves"])
@@ -71,21 +129,3 @@ def check_redis(redis: RedisConnection, replicas: int, risks: list[str]) -> Iter
             )
         else:
             yield ok(_SUBJECT, f"{connected} replicas are connected, and HEROIMG_REDIS_REPLICAS is {replicas}")
-
-
-def _check_permissions(redis: RedisConnection) -> Finding:
-    refused = []
-    with redis.node_of(_KEY) as node:
-        for call in _CALLS:
-            try:
-                node.execute_command(*call)
-            except NoPermissionError:
-                refused.append(call[0])
-    if refused:
-        rules = " ".join(f"+{name.lower()}" for name in refused)
-        return fault(
-            _SUBJECT,
-            f"the user of REDIS_URL may not run {', '.join(refused)} on heroimg:*: allow it, by `ACL SETUSER` with "
-            f"~heroimg:* {rules}",
-        )
-    return ok(_SUBJECT, "the user of REDIS_URL may run every command that a checkout needs")

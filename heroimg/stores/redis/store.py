@@ -21,8 +21,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import BinaryIO, cast
 
+from redis.exceptions import RedisError
+
 from heroimg.config import Config
-from heroimg.errors import ImageNotFound
+from heroimg.errors import ImageNotFound, StoreUnavailable
 from heroimg.stores.base import Claimed, Clock, Held, ImageStore, Staged, Swept
 from heroimg.stores.findings import Finding
 from heroimg.stores.image import StoredImage, new_image_id
@@ -31,13 +33,10 @@ from heroimg.stores.redis.blocks import BlocksReader, StagedBytes
 from heroimg.stores.redis.connection import RedisConnection
 from heroimg.stores.redis.due import DueIds
 from heroimg.stores.redis.pictures import RedisPictures, key_of
-from heroimg.stores.redis.setup import check_redis
+from heroimg.stores.redis.setup import check_redis, refusals, risks
 from heroimg.stores.redis.sweeping import DueSweep
 
 _PICTURE_KEY = re.compile(rb"heroimg:\{[0-9a-f]{32}\}")
-
-# A plain command, because a full server refuses it. (It accepts the scripts.)
-_PROBE = ("SET", "heroimg:probe", "", "EX", 60)
 
 # The id of a picture with sessions to end is added to the due ids before the sessions are noted. It is due only after
 # this time, so that no sweep looks at it before the note.
@@ -155,24 +154,14 @@ class RedisStore(ImageStore):
                     yield self.get(key.decode()[len("heroimg:{") : -1])
 
     def check(self) -> None:
-        with self._redis.client() as client:
-            client.execute_command(*_PROBE)
+        if refused := refusals(self._redis, self._replicas):
+            raise StoreUnavailable from RedisError("Redis: " + "; ".join(refused))
 
     def warnings(self) -> list[str]:
-        warnings = set[str]()
-        for memory in self._redis.every_primary("memory"):
-            if (policy := memory["maxmemory_policy"]) != "noeviction":
-                warnings.add(
-                    f"Redis evicts pictures when it is full: set its maxmemory-policy to noeviction, not {policy}."
-                )
-        # Warn even if there are replicas: they copy a primary that restarts empty.
-        for persistence in self._redis.every_primary("persistence"):
-            if not persistence["aof_enabled"]:
-                warnings.add("Redis loses every picture when it restarts: set its appendonly to yes.")
-        return sorted(warnings)
+        return risks(self._redis)
 
     def check_setup(self) -> Iterator[Finding]:
-        return check_redis(self._redis, self._replicas, self.warnings())
+        return check_redis(self._redis, self._replicas)
 
     def _now(self) -> int:
         return int(self._clock())
