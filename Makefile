@@ -40,7 +40,7 @@ test: lint ## run the linters, the type checkers and all tests except the long p
 test-all: lint ## run the same, and the long proofs
 	$(BIN)/pytest -n 3
 
-proof: $(VENV)/.installed-dev ## run the long proofs alone: the store killed at every step, hostile input, smuggling, fuzzing
+proof: $(VENV)/.installed-dev ## run the long proofs alone: crashes at every step, hostile input, load, Apache, Firefox and WebKit
 	$(BIN)/pytest -n 3 -m proof
 
 coverage: $(VENV)/.installed-dev ## run all tests and show which lines they execute, in the servers too

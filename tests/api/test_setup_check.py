@@ -94,12 +94,12 @@ def test_without_json_each_finding_is_one_line(tmp_path: Path) -> None:
 def test_no_secret_is_printed(tmp_path: Path, stand_in: StandIn, redis: RedisServer) -> None:
     redis.client.config_set("requirepass", "hidden-word")
     url = f"redis://:hidden-word@127.0.0.1:{redis.port}/0"
-    for mode in ("200", "401", "403", "500"):
+    server = server_of(tmp_path, stand_in, REDIS_URL=url)
+    for mode in ("200", "401", "500"):
         if mode != "200":
             stand_in.fail_next(mode)
-        server = server_of(tmp_path, stand_in, REDIS_URL=url)
-        shown = [server.flask("check", *arguments) for arguments in ((), ("--json",))]
-        for ran in shown:
+        for arguments in ((), ("--json",)):
+            ran = server.flask("check", *arguments)
             for secret in ("sk_test_standin", "whsec_standin", "hidden-word", *stand_in.sessions):
                 assert secret not in ran.stdout + ran.stderr
 

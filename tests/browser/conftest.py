@@ -16,7 +16,10 @@ from tests.helpers.serving import DrivenClock, serving_at
 from tests.helpers.shop import Site, stripe_settings
 
 
-@pytest.fixture(scope="session", params=ENGINES)
+@pytest.fixture(
+    scope="session",
+    params=[ENGINES[0], *(pytest.param(name, marks=pytest.mark.proof) for name in ENGINES[1:])],
+)
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     with running(request.param) as started:
         yield started

@@ -89,6 +89,7 @@ def ask(url: str, query: str) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.proof
 def test_a_real_prometheus_finds_the_figures_of_every_rule_and_query(tmp_path: Path, clock: DrivenClock) -> None:
     settings = {"HEROIMG_METRICS": "1", "HEROIMG_SWEEP_SECONDS": "1"}
     with (

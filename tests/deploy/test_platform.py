@@ -42,6 +42,7 @@ def test_port_is_served_on_every_address(server: Server) -> None:
         assert Api(server).request("GET", "/healthz").status_code == 200
 
 
+@pytest.mark.proof
 @needs_root
 @needs("unshare")
 def test_a_container_of_half_a_core_and_512_mb_has_one_worker_that_stays_within_them(

@@ -145,6 +145,7 @@ def test_50_phones_that_are_still_uploading_block_no_other_request(house: Produc
         assert [phone.answer()[:15] for phone in phones] == [b"HTTP/1.1 200 OK"] * 50
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("claim", ["", "&claim=a-token-for-many-readers"], ids=["plain", "with claims"])
 def test_50_readers_that_stop_reading_block_no_other_request(house: Production, claim: str) -> None:
     picture = padded_jpeg(2**20)
@@ -201,6 +202,7 @@ def under_load(house: Production, change: Callable[[], None]) -> int:
     return len(done)
 
 
+@pytest.mark.proof
 def test_a_reload_under_load_drops_nothing(own_house: Production) -> None:
     server = own_house.server
 
@@ -215,6 +217,7 @@ def test_a_reload_under_load_drops_nothing(own_house: Production) -> None:
     assert server.names() == []
 
 
+@pytest.mark.proof
 def test_a_restart_under_load_drops_nothing(own_house: Production) -> None:
     def restart() -> None:
         own_house.server.stop()

@@ -33,6 +33,8 @@ LIMIT = 5 * 1024 * 1024
 _BEGINNING = 600_000  # bytes; more than is read at once (READ_BYTES in request_body.py)
 SHARED_HOSTING = fenced_files(ROOT / "docs" / "shared-hosting.md")
 
+pytestmark = pytest.mark.proof
+
 
 class Hosted(NamedTuple):
     """heroimg in one Apache, at one of its addresses; the stand-in for Stripe that it uses."""

@@ -10,6 +10,7 @@ from tests.helpers.requirements import require
 from tests.soak.torture import torture
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("store", ["files", "redis"])
 def test_whole_journeys_while_everything_breaks_are_as_promised(tmp_path: Path, store: str) -> None:
     require("nginx")

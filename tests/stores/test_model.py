@@ -314,6 +314,7 @@ def search(open_shelf: Callable[[], Shelf]) -> None:
     assert Counted.steps > SETTINGS.max_examples
 
 
+@pytest.mark.proof
 def test_files_answer_every_sequence_as_the_contract_says(tmp_path: Path) -> None:
     numbers = count()
 
@@ -325,6 +326,7 @@ def test_files_answer_every_sequence_as_the_contract_says(tmp_path: Path) -> Non
     search(open_shelf)
 
 
+@pytest.mark.proof
 def test_redis_answers_every_sequence_as_the_contract_says(tmp_path: Path) -> None:
     require("redis-server")
     with RedisServer(tmp_path) as server:

@@ -185,6 +185,7 @@ def run(traffic: Traffic, troubles: Callable[[Traffic], None]) -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.proof
 def test_a_failover_of_the_cluster_in_the_middle_of_traffic_loses_and_doubles_nothing(
     tmp_path: Path, open_machines: OpenMachines
 ) -> None:
