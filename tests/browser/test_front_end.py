@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -95,6 +96,20 @@ def test_the_plain_page_of_the_documentation_pays_and_comes_back(shop: ShopElsew
     choose_and_pay(page, pictures.jpeg())
     assert picture_saved(page) == pictures.jpeg()
     wait_for(lambda: shop.api.server.names() == [], "the picture to be gone")
+
+
+def test_the_plain_page_works_with_the_policy_of_the_documentation(shop: ShopElsewhere, page: Page) -> None:
+    html = shop.fill_in(SNIPPETS["hero-me.html"])
+    script = re.search(r'<script type="module">(.*?)</script>', html, re.DOTALL)
+    assert script
+    html = html.replace(script[0], '<script type="module" src="/hero-me.js"></script>')
+    shop.front_end.serve({"/hero-me.js": script[1]})
+    policy = " ".join(shop.fill_in(SNIPPETS["policy"]).split())
+    headers = {"Content-Security-Policy": policy}
+    shop.front_end.expect_request("/hero-me").respond_with_data(html, content_type="text/html", headers=headers)
+    page.goto(f"{shop.front_end.url}/hero-me")
+    choose_and_pay(page, pictures.jpeg())
+    assert picture_saved(page) == pictures.jpeg()
 
 
 def test_the_plain_page_of_the_documentation_tells_failures(shop: ShopElsewhere, page: Page) -> None:
