@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -99,12 +98,12 @@ def test_the_plain_page_of_the_documentation_pays_and_comes_back(shop: ShopElsew
 
 
 def test_the_plain_page_works_with_the_policy_of_the_documentation(shop: ShopElsewhere, page: Page) -> None:
-    html = shop.fill_in(SNIPPETS["hero-me.html"])
-    script = re.search(r'<script type="module">(.*?)</script>', html, re.DOTALL)
-    assert script
-    html = html.replace(script[0], '<script type="module" src="/hero-me.js"></script>')
-    shop.front_end.serve({"/hero-me.js": script[1]})
-    policy = " ".join(shop.fill_in(SNIPPETS["policy"]).split())
+    snippets = fenced_files(ROOT / "docs" / "front-end.md")
+    html, _, script = shop.fill_in(snippets["hero-me.html"]).partition('<script type="module">')
+    script, _, end = script.partition("</script>")
+    html += f'<script type="module" src="/hero-me.js"></script>{end}'
+    shop.front_end.serve({"/hero-me.js": script})
+    policy = " ".join(shop.fill_in(snippets["policy"]).split())
     headers = {"Content-Security-Policy": policy}
     shop.front_end.expect_request("/hero-me").respond_with_data(html, content_type="text/html", headers=headers)
     page.goto(f"{shop.front_end.url}/hero-me")

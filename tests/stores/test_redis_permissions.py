@@ -16,9 +16,9 @@ from tests.helpers.requirements import require
 from tests.helpers.serving import ROOT, serving, wait_for
 from tests.helpers.store_shelf import CLAIM
 
-PAGE = (ROOT / "docs" / "redis.md").read_text().partition("## Permissions\n")[2].partition("\n## ")[0]
+PAGE = (ROOT / "docs" / "redis.md").read_text().partition("## TLS and permissions\n")[2].partition("\n## ")[0]
 COMMANDS = re.findall(r"^ACL SETUSER heroimg .*", PAGE, re.MULTILINE)
-FOR_NEW, FOR_CLUSTERS, FOR_DATABASES = re.findall(r"`(\+[^`]+)`", PAGE)[:3]
+FOR_NEW, FOR_CLUSTERS, FOR_DATABASES = re.findall(r"`(\+[^`]+)`", PAGE.partition("```\n\n")[2])[:3]
 
 
 @pytest.fixture(autouse=True)
