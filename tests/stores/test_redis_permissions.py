@@ -1,4 +1,4 @@
-"""What the user of REDIS_URL may do: what docs/redis.md lists suffices, and what is lacking is named."""
+"""The permissions of the user of REDIS_URL: those in docs/redis.md suffice, and the log names a missing one."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def expect_that_nothing_is_refused(open_machines: OpenMachines, servers: list[Re
     assert api.retrieve(image_id, CLAIM).content == pictures.jpeg()
     assert api.confirm(image_id, CLAIM).status_code == 204
     checked = server.flask("check")
-    assert (checked.returncode, checked.stderr) == (0, ""), checked.stdout
+    assert checked.returncode == 0, checked.stdout + checked.stderr
     assert server.flask("forget", api.keep(pictures.jpeg())).returncode == 0
     session_id = api.session_of(api.keep(pictures.jpeg()))
     machines.stand_in.pay(session_id)
@@ -72,10 +72,10 @@ def test_the_listed_permissions_suffice_in_a_cluster(tmp_path: Path, open_machin
         expect_that_nothing_is_refused(open_machines, cluster.nodes, cluster.url)
 
 
-def test_readyz_tries_every_listed_permission_that_a_checkout_needs() -> None:
+def test_every_command_that_readyz_tries_is_listed() -> None:
     listed = set(re.findall(r"\+(\w+)", " ".join([*COMMANDS, FOR_NEW])))
     tried = {str(call[0]).lower() for call in (*setup._CALLS, setup._WAIT, *setup._OPERATOR_CALLS)}
-    assert listed == tried | {"set", "info"}
+    assert tried | {"set", "info"} <= listed
 
 
 @pytest.mark.parametrize("command", ["eval", "hset", "multi", "wait", "ping"])
