@@ -13,7 +13,6 @@ import requests
 
 from tests.helpers.bad_settings import BAD
 from tests.helpers.requirements import needs_root
-from tests.helpers.requirements import needs_root
 from tests.helpers.serving import LONG, ROOT, Server, free_port, wait_for
 
 GUNICORN = (sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py"))
