@@ -72,6 +72,20 @@ def test_the_plain_page_of_the_documentation_pays_and_comes_back(shop: ShopElsew
     wait_for(lambda: shop.api.server.names() == [], "the picture to be gone")
 
 
+def test_the_plain_page_works_with_the_policy_of_the_documentation(shop: ShopElsewhere, page: Page) -> None:
+    snippets = fenced_files(ROOT / "docs" / "front-end.md")
+    html, _, script = shop.fill_in(snippets["hero-me.html"]).partition('<script type="module">')
+    script, _, end = script.partition("</script>")
+    html += f'<script type="module" src="/hero-me.js"></script>{end}'
+    shop.front_end.serve({"/hero-me.js": script})
+    policy = " ".join(shop.fill_in(snippets["policy"]).split())
+    headers = {"Content-Security-Policy": policy}
+    shop.front_end.expect_request("/hero-me").respond_with_data(html, content_type="text/html", headers=headers)
+    page.goto(f"{shop.front_end.url}/hero-me")
+    choose_and_pay(page, pictures.jpeg())
+    assert picture_saved(page) == pictures.jpeg()
+
+
 def test_the_plain_page_of_the_documentation_tells_failures(shop: ShopElsewhere, page: Page) -> None:
     shop.front_end.serve({"/hero-me": shop.fill_in(PLAIN)})
     page.goto(f"{shop.front_end.url}/hero-me")

@@ -143,6 +143,21 @@ def test_a_folder_that_cannot_be_written_stops_the_start_with_what_to_do(
     assert ended.returncode != 0
 
 
+@needs_root
+def test_a_volume_of_root_is_refused_and_a_folder_below_it_works(server: Server, tmp_path: Path) -> None:
+    volume, instance, user = tmp_path / "volume", tmp_path / "instance", 54321
+    for folder, owner in ((volume, 0), (instance, user)):
+        folder.mkdir()
+        os.chown(folder, owner, user)
+    volume.chmod(0o2775)  # as Kubernetes does with fsGroup
+    capabilities = [f"--{kind}=-all,+dac_read_search" for kind in ("bounding-set", "inh-caps", "ambient-caps")]
+    as_user = ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *capabilities)
+    server.environ |= {"HEROIMG_INSTANCE_DIR": str(instance), "HEROIMG_UPLOAD_DIR": str(volume)}
+    assert f"belongs to the user running heroimg (uid {user})" in server.flask("held", before=as_user).stderr
+    server.environ["HEROIMG_UPLOAD_DIR"] = str(volume / "pictures")
+    assert server.flask("held", before=as_user).stdout == "No pictures are held.\n"
+
+
 def test_a_folder_that_everybody_shares_is_refused_and_left_as_it_is(server: Server, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()

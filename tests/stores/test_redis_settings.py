@@ -39,35 +39,6 @@ def test_readyz_warns_where_redis_could_lose_pictures(tmp_path: Path, redis: Red
         assert any("set its appendonly to yes" in warning for warning in ready()["warnings"])
 
 
-@pytest.mark.parametrize("command", ["eval", "hset", "multi", "wait", "ping"])
-def test_readyz_fails_if_a_command_that_a_checkout_needs_is_forbidden_and_the_log_names_it(
-    tmp_path: Path, redis: RedisServer, command: str
-) -> None:
-    redis.client.execute_command("ACL", "SETUSER", "heroimg", "on", ">word", "~*", "+@all", f"-{command}")
-    url = f"redis://heroimg:word@127.0.0.1:{redis.port}/0"
-    with serving(tmp_path / "served", {"REDIS_URL": url, "HEROIMG_REDIS_REPLICAS": "1"}, workers=1) as server:
-        assert Api(server).request("GET", "/readyz").status_code == 503
-        assert f"may not run {command.upper()} on heroimg:*: allow it" in server.log()
-        redis.client.execute_command("ACL", "SETUSER", "heroimg", f"+{command}")
-        assert Api(server).request("GET", "/readyz").json() == {"status": "ok"}
-
-
-def test_readyz_only_warns_if_info_and_config_are_forbidden(tmp_path: Path, redis: RedisServer) -> None:
-    rules = ("on", ">word", "~*", "+@all", "-info", "-config")
-    redis.client.execute_command("ACL", "SETUSER", "heroimg", *rules)
-    url = f"redis://heroimg:word@127.0.0.1:{redis.port}/0"
-    with serving(tmp_path / "served", {"REDIS_URL": url}, workers=1) as server:
-        answer = Api(server).request("GET", "/readyz")
-        assert answer.status_code == 200
-        (warning,) = answer.json()["warnings"]
-        assert "may not run INFO" in warning
-        checked = server.flask("check")
-        assert (checked.returncode, "warning  redis: The user of REDIS_URL may not run INFO" in checked.stdout) == (
-            0,
-            True,
-        )
-
-
 def test_the_password_of_redis_url_never_reaches_the_log(tmp_path: Path) -> None:
     with RedisServer(tmp_path / "redis", requirepass="a-long-secret") as redis:
         url = redis.url.replace("://", "://:a-long-secret@")
