@@ -24,11 +24,11 @@ from redis.connection import AbstractConnection
 from redis.exceptions import (
     ConnectionError,
     MasterDownError,
-    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
     RedisError,
+    ResponseError,
     TimeoutError,
 )
 from redis.retry import Retry
@@ -92,8 +92,8 @@ class RedisConnection:
             yield client.get_redis_connection(client.get_node_from_key(key)) if self._nodes else client
 
     def every_primary(self, section: str) -> list[dict[str, Any]]:
-        """Read a section of INFO of every node that holds pictures; nothing if INFO is not allowed."""
-        with self.client() as client, suppress(NoPermissionError):
+        """Read a section of INFO of every node that holds pictures; nothing if Redis refuses INFO."""
+        with self.client() as client, suppress(ResponseError):
             if not self._nodes:
                 return [client.info(section)]
             return [client.info(section, target_nodes=node) for node in client.get_primaries()]
