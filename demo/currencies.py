@@ -7,7 +7,10 @@ _THREE_DECIMALS = ("bhd", "jod", "kwd", "omr", "tnd")
 
 
 def decimals(currency: str) -> int:
-    """Return how many decimals Stripe gives an amount. Browsers follow ISO 4217, which differs for some currencies."""
+    """Return the number of decimals that a currency has at Stripe.
+
+    Browsers follow ISO 4217, which differs for some currencies.
+    """
     if currency in _ZERO_DECIMALS:
         return 0
     return 3 if currency in _THREE_DECIMALS else 2

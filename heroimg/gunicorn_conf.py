@@ -88,7 +88,7 @@ workers = int(os.environ.get("WEB_CONCURRENCY") or _workers())
 # (MAX_UNBUFFERED in pictures/hand_over.py).
 threads = 16
 
-# The seconds that a stopping worker has to complete its requests. A call to Stripe takes less (DEADLINE_SECONDS in
+# A stopping worker gets this many seconds to finish its requests. A call to Stripe takes less (DEADLINE_SECONDS in
 # payments/stripe_http.py). TimeoutStopSec= in deploy/heroimg.service is more. A request with several slow calls may be
 # cut off; it can be repeated.
 graceful_timeout = 30

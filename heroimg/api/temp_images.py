@@ -24,7 +24,7 @@ bp = Blueprint("temp_images", __name__)
 
 _MEGABYTE = 1024 * 1024
 
-# Old and new browsers show with these headers that they prefetch. deploy/nginx.conf passes them on.
+# Browsers, old and new, mark a prefetch with one of these headers. deploy/nginx.conf passes them on.
 _PURPOSE_HEADERS = ("Sec-Purpose", "Purpose", "X-Moz", "X-Purpose")
 
 

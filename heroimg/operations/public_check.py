@@ -17,7 +17,7 @@ from heroimg.stores.findings import Finding, fault, ok, warning
 # Longer than nginx waits for heroimg (proxy_read_timeout in deploy/nginx.conf).
 _SECONDS = 100.0
 
-# What a web server in front answers for heroimg.
+# The web server in front answers with one of these statuses if heroimg does not answer.
 _UNREACHABLE = (502, 504)
 
 # certbot renews a certificate a month before it ends.
@@ -120,7 +120,7 @@ def _check_body_limit(ask: _Asker, config: Config) -> Finding:
 
 
 def _check_origin(ask: _Asker, origin: str) -> Iterator[Finding]:
-    """Ask as a browser does for a page of this origin. The web server in front may refuse the POST, which is large."""
+    """Send what browsers send for pages of this origin. The web server in front may refuse the POST, which is large."""
     preflight = {"Origin": origin, "Access-Control-Request-Method": "DELETE"}
     answers = {
         "OPTIONS": ask("OPTIONS", _RETRIEVE, headers=preflight),

@@ -10,7 +10,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from heroimg.config import ConfigError
 
-# The jobs do not run at once: a process that only imports the application may end soon.
+# The jobs do not run immediately: a process that only imports the application may end soon.
 _START_SECONDS = 2
 
 

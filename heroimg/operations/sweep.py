@@ -1,4 +1,4 @@
-"""The times of sweeps: a thread of each worker process sweeps, or a request after its response, or a command.
+"""When sweeps run: regularly in a thread of each worker process, after a response, or by an operator's command.
 
 Every worker has a scheduler, which by default runs every minute. So sweeping goes on if a worker dies. A lock file lets
 one process sweep at a time. Its modification time is the end of the last sweep: the other workers need not sweep again
@@ -59,8 +59,8 @@ class Sweeper:
         self._clock = clock
         self._end_sessions = end_sessions
         self._started = int(clock())
-        # The time of this process's last sweep or attempt that is not noted in the lock file. For a shared store it
-        # begins as the start of the process, because the threads sweep soon after that.
+        # When this process last swept, or failed to sweep, without changing the lock file. If a thread sweeps a shared
+        # store, the first value is the start of the process, so that no request sweeps before the thread does.
         self._untraced = float(self._started) if store.is_shared and config.sweep_seconds else 0.0
         self._lock_path = instance_path(config, "sweep.lock")
         if not store.is_shared:

@@ -65,8 +65,8 @@ class HandOvers:
             handed over.
         :raises ImageNotFound: unknown, expired or removed already.
         :raises ImageClaimed: another token holds it.
-        :raises StripeUnreachable: another session may still be open.
-        :raises StripeFailed: another session may still be open.
+        :raises StripeUnreachable: a session other than the current one may still be open.
+        :raises StripeFailed: a session other than the current one may still be open.
         """
         if token:
             claimed = self.store.claim(image_id, token)
@@ -115,7 +115,7 @@ class HandOvers:
         return True
 
     def renew_claims(self) -> None:
-        """Renew the claims of slow readers. A thread does this, because a blocked write lets no other code run."""
+        """Renew the claims of slow readers. A background thread does this: a reader's own thread may be blocked."""
         for hand_over in self.running.copy():
             hand_over.renew_if_due()
 

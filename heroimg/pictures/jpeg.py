@@ -37,7 +37,8 @@ _RESTART = 0xD0
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 
 # libjpeg-turbo reads up to 7 bytes ahead, so each scan gets 7 more bytes. All of their bits are 1, which is not a valid
-# code. In a baseline JPEG a missing block uses up 34 of these 56 bits. A scan that lacks only its last block may pass.
+# code. In a baseline JPEG, the decoder takes 34 of these 56 bits for a missing block, and has too few for a second one.
+# So a scan that lacks only its last block may pass.
 _PADDING = b"\xff\0" * 7
 
 # Pillow's modes by the number of components. Grey output is enough for a picture in colour: the decoder still decodes
@@ -122,8 +123,8 @@ class _Decoder:
     def decode_scan(self, data: memoryview, start: int, units: int, interval: int) -> int:
         """Decode a scan's entropy-coded data.
 
-        :param units: how many units of blocks the scan has.
-        :param interval: after how many units there is a restart marker; 0 if there are none.
+        :param units: how many minimum coded units (MCUs) the scan has.
+        :param interval: after how many MCUs there is a restart marker; 0 if there are none.
         :returns: where the data end.
         :raises ImageDamaged: blocks are missing.
         """

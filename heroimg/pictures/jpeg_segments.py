@@ -28,7 +28,7 @@ class Segment:
     """A marker and the bytes that belong to it.
 
     :param start: where the marker begins.
-    :param end: where the content ends. It begins after the marker and the length, two bytes each.
+    :param end: where the content ends. The content begins after the marker and the length, two bytes each.
     """
 
     marker: int
@@ -98,13 +98,13 @@ class Frame:
 
     @property
     def coefficient_bytes(self) -> int:
-        """The memory for the coefficients of all units, padding included. Narrow pictures are mostly padding."""
+        """The memory for the coefficients of all MCUs, padding included. Narrow pictures are mostly padding."""
         return 2 * 64 * self.units(b"") * sum(h * v for _, h, v in self.components)
 
     def units(self, numbers: bytes) -> int:
-        """Count the units of blocks that one scan of these components codes, section A.2.
+        """Count the minimum coded units (MCUs) in a scan of these components, section A.2.
 
-        A scan of one component leaves out the blocks that only fill up a unit.
+        A scan of one component leaves out the blocks that only fill up an MCU.
 
         :param numbers: the numbers of these components.
         """

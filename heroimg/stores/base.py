@@ -139,8 +139,8 @@ class ImageStore(ABC):
     def note(self, image_id: str, change: Callable[[StoredImage], StoredImage]) -> tuple[StoredImage, StoredImage]:
         """Change what is noted about a picture's checkout, and put it on stable storage. This is atomic.
 
-        :param change: returns the picture with other values in the fields of `StoredImage.checkout_fields`. It may be
-            called more than once. It returns the picture unchanged if that has the change already.
+        :param change: returns the picture with new values in the fields of `StoredImage.checkout_fields`, or the same
+            picture if it has these values already. The function may be called more than once.
         :returns: the picture before and after.
         :raises ImageNotFound: there is no such picture.
         :raises StoreUnavailable: the note may get lost, so nothing may rely on it.

@@ -41,7 +41,10 @@ Check = Callable[[str | None], Iterable[Finding]]
 
 
 def check_owner(subject: str, folder: str | os.PathLike[str]) -> Finding | None:
-    """Report a fault if a folder belongs to another user than the one that runs the check, and so not to heroimg's."""
+    """Report a fault if a folder belongs to another user than the one that runs the check.
+
+    The check must run as the user that runs heroimg.
+    """
     owner, user = os.stat(folder).st_uid, os.geteuid()
     if owner == user:
         return None

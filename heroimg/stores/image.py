@@ -14,7 +14,8 @@ from typing import Any, Self
 
 from heroimg.errors import ImageClaimed
 
-# A clock that is ahead by less needs no correction: the clocks of machines that share a store may differ so much.
+# The clocks of machines that share a store may differ by this much. If the clock was further ahead when a picture was
+# kept, the picture's times are corrected.
 MAX_AHEAD_SECONDS = 60
 
 
@@ -85,7 +86,8 @@ class StoredImage:
     def seconds_ahead(self, now: int) -> int:
         """Return by how much the clock was ahead when the picture was kept, if its times must be corrected; else 0.
 
-        They must not be corrected while a session rests on them: the time of a payment is never shortened.
+        They are not corrected while a session might still be paid, because the picture must outlive that session. They
+        are not corrected after a payment either, because a paid picture is never kept for less time.
         """
         ahead = self.stored - now
         return 0 if ahead <= MAX_AHEAD_SECONDS or self.has_payable_session or self.checkout_complete else ahead

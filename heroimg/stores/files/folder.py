@@ -1,7 +1,7 @@
 """The folder that holds the pictures: its mode, its room, its names, and a lock on each picture.
 
-A process that changes or removes a picture holds a lock (flock) on the picture itself. The kernel drops the lock if the
-process dies. After locking, it checks that the file was not unlinked while it waited.
+A process that changes or removes a picture holds a lock (flock) on the picture itself. Once it has the lock, it checks
+that the picture was not unlinked while it waited. If the process dies, the kernel drops the lock.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Folder:
         return f"{self.name}/{image_id}{suffix}"
 
     def open_part(self) -> StagedFile:
-        """Open a new part.
+        """Create a `.part` file for a picture that arrives.
 
         :raises StoreFull: the disk has too little room for more pictures.
         """

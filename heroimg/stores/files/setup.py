@@ -70,7 +70,7 @@ def _check_names_and_locks(folder: Folder) -> Iterator[Finding]:
 
 
 def _check_lock(folder: Folder, part_id: str) -> Finding:
-    """Let a second process try to lock a part that this process has locked."""
+    """Let a second process try to lock a `.part` file that this process has locked."""
     command = [sys.executable, "-I", "-c", _TRY_LOCK, folder.path_of(part_id, ".part")]
     try:
         tried = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -49,7 +49,7 @@ class StagedFile(io.FileIO):
 
 
 def open_staged_file(folder: str) -> StagedFile:
-    """Open a new part. Open another if a sweep removed the first one before it was locked."""
+    """Create a `.part` file. Create another if a sweep removed the first one before it was locked."""
     while not is_linked(part := StagedFile(folder)):
         part.close()
     return part

@@ -1,8 +1,8 @@
 """Sweeping a folder: remove the pictures that have expired, and the files that a crash left.
 
-A sweep reads names and modification times, and only those sidecars that are due. Leftovers are a part that no process
-has locked, a sidecar or a next sidecar without a picture, and a picture without a valid sidecar. A file that another
-process has locked is in use, and waits for the next sweep.
+A sweep reads names and modification times, and only those sidecars that are due. There are three kinds of leftovers: a
+`.part` file that no process has locked, a `.json` or `.new` file without a picture, and a picture without a valid
+sidecar. A file that another process has locked is in use, and waits for the next sweep.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class FolderSweep:
     def run(self, seconds: float | None = None) -> Swept:
         """Read all names, and remove what is due.
 
-        :param seconds: stop after this time, but remove at least one.
+        :param seconds: stop after this time, but look at least at one id.
         """
         due = self._read_names()
         # Pictures without a sidecar, sidecars without a picture, and files that only a crash leaves.

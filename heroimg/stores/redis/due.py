@@ -15,7 +15,7 @@ _PAGE = 100
 # These are scripts, because a full server refuses plain commands that write.
 _ADD = "return redis.call('ZADD', KEYS[1], 'LT', ARGV[1], ARGV[2])"
 
-# Since we read the id, another process may have removed or postponed it.
+# Another process may have removed or postponed the id after this one read it.
 _POSTPONE = """
 local due = redis.call('ZSCORE', KEYS[1], ARGV[2])
 if due and tonumber(due) <= tonumber(ARGV[3]) then redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2]) end

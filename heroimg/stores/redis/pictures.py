@@ -43,8 +43,8 @@ class RedisPictures:
     ) -> tuple[StoredImage, Fields]:
         """Run a script on a picture, and read the fields that it returns.
 
-        :param now: the time that the script uses. A caller that compares the picture with the time must pass the
-            same time, because a claim could lapse between two times.
+        :param now: the time that the script uses. If the caller compares the picture's times with a time of its own, it
+            must pass that time here: otherwise a claim could lapse between the two times.
         :raises ImageNotFound: there is no such picture, or it has expired; the script has done nothing.
         """
         now = now or self._now()

@@ -48,8 +48,8 @@ def refusals(redis: RedisConnection, replicas: int, *, for_operator: bool = Fals
     """
     calls = _CALLS + (_WAIT,) * bool(replicas) + _OPERATOR_CALLS * for_operator
     with redis.client() as client:
-        # Alone, because redis-py replaces an outdated connection only for a command that fails alone. And a full server
-        # refuses this one. (It accepts the scripts.)
+        # Send SET by itself, because redis-py does not replace an outdated connection in a pipeline. SET also shows
+        # whether the server is full: a full server refuses SET, but not the scripts.
         client.execute_command("SET", _NUMBER, 0, "EX", 60)
     with redis.node_of(_NUMBER) as node, node.pipeline(transaction=False) as pipe:
         for call in calls:

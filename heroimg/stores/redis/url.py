@@ -58,7 +58,7 @@ def read_url(url: str) -> tuple[dict[str, Any], list[ClusterNode]]:
 
 
 def _refuse_wrong_options(query: str, *, is_tls: bool, is_cluster: bool) -> None:
-    """Refuse what redis-py would ignore: misspelt options, options without a value, and others in a cluster."""
+    """Refuse what redis-py would ignore: misspelt options, options without a value, and those that clusters lack."""
     options = _OPTIONS
     if is_cluster:
         options = options & {*REDIS_ALLOWED_KEYS} - _NOT_FOR_CLUSTERS
