@@ -179,8 +179,8 @@ class Config:
         "How many uploads one address may make; empty for no limit. Without Redis each worker process counts "
         "separately, so two allow up to twice as many.", can_be_empty=True)
     checkout_rate: str = setting("HEROIMG_CHECKOUT_RATE", parsers.rate, "60 per minute",
-        "The same limit, separately for `embedded-session`, `session-status`, and picture requests that must end a "
-        "checkout.", can_be_empty=True)
+        "The same limit for `embedded-session`, for `session-status`, and for picture requests that end an unpaid "
+        "checkout. Each of the three is counted separately.", can_be_empty=True)
     product_name: str = setting("HEROIMG_PRODUCT_NAME", parsers.at_most(250),
         "Hero Me Feelings - Personalized AAC Board", "The product's name in the checkout.")
     product_description: str = setting("HEROIMG_PRODUCT_DESCRIPTION", parsers.at_most(1000),
