@@ -49,7 +49,7 @@ coverage: $(VENV)/.installed-dev ## run all tests and show which lines they exec
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
-torture: $(VENV)/.installed-dev ## upload, pay and fetch as many customers while servers and connections break (SECONDS=, SEED=)
+torture: $(VENV)/.installed-dev ## let many customers upload, pay and fetch while servers and connections break (SECONDS=, SEED=)
 	$(BIN)/python -m tests.soak.torture --seconds $(SECONDS) --seed $(SEED)
 
 bench: $(VENV)/.installed-dev $(VENV)-bench/.installed ## compare heroimg with Express, FastAPI and bare nginx: twenty minutes (OUTPUT=, ROUNDS=)

@@ -1,4 +1,4 @@
-"""Each row of "Three in the morning" in docs/operations.md: break it, read its output, and follow its advice."""
+"""Each row of "When something fails" in docs/operations.md: break it, read its output, and follow its advice."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Row(NamedTuple):
         return all(re.search(".*".join(map(re.escape, output.split("…"))), text) for output in self.outputs)
 
 
-_, _, _SECTION = (ROOT / "docs" / "operations.md").read_text().partition("\n## Three in the morning\n")
+_, _, _SECTION = (ROOT / "docs" / "operations.md").read_text().partition("\n## When something fails\n")
 _CELLS = [line.strip("| ").split(" | ") for line in _SECTION.partition("\n## ")[0].splitlines() if line[:2] == "| "]
 ROWS = {
     symptom.strip('"'): Row(command, re.findall("`([^`]+)`", output), advice)
