@@ -44,7 +44,7 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     counters = open_counters(config)
     sessions = StripeSessions(config, clock, on_call=counters.stripe_seconds.observe)
     checkout = Checkout(config, store, sessions, clock, on_complete=counters.checkouts_complete.inc)
-    sweeper = Sweeper(config, store, counters, clock, checkout.end_others)
+    sweeper = Sweeper(config, store, counters, clock, checkout.end_replaced)
     hand_overs = HandOvers(store, clock, config.claim_seconds, checkout, on_removed=counters.confirmations.inc)
     rates = Rates(config)
 

@@ -35,7 +35,7 @@ return {count, redis.call('PTTL', KEYS[1])}
 """
 
 # The rate for picture requests that must ask Stripe to end a checkout.
-STRIPE = "stripe"
+STRIPE_RATE = "stripe"
 
 # Azure's and IIS' proxies add a port to the address: 203.0.113.3:50003, [2001:db8::1]:443.
 _WITH_PORT = re.compile(r"([0-9.]+):[0-9]+|\[(.+)\](?::[0-9]+)?")
@@ -50,7 +50,7 @@ class Rates:
             "temp_images.upload": _shortest_first(config.upload_rate),
             "checkout.embedded_session": _shortest_first(config.checkout_rate),
             "checkout.session_status": _shortest_first(config.checkout_rate),
-            STRIPE: _shortest_first(config.checkout_rate),
+            STRIPE_RATE: _shortest_first(config.checkout_rate),
         }
 
     def limit_endpoints(self, app: Flask) -> None:

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from heroimg.api.form import received_image
-from heroimg.api.rates import STRIPE
+from heroimg.api.rates import STRIPE_RATE
 from heroimg.api.services import services
 from heroimg.errors import ClaimMalformed, ImageIdRequired, ImageNotFound, ImageTooLarge, Prefetched
 from heroimg.logs import short
@@ -84,7 +84,7 @@ def confirm() -> ResponseReturnValue:
 
 
 def _count_call_to_stripe() -> None:
-    services().rates.count(STRIPE)
+    services().rates.count(STRIPE_RATE)
 
 
 def _picture_response(image: StoredImage) -> Response:

@@ -61,7 +61,7 @@ class Sweeper:
         self._started = int(clock())
         # When this process last swept, or failed to sweep, without changing the lock file. If a thread sweeps a shared
         # store, the first value is the start of the process, so that no request sweeps before the thread does.
-        self._untraced = float(self._started) if store.is_shared and config.sweep_seconds else 0.0
+        self._last_unrecorded = float(self._started) if store.is_shared and config.sweep_seconds else 0.0
         self._lock_path = instance_path(config, "sweep.lock")
         if not store.is_shared:
             make_instance_file(self._lock_path)
@@ -80,12 +80,12 @@ class Sweeper:
 
     def _sweep_alone(self, seconds: float | None) -> Swept | None:
         if self._store.is_shared:  # other machines sweep it too, so a lock on this one would not help
-            self._untraced = self._clock()
+            self._last_unrecorded = self._clock()
             return self._store.sweep(seconds)
         try:
             lock = open_instance_file(self._lock_path)
         except OSError as error:  # pictures must be forgotten on time, and concurrent sweeps do no harm
-            self._untraced = self._clock()
+            self._last_unrecorded = self._clock()
             log.error("cannot lock the sweep: %s", error)
             return self._store.sweep(seconds)
         with lock:
@@ -141,12 +141,12 @@ class Sweeper:
         try:
             self.sweep(seconds)
         except (OSError, StoreUnavailable) as error:
-            self._untraced = self._clock()
+            self._last_unrecorded = self._clock()
             log.error("cannot sweep: %s", error.__cause__ or error)
 
     def _seconds_since_last(self) -> float:
         # abs: the clock may have been ahead at the last sweep
-        return min(abs(self._clock() - last) for last in (self.last_swept(), self._untraced))
+        return min(abs(self._clock() - last) for last in (self.last_swept(), self._last_unrecorded))
 
     def _report(self, swept: Swept) -> None:
         if swept.expired or swept.leftovers:

@@ -126,7 +126,7 @@ class Checkout:
                 "refund its payment", short(image.id), short(image.checkout_session or ""), error.code,
             )  # fmt: skip
 
-    def end_others(self, image_ids: Iterable[str]) -> None:
+    def end_replaced(self, image_ids: Iterable[str]) -> None:
         """Try again to end the `sessions_to_end` of these pictures. The sweep calls this."""
         try:
             for image_id in image_ids:

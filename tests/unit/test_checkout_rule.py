@@ -265,7 +265,7 @@ def test_a_replaced_session_that_cannot_be_ended_keeps_its_picture_from_being_so
         desk.sessions.failures = [StripeUnreachable()]
         with pytest.raises(StripeUnreachable):
             act()
-    desk.checkout.end_others([image.id])
+    desk.checkout.end_replaced([image.id])
     assert desk.sessions.all[other]["status"] == "expired"
     assert desk.store.get(image.id).sessions_to_end == ()
 
