@@ -70,7 +70,7 @@ def settle_allocator() -> None:
     a heap for every thread.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
-    # A picture of 5 MB, and some room. Larger blocks are slow anyway.
+    # Take blocks of up to 8 MB, such as a picture of 5 MB, from the heap. Keep up to 64 MB of it for the next ones.
     mallopt(_M_MMAP_THRESHOLD, 8 * 1024 * 1024)
     mallopt(_M_TRIM_THRESHOLD, 64 * 1024 * 1024)
     mallopt(_M_ARENA_MAX, 2)

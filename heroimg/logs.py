@@ -58,7 +58,8 @@ def redacted(text: str) -> str:
 def configure_logging() -> None:
     """Log to standard error from INFO up, with every record filtered.
 
-    The servers' own loggers do not pass records on to the root's handler, so each of them needs a filter.
+    gunicorn's loggers do not pass records on to the root's handler, and Werkzeug's may have a handler of its own. So
+    these loggers get the filter too.
     """
     # force: Passenger has configured logging already, from WARNING up.
     line = "%(asctime)s %(levelname)s %(name)s%(request)s: %(message)s"

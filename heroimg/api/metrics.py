@@ -42,7 +42,7 @@ class _Figures(Collector):
         yield from MultiProcessCollector.merge(filter(_is_readable, folder.glob("*.db")))  # type: ignore[no-untyped-call]
         ahead = services().checkout.clock_seconds_ahead
         yield GaugeMetricFamily("heroimg_clock_ahead_seconds", "How far the clock is ahead of Stripe's.", value=ahead)
-        if services().store.is_shared:  # Redis reports these figures itself, without reading every key
+        if services().store.is_shared:  # counting would read every key of Redis
             return
         held, now = services().store.held(), services().now()
         figures = {

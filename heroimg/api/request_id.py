@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 HEADER = "X-Request-ID"
 
-# A client's id is used if it matches, as a UUID does. Ids of pictures and Checkout Sessions do not match, because the
-# log shows a request's id whole.
-# deploy/nginx-errors.conf has the same expression.
+# A client's id is used if it matches, as a UUID does. The log shows a request's id whole, so the expression excludes
+# the ids of pictures and Checkout Sessions. deploy/nginx-errors.conf has the same expression.
 _PLAIN = re.compile(r"(?!.*[0-9a-f]{32})[A-Za-z0-9.-]{1,64}")
 
 

@@ -120,7 +120,10 @@ def _check_body_limit(ask: _Asker, config: Config) -> Finding:
 
 
 def _check_origin(ask: _Asker, origin: str) -> Iterator[Finding]:
-    """Send what browsers send for pages of this origin. The web server in front may refuse the POST, which is large."""
+    """Send what browsers send for pages of this origin.
+
+    The POST is so large that the web server in front refuses it itself: pages must be able to read that answer too.
+    """
     preflight = {"Origin": origin, "Access-Control-Request-Method": "DELETE"}
     answers = {
         "OPTIONS": ask("OPTIONS", _RETRIEVE, headers=preflight),

@@ -230,9 +230,11 @@ class Checkout:
 
     def _refuse_to_outlive(self, image: StoredImage, session: Session) -> None:
         """Raise ClockWrong if, by Stripe's clock, the session would end too late."""
-        if session.expires_at + self._sessions.seconds_ahead > image.expires - MIN_RETURN_SECONDS:
+        ahead = self._sessions.seconds_ahead
+        if session.expires_at + ahead > image.expires - MIN_RETURN_SECONDS:
             raise ClockWrong from RuntimeError(
-                f"{self._sessions.clock_warning()} The checkout would still be payable after its picture is gone."
+                f"This machine's clock is {ahead:.1f} seconds ahead of Stripe's: synchronise it. The checkout "
+                "could be paid too late for its picture."
             )
 
     def _note_opened(self, image: StoredImage, session: Session, claim: str | None) -> None:
@@ -276,7 +278,7 @@ class Checkout:
             if session.status == "complete":
                 change = _completed(session)
         except (SessionNotFound, CheckoutNotConfigured):
-            log.warning("checkout %s is not in this Stripe account", short(session_id))
+            log.warning("checkout %s is not in this Stripe account, or STRIPE_SECRET_KEY is not set", short(session_id))
         with suppress(ImageNotFound, StoreFull, StoreUnavailable):
             return self._note(image.id, change)
         return change(image)

@@ -172,7 +172,7 @@ class HandOver:
         """Renew the claim if that is due.
 
         :raises ImageClaimed: the claim lapsed, and another reader has claimed the picture.
-        :raises ImageNotFound: the claim lapsed, and another reader has the picture.
+        :raises ImageNotFound: the picture was removed, or the claim lapsed and another reader has claimed it since.
         """
         self.renew_if_due()
         if self._lost:

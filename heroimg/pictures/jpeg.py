@@ -90,7 +90,7 @@ def _decode(data: bytes, segments: list[Segment], frame: Frame) -> None:
             if segment.marker == RESTART_INTERVAL:
                 interval = int.from_bytes(data[segment.end - 2 : segment.end], "big")
             if segment.marker == END:
-                # Before the end marker, an encoder may omit coefficients, but not the first of a component.
+                # A file may end without some coefficients, but not without the first one of each component.
                 if any(0 in coefficients for coefficients in missing.values()):
                     raise ImageDamaged
                 return

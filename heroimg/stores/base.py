@@ -90,7 +90,7 @@ class Swept(NamedTuple):
 
 
 class Staged(Protocol):
-    """A picture while it arrives, already in its final place. If it is closed before it is kept, it leaves nothing."""
+    """A picture while it arrives. If it is closed before it is kept, it leaves nothing."""
 
     def write(self, data: bytes, /) -> int: ...
     def read(self, size: int = -1, /) -> bytes: ...

@@ -1,8 +1,8 @@
 """The connection to Redis, Valkey or a cluster, with its timeouts, retries and errors.
 
 If a server does not work, a request fails within about two seconds. A refused or broken connection is tried three times
-within half a second. A silent connection is not tried again. In a cluster, a request may wait two seconds for
-each silent node. All retried commands are idempotent.
+within half a second. A silent connection is not tried again. In a cluster, a request may wait two seconds for each
+silent node. Trying a command again does no harm: at most, a request counts twice towards a rate.
 
 An open connection becomes useless in two ways. After a planned failover it leads to a server that is now a replica.
 That server refuses changes; then the connection is closed, and the next attempt resolves the name again. And a network
@@ -44,7 +44,8 @@ RETRY_AFTER_SECONDS = 2
 _IDLE_SECONDS = 1
 _PING_SECONDS = 0.3
 
-# The connections of one worker to one node. Each thread uses one at a time; more threads wait.
+# How many connections to one node a RedisConnection has. Each thread uses one at a time. If all are in use, a thread
+# waits for one; with a cluster, redis-py raises an error instead.
 _MAX_CONNECTIONS = 16
 
 # The errors of a server that was the primary when the connection was opened, and is not any more.

@@ -12,7 +12,7 @@ from heroimg.stores.redis.connection import RedisConnection
 _KEY = "heroimg:due"
 _PAGE = 100
 
-# These are scripts, because a full server refuses plain commands that write.
+# These are scripts, because a full server refuses a plain ZADD.
 _ADD = "return redis.call('ZADD', KEYS[1], 'LT', ARGV[1], ARGV[2])"
 
 # Another process may have removed or postponed the id after this one read it.

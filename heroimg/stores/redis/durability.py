@@ -30,7 +30,7 @@ class Durability:
         return bool(self._replicas) or self._can_wait_for_disk
 
     def run(self, script: str, key: str, *arguments: str | int) -> Any:
-        """Run a script again, and wait until its change is safe.
+        """Run a script, and wait until its change is safe.
 
         :raises StoreUnavailable: the change is not safe in time, so nothing may rely on it.
         """

@@ -3,7 +3,8 @@
 A picture is one hash (pictures.py). Its fields are:
 
     mimetype, size, timestamp, ...          what heroimg/stores/image.py declares; times in Unix seconds
-    blocks                                  how many of the fields 0, 1, 2, ... hold its bytes, as they are
+    blocks                                  the number of blocks
+    0, 1, 2, ...                            the blocks, which are the picture's bytes
 
 While a picture arrives, it is in the worker's memory. Then one transaction writes all of the hash, and the seconds
 after which Redis must remove it. So no picture is half-written, and Redis removes pictures that are not fetched. Redis
