@@ -127,8 +127,8 @@ class Config:
         "others may be origins of apps, such as `capacitor://localhost`.",
         example="https://www.example.com")
     stripe_secret_key: str | None = setting("STRIPE_SECRET_KEY", parsers.secret_key, None,
-        "Stripe's secret key, or a restricted key (rk_) that may write Checkout Sessions. Without it, the two checkout "
-        "endpoints answer 503.", example="sk_test_...", is_secret=True)
+        "Stripe's secret key, or a restricted key (rk_) that may write Checkout Sessions. Without it, "
+        "`embedded-session` and `session-status` answer 503.", example="sk_test_...", is_secret=True)
     stripe_publishable_key: str | None = setting("STRIPE_PUBLISHABLE_KEY", parsers.publishable_key, None,
         "For the page that `make run` serves. The API does not use it.", example="pk_test_...", is_secret=True)
     stripe_webhook_secret: str | None = setting("STRIPE_WEBHOOK_SECRET", parsers.signing_secret, None,
@@ -179,8 +179,8 @@ class Config:
         "How many uploads one address may make; empty for no limit. Without Redis each worker process counts "
         "separately, so two allow up to twice as many.", can_be_empty=True)
     checkout_rate: str = setting("HEROIMG_CHECKOUT_RATE", parsers.rate, "60 per minute",
-        "How many checkout requests one address may make; empty for no limit. `embedded-session`, `session-status` and "
-        "picture requests that must end a checkout count separately.", can_be_empty=True)
+        "How many requests of each kind one address may make: `embedded-session`, `session-status`, picture requests "
+        "that must end a checkout. Empty for no limit.", can_be_empty=True)
     product_name: str = setting("HEROIMG_PRODUCT_NAME", parsers.at_most(250),
         "Hero Me Feelings - Personalized AAC Board", "The product's name in the checkout.")
     product_description: str = setting("HEROIMG_PRODUCT_DESCRIPTION", parsers.at_most(1000),
