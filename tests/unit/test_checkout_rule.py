@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from stripe.checkout import Session
 
-from heroimg.config import Config
+from heroimg.config import MIN_RETURN_SECONDS, Config
 from heroimg.errors import (
     CheckoutComplete,
     ClockWrong,
@@ -101,8 +101,8 @@ class Counter:
 class Desk:
     """A checkout with its store, its sessions and its clock."""
 
-    def __init__(self, folder: Path) -> None:
-        config = Config(upload_dir=folder / "uploads", min_free_bytes=0)
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        config = Config(upload_dir=folder / "uploads", min_free_bytes=0, **settings)
         self.clock = Clock()
         self.store: ImageStore = FileStore(config, self.clock)
         self.sessions = Sessions()
@@ -176,12 +176,18 @@ def test_a_picture_handed_over_while_stripe_is_asked_has_no_payable_session(desk
 
 def test_a_clock_that_is_ahead_by_more_than_the_time_to_return_sells_nothing(desk: Desk) -> None:
     image = desk.keep()
-    desk.sessions.seconds_ahead = 19 * MINUTE - 1
+    desk.sessions.seconds_ahead = 19 * MINUTE + 29
     desk.checkout.open(image.id)
-    desk.sessions.seconds_ahead = 19 * MINUTE + 1
+    desk.sessions.seconds_ahead = 19 * MINUTE + 31
     for picture in (image, desk.keep()):
         with pytest.raises(ClockWrong):
             desk.checkout.open(picture.id)
+
+
+def test_a_clock_that_is_a_little_ahead_sells_with_the_shortest_time_to_return(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, return_seconds=MIN_RETURN_SECONDS)
+    desk.sessions.seconds_ahead = 2.5
+    assert desk.checkout.open(desk.keep().id).status == "open"
 
 
 def test_a_failure_that_stripe_would_replay_is_not_asked_for_again(desk: Desk) -> None:
