@@ -20,7 +20,7 @@ from heroimg.payments.stripe_http import MAX_CALLS_AT_ONCE, StripeHttp
 from heroimg.pictures.hand_over import MAX_UNBUFFERED
 from tests.helpers import pictures
 from tests.helpers.api import Api, new_token
-from tests.helpers.serving import serving, wait_for
+from tests.helpers.serving import LONG, serving, wait_for
 from tests.helpers.shop import stripe_settings
 
 
@@ -78,6 +78,22 @@ def test_an_answer_that_drips_is_given_up(dripping_url: str, monkeypatch: pytest
     monkeypatch.setattr(stripe_http, "DEADLINE_SECONDS", 0.2)
     with pytest.raises(stripe.APIConnectionError, match="no answer within"):
         StripeHttp(time.time).request_with_retries("get", dripping_url, {})
+
+
+def test_a_name_that_does_not_resolve_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_over = threading.Event()
+
+    def resolve(*_: object) -> None:
+        is_over.wait(LONG)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(stripe_http, "DEADLINE_SECONDS", 0.2)
+    try:
+        with pytest.raises(stripe.APIConnectionError, match="no answer within"):
+            StripeHttp(time.time).request_with_retries("get", "https://api.stripe.com", {})
+    finally:
+        is_over.set()
 
 
 def test_where_no_thread_can_start_stripe_is_asked_without_one(monkeypatch: pytest.MonkeyPatch) -> None:

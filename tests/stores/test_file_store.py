@@ -194,6 +194,20 @@ def test_a_session_is_ended_by_the_next_sweep_though_the_clock_was_ahead_when_it
     assert shelf.store.sweep() == Swept(with_sessions_to_end=(image.id,))
 
 
+def test_a_file_system_that_counts_no_inodes_has_enough(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def as_btrfs(path: str) -> os.statvfs_result:
+        room = list(statvfs(path))
+        room[5:8] = 0, 0, 0  # f_files, f_ffree, f_favail
+        return os.statvfs_result(room)
+
+    statvfs = os.statvfs
+    monkeypatch.setattr(os, "statvfs", as_btrfs)
+    store = FileStore(Config(upload_dir=folder, min_free_bytes=2 * 1024 * 1024), Clock())
+    assert store.room().inodes is None
+    store.check()
+    store.stage().close()
+
+
 def test_a_sweep_passes_over_what_is_in_use_and_says_nothing(
     shelf: Shelf, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from tests.helpers import pictures
-from tests.helpers.api import Api, new_token
+from tests.helpers.api import WEBHOOK, Api, new_token
 from tests.helpers.machines import Machines, OpenMachines
 from tests.helpers.redis_servers import RedisCluster, RedisServer
 from tests.helpers.serving import LONG, Server, serving, wait_for
@@ -252,3 +252,27 @@ def test_a_checkout_that_no_replica_has_recorded_is_ended_and_not_returned(
         redis.end()
         on_replica = open_machines(replica.url).one
         assert on_replica.retrieve(image_id).status_code == 200
+
+
+def test_the_event_of_a_payment_is_asked_for_again_while_no_replica_can_note_it(
+    redis: RedisServer, open_machines: OpenMachines, tmp_path: Path
+) -> None:
+    with RedisServer(tmp_path / "replica", replicaof=f"127.0.0.1 {redis.port}") as replica:
+        settings = {"HEROIMG_REDIS_REPLICAS": "1", "STRIPE_WEBHOOK_SECRET": "whsec_standin"}
+        machines = open_machines(redis.url, **settings)
+        image_id = machines.one.keep(pictures.jpeg())
+        wait_for(lambda: machines.one.open_checkout(image_id).status_code == 200, "the replica to follow")
+        session_id = machines.one.session_of(image_id)
+        machines.stand_in.pay(session_id)
+        replica.end()
+        wait_for(lambda: redis.client.info("replication")["connected_slaves"] == 0, "the replica to be lost")
+        machines.stand_in.webhook_url = machines.one.server.url + WEBHOOK
+
+        def answer() -> int | None:
+            delivery = machines.stand_in.send_webhook("checkout.session.completed", session_id)
+            assert delivery
+            return delivery.status
+
+        assert answer() == 503
+        replica.start()
+        wait_for(lambda: answer() == 200, "the replica to be back")

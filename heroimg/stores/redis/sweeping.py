@@ -1,6 +1,7 @@
 """Sweeping Redis: report the paid pictures that have expired, and the pictures with sessions to end.
 
-All workers on all machines may sweep at the same time. The one whose script removes a picture reports it.
+All workers on all machines may sweep at the same time. The one whose script removes a picture reports it. If the answer
+of that script is lost, the picture is not reported.
 """
 
 from __future__ import annotations
