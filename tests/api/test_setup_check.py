@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -156,6 +157,14 @@ def test_an_instance_folder_that_others_can_read_is_a_warning(tmp_path: Path) ->
     checked = check(Server(tmp_path, {}))
     assert f"`chmod 700 {tmp_path}/instance`" in checked.sentences("warning", "instance folder")
     assert checked.status == 0
+
+
+def test_the_commands_make_private_files_whatever_the_umask_is(tmp_path: Path, stand_in: StandIn) -> None:
+    server = server_of(tmp_path, stand_in, HEROIMG_METRICS="1")
+    assert check(server, before=("sh", "-c", 'umask 022; exec "$@"', "sh")).status == 0
+    files = [path for path in (tmp_path / "instance").rglob("*") if path.is_file()]
+    assert len(files) > 2
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
 def test_files_that_others_can_read_are_a_warning(tmp_path: Path) -> None:
