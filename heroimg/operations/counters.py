@@ -21,6 +21,7 @@ from typing import Any
 from heroimg.config import Config
 from heroimg.logs import error_once
 from heroimg.operations.instance import instance_path, make_instance_file, open_instance_file
+from heroimg.stores.files.disk import private_opener
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +178,8 @@ def _write_zeros(file: Path) -> None:
     """Reserve the file's blocks. Otherwise, on a full disk, writing to the mapped file kills the process (SIGBUS)."""
     new = file.with_suffix(".new")
     try:
-        new.write_bytes(bytes(_FILE_BYTES))
+        with open(new, "wb", opener=private_opener) as zeros:
+            zeros.write(bytes(_FILE_BYTES))
         new.rename(file)
     except OSError:
         new.unlink(missing_ok=True)

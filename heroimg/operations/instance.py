@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from heroimg.config import Config, ConfigError
+from heroimg.stores.files.disk import private_opener
 from heroimg.stores.findings import Finding, check_owner, ok, warning
 
 _SUBJECT = "instance folder"
@@ -24,12 +25,12 @@ def instance_path(config: Config, name: str) -> Path:
 
 
 def open_instance_file(path: Path) -> TextIO:
-    """Open a file to append to it. Create the file and its folder if they are missing.
+    """Open a file to append to it. Create the file, with mode 0600, and its folder if they are missing.
 
     :raises OSError: the file cannot be written.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return path.open("a")
+    return open(path, "a", opener=private_opener)
 
 
 def make_instance_file(path: Path) -> None:

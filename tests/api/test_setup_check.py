@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -27,9 +27,9 @@ from tests.helpers import pictures
 from tests.helpers.api import Api
 from tests.helpers.redis_servers import RedisServer
 from tests.helpers.requirements import needs, needs_root, require
-from tests.helpers.serving import ROOT, DrivenClock, Server, serving, wait_for
+from tests.helpers.serving import DrivenClock, Server, serving, wait_for
 from tests.helpers.shop import stripe_settings
-from tests.helpers.store_shelf import UNKNOWN
+from tests.helpers.store_shelf import CLAIM, UNKNOWN
 
 WEBHOOK = "https://heroimg.example.com/api/checkout/webhook"
 
@@ -156,6 +156,14 @@ def test_an_instance_folder_that_others_can_read_is_a_warning(tmp_path: Path) ->
     checked = check(Server(tmp_path, {}))
     assert f"`chmod 700 {tmp_path}/instance`" in checked.sentences("warning", "instance folder")
     assert checked.status == 0
+
+
+def test_the_commands_make_private_files_whatever_the_umask_is(tmp_path: Path, stand_in: StandIn) -> None:
+    server = server_of(tmp_path, stand_in, HEROIMG_METRICS="1")
+    assert check(server, before=("sh", "-c", 'umask 022; exec "$@"', "sh")).status == 0
+    files = [path for path in (tmp_path / "instance").rglob("*") if path.is_file()]
+    assert len(files) > 2
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
 def test_files_that_others_can_read_are_a_warning(tmp_path: Path) -> None:
@@ -390,11 +398,28 @@ def test_every_command_that_redis_does_not_allow_is_named(tmp_path: Path, redis:
     assert "with ~heroimg:* +hset +unlink +incrby +eval +scan" in checked.sentences("fault", "redis")
 
 
-def test_the_permissions_that_are_checked_are_all_that_the_scripts_need() -> None:
-    modules = [*(ROOT / "heroimg" / "stores" / "redis").glob("*.py"), ROOT / "heroimg" / "api" / "rates.py"]
-    called = {name for path in modules for name in re.findall(r"redis\.call\('(\w+)'", path.read_text())}
-    assert called
-    assert called - {str(call[0]) for call in redis_setup._CALLS} == set()
+def test_the_permissions_that_are_checked_are_all_that_heroimg_needs(
+    tmp_path: Path, stand_in: StandIn, redis: RedisServer
+) -> None:
+    allowed = {f"+{str(call[0]).lower()}" for call in redis_setup._CALLS}
+    needed_to_connect = ("+client", "+hello", "+ping", "+select", "+multi", "+exec")
+    rules = ("on", ">word", "~heroimg:*", *needed_to_connect, *allowed)
+    redis.client.execute_command("ACL", "SETUSER", "heroimg", *rules)
+    settings = {
+        **stripe_settings(stand_in),
+        "REDIS_URL": f"redis://heroimg:word@127.0.0.1:{redis.port}/0",
+        "HEROIMG_UPLOAD_RATE": "9 per hour",
+    }
+    with serving(tmp_path / "served", settings, workers=1) as server:
+        api = Api(server)
+        stand_in.pay(session_id := api.session_of(image_id := api.keep(pictures.jpeg())))
+        assert api.status(session_id).status_code == 200
+        assert api.retrieve(image_id, CLAIM).status_code == 200
+        assert api.confirm(image_id, CLAIM).status_code == 204
+        assert api.retrieve(api.keep(pictures.jpeg())).status_code == 200
+        for command in (("sweep",), ("held",), ("forget", api.keep(pictures.jpeg())), ("check",)):
+            assert server.flask(*command).returncode == 0
+    assert redis.client.acl_log() == []
 
 
 def test_a_redis_that_does_not_answer_is_a_fault(tmp_path: Path, redis: RedisServer) -> None:
