@@ -91,7 +91,7 @@ export function fileUnreadable(cause) {
  * @returns {Promise<Blob>} a copy in memory, even if nothing was changed
  */
 export function fitImage(file, options = {}) {
-  return orStopped(fitted(file, options), options.signal);
+  return orStopped(() => fitted(file, options), options.signal);
 }
 
 /**
@@ -99,8 +99,11 @@ export function fitImage(file, options = {}) {
  * @param {FitOptions & { onWait?: OnWait, signal?: AbortSignal }} options
  */
 async function fitted(file, { maxEdge = Infinity, onWait, signal }) {
-  const [bytes, { formats, ...limits }] = await Promise.all([readFile(file), serverLimits({ onWait, signal })]);
-  signal?.throwIfAborted();
+  if (!(maxEdge >= 1)) {
+    throw new RangeError(`maxEdge must be at least 1 (pixel), not ${maxEdge}`);
+  }
+  const bytes = await readFile(file);
+  const { formats, ...limits } = await serverLimits({ onWait, signal });
   const header = readHeader(bytes);
   const { type, width, height } = header;
   const source = new Blob([bytes], { type });

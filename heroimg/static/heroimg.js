@@ -57,16 +57,17 @@ const STATUS = "/api/checkout/session-status";
  * @param {string} imageId
  * @param {object} [options]
  * @param {OnWait} [options.onWait]
+ * @param {AbortSignal} [options.signal]
  * @returns {Promise<string>} the session's client secret
  */
-export async function createCheckoutSession(imageId, { onWait } = {}) {
+export async function createCheckoutSession(imageId, { onWait, signal } = {}) {
   const init = {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ imageId, claim: heldClaim(imageId) }),
   };
   const canPass = (/** @type {HeroimgError} */ error) => error.status === 503 && isAskedToWait(error);
-  const answer = await patiently(() => ask(SESSION, init), { onWait, canPass, patience: UPLOAD_PATIENCE });
+  const answer = await patiently(() => ask(SESSION, init), { onWait, signal, canPass, patience: UPLOAD_PATIENCE });
   return understand(200, null, await answer.text(), "client_secret").client_secret;
 }
 

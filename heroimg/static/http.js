@@ -31,9 +31,9 @@ export class HeroimgError extends Error {
   /**
    * @param {string} code the API's stable word, or one of the module's own: see docs/front-end.md
    * @param {string} message
-   * @param {{ status?: number, retryAfter?: number, cause?: unknown }} [details]
+   * @param {{ status?: number, retryAfter?: number, found?: string, cause?: unknown }} [details]
    */
-  constructor(code, message, { status = 0, retryAfter, cause } = {}) {
+  constructor(code, message, { status = 0, retryAfter, found, cause } = {}) {
     super(message, { cause });
     this.name = "HeroimgError";
     this.code = code;
@@ -41,6 +41,8 @@ export class HeroimgError extends Error {
     this.status = status;
     /** The seconds to wait before another try, if the server sent them. */
     this.retryAfter = retryAfter;
+    /** The kind of a file that the server refused with `not_a_picture`, such as "heic". */
+    this.found = found;
   }
 }
 
@@ -76,7 +78,7 @@ export async function patiently(attempt, { onWait, signal, canPass = isTemporary
   for (let pause = 1; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
     const start = Date.now();
     try {
-      return await attempt();
+      return await orStopped(attempt, signal);
     } catch (error) {
       // An attempt that took longer has made progress, or the device has slept.
       spent += Math.min((Date.now() - start) / 1000, LONGEST_SILENCE);
@@ -84,7 +86,7 @@ export async function patiently(attempt, { onWait, signal, canPass = isTemporary
       if (spent + seconds > patience) {
         throw error;
       }
-      onWait?.(/** @type {HeroimgError} */ (error), seconds);
+      callPage(onWait, /** @type {HeroimgError} */ (error), seconds);
       spent += await waited(seconds, signal);
     }
   }
@@ -112,7 +114,8 @@ export function isAskedToWait({ code, status, retryAfter }) {
  * @param {AbortSignal} [signal]
  * @returns {Promise<number>} the seconds that it took, without those asleep
  */
-function waited(seconds, signal) {
+async function waited(seconds, signal) {
+  signal?.throwIfAborted(); // onWait may have aborted it
   const start = Date.now();
   return new Promise((resolve, reject) => {
     let last = start;
@@ -138,10 +141,10 @@ function waited(seconds, signal) {
 }
 
 /**
- * Wait for the work, but no longer than until the signal.
+ * Do the work, and reject as soon as the signal is aborted.
  *
  * @template T
- * @param {Promise<T>} work
+ * @param {() => Promise<T>} work
  * @param {AbortSignal} [signal]
  */
 export async function orStopped(work, signal) {
@@ -149,7 +152,22 @@ export async function orStopped(work, signal) {
   const stopped = new Promise((/** @type {(reason: T) => void} */ _, reject) =>
     signal?.addEventListener("abort", () => reject(signal.reason)),
   );
-  return Promise.race([work, stopped]);
+  return Promise.race([work(), stopped]);
+}
+
+/**
+ * Call a callback of the page. If it throws, the browser reports the error, as it does for event listeners.
+ *
+ * @template {any[]} A
+ * @param {((...args: A) => void) | undefined} callback
+ * @param {A} args
+ */
+export function callPage(callback, ...args) {
+  try {
+    callback?.(...args);
+  } catch (error) {
+    reportError(error);
+  }
 }
 
 /**
@@ -189,7 +207,7 @@ export async function ask(path, init) {
     silence.hear();
     const response = await fetch(urlOf(path), { ...init, signal: controller.signal });
     const body = await readWhole(response, () => silence.hear());
-    if (body?.size === 0) {
+    if (response.status < 400 && body?.size === 0) {
       throw new TypeError("an empty answer, because the connection broke before its body");
     }
     answer = new Response(body, { status: response.status, headers: response.headers });
@@ -259,7 +277,7 @@ function parsed(text) {
 export function failure(status, retryAfter, answer) {
   const details = { status, retryAfter: /^\d+$/.test(retryAfter ?? "") ? Math.max(1, Number(retryAfter)) : undefined };
   if (typeof answer?.code === "string" && typeof answer.error === "string") {
-    return new HeroimgError(answer.code, answer.error, details);
+    return new HeroimgError(answer.code, answer.error, { ...details, found: answer.found });
   }
   if (status === 413) {
     const sentence = "The picture is too large for the server. Please choose a smaller one.";

@@ -122,6 +122,8 @@ export async function redraw(source, { type, isWhole, isProgressive }, { bytes, 
       }
     }
     return { problem: "no_memory" };
+  } catch {
+    return { problem: "no_memory" }; // a worker that rejected would not answer
   } finally {
     if ("close" in picture) {
       picture.close();
@@ -141,7 +143,7 @@ async function decoded(source) {
       return undefined;
     }
   }
-  // Shows more than createImageBitmap takes, such as SVG.
+  // <img> also shows pictures that createImageBitmap refuses.
   const image = new Image();
   image.src = URL.createObjectURL(source);
   try {

@@ -10,6 +10,7 @@ import {
   LONGEST_SILENCE_AFTER_UPLOAD,
   UPLOAD_PATIENCE,
   ask,
+  callPage,
   connectionLost,
   isAskedToWait,
   orStopped,
@@ -48,8 +49,10 @@ const UPLOAD = "/api/temp-image-upload";
  * @param {AbortSignal} [options.signal] stops it; the promise then rejects with the signal's reason, as `fetch` does
  * @returns {Promise<string>} the picture's id, which opens it: keep it out of addresses and logs
  */
-export async function uploadImage(file, { fit = true, onProgress = () => {}, onWait, signal } = {}) {
+export async function uploadImage(file, { fit = true, onProgress: callback, onWait, signal } = {}) {
   signal?.throwIfAborted();
+  /** @type {OnProgress} */
+  const onProgress = (sent, state) => callPage(callback, sent, state);
   onProgress(0, "preparing");
   const sayRetrying = (/** @type {HeroimgError} */ error, /** @type {number} */ seconds) => {
     onProgress(0, "retrying");
@@ -58,13 +61,13 @@ export async function uploadImage(file, { fit = true, onProgress = () => {}, onW
   const options = { onWait: sayRetrying, signal };
   const picture = fit
     ? await fitImage(file, { ...(fit === true ? {} : fit), ...options })
-    : new Blob([await orStopped(readFile(file), signal)]);
+    : new Blob([await orStopped(() => readFile(file), signal)]);
   const attempt = () => sendTwiceIfEmpty(picture, onProgress, signal);
   const canPass = (/** @type {HeroimgError} */ error) => error.code === "connection_lost" || isAskedToWait(error);
   try {
     return await patiently(attempt, { ...options, canPass, patience: UPLOAD_PATIENCE });
   } catch (error) {
-    throw await explained(error);
+    throw await orStopped(() => explained(error), signal);
   }
 }
 
@@ -108,7 +111,7 @@ function send(picture, onProgress, signal) {
     };
     request.onload = () => {
       const { status, responseText } = request;
-      if (!responseText) {
+      if (status < 400 && !responseText) {
         return reject(connectionLost()); // the connection broke before the body
       }
       try {

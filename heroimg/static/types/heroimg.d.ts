@@ -38,10 +38,12 @@ export type SessionStatus = {
  * @param {string} imageId
  * @param {object} [options]
  * @param {OnWait} [options.onWait]
+ * @param {AbortSignal} [options.signal]
  * @returns {Promise<string>} the session's client secret
  */
-export declare function createCheckoutSession(imageId: string, { onWait }?: {
+export declare function createCheckoutSession(imageId: string, { onWait, signal }?: {
     onWait?: OnWait;
+    signal?: AbortSignal;
 }): Promise<string>;
 /**
  * Request the state of a checkout. Retries if the connection breaks or the server has a temporary problem.

@@ -13,14 +13,17 @@ export declare class HeroimgError extends Error {
     status: number;
     /** The seconds to wait before another try, if the server sent them. */
     retryAfter: number | undefined;
+    /** The kind of a file that the server refused with `not_a_picture`, such as "heic". */
+    found: string | undefined;
     /**
      * @param {string} code the API's stable word, or one of the module's own: see docs/front-end.md
      * @param {string} message
-     * @param {{ status?: number, retryAfter?: number, cause?: unknown }} [details]
+     * @param {{ status?: number, retryAfter?: number, found?: string, cause?: unknown }} [details]
      */
-    constructor(code: string, message: string, { status, retryAfter, cause }?: {
+    constructor(code: string, message: string, { status, retryAfter, found, cause }?: {
         status?: number;
         retryAfter?: number;
+        found?: string;
         cause?: unknown;
     });
 }
@@ -58,13 +61,21 @@ export declare function patiently<T>(attempt: () => Promise<T>, { onWait, signal
  */
 export declare function isAskedToWait({ code, status, retryAfter }: HeroimgError): boolean;
 /**
- * Wait for the work, but no longer than until the signal.
+ * Do the work, and reject as soon as the signal is aborted.
  *
  * @template T
- * @param {Promise<T>} work
+ * @param {() => Promise<T>} work
  * @param {AbortSignal} [signal]
  */
-export declare function orStopped<T>(work: Promise<T>, signal?: AbortSignal): Promise<T>;
+export declare function orStopped<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T>;
+/**
+ * Call a callback of the page. If it throws, the browser reports the error, as it does for event listeners.
+ *
+ * @template {any[]} A
+ * @param {((...args: A) => void) | undefined} callback
+ * @param {A} args
+ */
+export declare function callPage<A extends any[]>(callback: ((...args: A) => void) | undefined, ...args: A): void;
 /**
  * Give a request up after a silence, or when the browser is online again, because the old connection is dead then. The
  * clock goes on while the device sleeps, unlike timers.

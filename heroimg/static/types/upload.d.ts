@@ -19,7 +19,7 @@ export type OnProgress = (sent: number, state: "preparing" | "sending" | "waitin
  * @param {AbortSignal} [options.signal] stops it; the promise then rejects with the signal's reason, as `fetch` does
  * @returns {Promise<string>} the picture's id, which opens it: keep it out of addresses and logs
  */
-export declare function uploadImage(file: Blob, { fit, onProgress, onWait, signal }?: {
+export declare function uploadImage(file: Blob, { fit, onProgress: callback, onWait, signal }?: {
     fit?: boolean | FitOptions;
     onProgress?: OnProgress;
     onWait?: OnWait;
