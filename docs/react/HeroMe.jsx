@@ -10,8 +10,12 @@ import { createCheckoutSession, retrieveImage, sessionStatus, setBaseUrl, setHei
 setBaseUrl("https://pictures.example.com");
 setHeicDecoder(() => import("libheif-js/wasm-bundle"));
 
-// The browser's Back button shows the page as it was left, with a checkout that is over.
-addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
+// The Back button can show this page with an old checkout. But do not lose the only copy of the picture.
+addEventListener("pageshow", ({ persisted }) => {
+  if (persisted && !document.querySelector("a[download]")) {
+    location.reload();
+  }
+});
 
 export function HeroMe() {
   const sessionId = new URLSearchParams(location.search).get("session_id");

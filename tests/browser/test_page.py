@@ -497,6 +497,23 @@ def test_a_checkout_that_opens_after_another_picture_was_chosen_is_not_shown(sit
     expect_picture(page, pictures.jpeg())
 
 
+def test_another_picture_can_be_paid_for_while_the_first_ones_checkout_waits(site: Site, visitor: Visitor) -> None:
+    page = visitor.page
+    page.goto(site.url)
+    choose(page, pictures.png(), "first.png")
+    refusal = {"status": 503, "json": {"error": "Later.", "code": "payment_unreachable"}}
+    session = "**/api/checkout/embedded-session"
+    page.route(session, lambda route: route.fulfill(**refusal, headers={"Retry-After": "60"}))
+    page.get_by_role("button", name="Pay $2.00").click()
+    expect(page.get_by_role("status")).to_contain_text("We try again in 60 s.")
+    page.unroute(session)
+    page.get_by_role("button", name="Choose another picture").click()
+    choose(page, pictures.jpeg())
+    page.get_by_role("button", name="Pay $2.00").click()
+    pay(page)
+    expect_picture(page, pictures.jpeg())
+
+
 def test_a_picture_paid_for_and_fetched_in_another_window_is_not_sold_again(site: Site, visitor: Visitor) -> None:
     page = visitor.page
     go_to_checkout(site, page, pictures.jpeg())

@@ -212,9 +212,10 @@ async function pay() {
 
 /** Open a session. If the picture has expired, upload it again, unless another window has paid for it. */
 async function openSession() {
+  // The signal is that of the last upload. It is aborted when the customer chooses another picture.
+  const open = () => createCheckoutSession(imageId, { onWait: explainWait, signal: upload.signal });
   try {
-    const clientSecret = await createCheckoutSession(imageId, { onWait: explainWait });
-    return { clientSecret, isUploadedAgain: false };
+    return { clientSecret: await open(), isUploadedAgain: false };
   } catch (error) {
     if (codeOf(error) !== "image_not_found" || !file) {
       throw error;
@@ -224,7 +225,7 @@ async function openSession() {
     throw new HeroimgError("checkout_complete", "This picture has been paid for already.");
   }
   await uploadOnce(file);
-  return { clientSecret: await createCheckoutSession(imageId), isUploadedAgain: true };
+  return { clientSecret: await open(), isUploadedAgain: true };
 }
 
 /** Load Stripe.js from Stripe. It must not be bundled: https://docs.stripe.com/js/including */
