@@ -160,16 +160,27 @@ function startWorker() {
  * @param {ArrayBuffer} bytes
  */
 async function decodeHeic(bytes) {
-  let libheif;
   try {
     const { default: loaded } = await loadHeicDecoder();
-    libheif = typeof loaded === "function" ? await loaded() : loaded; // libheif-bundle.mjs, or wasm-bundle
+    // libheif-bundle.mjs exports a function, wasm-bundle an object.
+    return await decodeWith(typeof loaded === "function" ? await loaded() : loaded, bytes);
   } catch (cause) {
+    if (cause instanceof HeroimgError) {
+      throw cause;
+    }
     const sentence =
       "This photograph is a HEIC file, which this browser cannot open. Please open this page in Safari, or save the " +
       "photograph as a JPEG first.";
     throw new HeroimgError("heic_unsupported", sentence, { cause });
   }
+}
+
+/**
+ * @param {any} libheif
+ * @param {ArrayBuffer} bytes
+ * @returns {Promise<ImageData>}
+ */
+async function decodeWith(libheif, bytes) {
   const images = new libheif.HeifDecoder().decode(bytes);
   const image = images.find((/** @type {any} */ one) => one.is_primary()) ?? images[0];
   if (!image) {

@@ -162,6 +162,13 @@ def test_the_version_of_the_npm_package_is_heroimgs() -> None:
     assert f"version = {package['version']}\n" in (ROOT / "setup.cfg").read_text()
 
 
+def test_the_npm_package_holds_the_module_its_types_and_the_licence() -> None:
+    (package,) = json.loads(run_node_tool("npm", "pack", "--dry-run", "--json", "--silent", cwd=ROOT))
+    static = ROOT / "heroimg" / "static"
+    module = {str(path.relative_to(ROOT)) for path in (*static.glob("*.js"), *static.glob("types/*.d.ts"))}
+    assert {file["path"] for file in package["files"]} == {*module, "package.json", "LICENSE", "README.md"}
+
+
 def test_the_npm_packages_types_are_those_of_the_module(tmp_path: Path) -> None:
     (tmp_path / "node_modules").mkdir()
     (tmp_path / "node_modules" / "heroimg").symlink_to(ROOT)

@@ -67,6 +67,18 @@ def test_a_request_is_given_up_when_its_signal_is_aborted(page: Page, held: str)
     requests[0].abort()
 
 
+@pytest.mark.parametrize("fit", ["true", "false"])
+def test_an_upload_is_stopped_by_its_signal_while_its_file_is_read(page: Page, fit: str) -> None:
+    code = f"""({{ uploadImage }}) => {{
+        const controller = new AbortController();
+        const file = Object.assign(new Blob(["x"]), {{ arrayBuffer: () => new Promise(() => {{}}) }});
+        const upload = uploadImage(file, {{ fit: {fit}, signal: controller.signal }});
+        controller.abort("stopped");
+        return upload.catch((reason) => reason);
+    }}"""
+    assert call(page, code) == "stopped"
+
+
 def test_onwait_itself_may_abort_the_signal(page: Page) -> None:
     page.route(UPLOAD, lambda route: route.fulfill(**LATER))
     code = """({ uploadImage }) => {
@@ -129,6 +141,16 @@ def test_a_worker_without_a_canvas_leaves_the_drawing_to_the_page(page: Page, vi
     assert call(page, code, list(pictures.jpeg())) == "image/jpeg"
     assert call(page, code, list(pictures.jpeg()[:-2])) == "image/jpeg"
     visitor.complaints.clear()  # Chromium warns if a page reads pixels often
+
+
+@pytest.mark.parametrize("decoder", ["{}", "{ HeifDecoder: class { decode() { throw new Error('out of memory'); } } }"])
+def test_a_decoder_for_heic_that_fails_is_reported_as_one_that_is_missing(page: Page, decoder: str) -> None:
+    code = f"""({{ fitImage, setHeicDecoder }}, numbers) => {{
+        setHeicDecoder(async () => ({{ default: {decoder} }}));
+        return fitImage(new Blob([new Uint8Array(numbers)]));
+    }}"""
+    heic = pictures.encode(pictures.quarters(), "HEIF")
+    assert call(page, code, list(heic))["failure"]["code"] == "heic_unsupported"
 
 
 def test_a_proxys_413_without_a_body_says_that_the_picture_is_too_large(page: Page) -> None:
