@@ -1,11 +1,11 @@
 /**
- * Requests to heroimg: when one is given up, when it is tried again, and what its failure is.
+ * Sends requests to heroimg, gives them up after a silence, tries them again, and turns failures into errors.
  *
  * @module http
  */
 
 /**
- * Called before each wait, with its reason and the seconds until the next attempt.
+ * Called before each pause, with the error of the last attempt and the seconds until the next one.
  *
  * @callback OnWait
  * @param {HeroimgError} error
@@ -13,12 +13,12 @@
  * @returns {void}
  */
 
-// All in seconds. Another page's claim lapses after HEROIMG_CLAIM_SECONDS, by default 300: wait a little longer.
+// In seconds. Another page's claim lapses after HEROIMG_CLAIM_SECONDS, by default 300: try for a little longer.
 const PATIENCE = 330;
 // The customer waits for an upload, and can try again.
 export const UPLOAD_PATIENCE = 120;
 const LONGEST_PAUSE = 16;
-// A phone that changed its network does not notice that its connection is dead. A call to Stripe may take 20.
+// After a change of network, a phone does not notice that a connection is dead. The server waits up to 20 for Stripe.
 const LONGEST_SILENCE = 60;
 // The browser has handed over the last byte, but megabytes may still be in the system's buffers on a slow line.
 export const LONGEST_SILENCE_AFTER_UPLOAD = 120;
@@ -62,8 +62,8 @@ export function setBaseUrl(url) {
 export const urlOf = (path) => base + path;
 
 /**
- * Attempt until it succeeds or fails for good. Waits as long as the server asks, or twice as long each time. Time during
- * which the device sleeps does not count.
+ * Repeat an attempt until it succeeds, fails for good, or the patience ends. A pause is as long as the server asks, or
+ * twice the last one. Time asleep does not count.
  *
  * @template T
  * @param {() => Promise<T>} attempt
@@ -99,7 +99,7 @@ function isTemporary({ code, status }) {
 }
 
 /**
- * Tell whether the server says when to try again.
+ * Tell whether the server asked to try again after some seconds.
  *
  * @param {HeroimgError} error
  */
@@ -108,11 +108,11 @@ export function isAskedToWait({ code, status, retryAfter }) {
 }
 
 /**
- * Wait, but no longer than until the browser is online again or the device has slept.
+ * Wait these seconds. Stop early when the browser is online again, or when the device wakes.
  *
  * @param {number} seconds
  * @param {AbortSignal} [signal]
- * @returns {Promise<number>} the seconds that it took, without those asleep
+ * @returns {Promise<number>} the seconds awake
  */
 async function waited(seconds, signal) {
   signal?.throwIfAborted(); // onWait may have aborted it
@@ -131,7 +131,7 @@ async function waited(seconds, signal) {
     const timer = setInterval(() => {
       const now = Date.now();
       if (now - start >= seconds * 1000 || Math.abs(now - last) > 20_000) {
-        end(); // so late only after a sleep, in a window in the background, or if the clock was set
+        end(); // a timer is this late after sleep, in the background, or if the clock was set
       }
       last = now;
     }, 500);
@@ -171,8 +171,8 @@ export function callPage(callback, ...args) {
 }
 
 /**
- * Give a request up after a silence, or when the browser is online again, because the old connection is dead then. The
- * clock goes on while the device sleeps, unlike timers.
+ * Give a request up after a silence. Also give it up when the browser is online again: its connection is dead then.
+ * Compares times, because timers stop while the device sleeps.
  *
  * @param {() => void} giveUp
  */
@@ -181,7 +181,7 @@ export function watchSilence(giveUp) {
   const timer = setInterval(() => Date.now() > deadline && giveUp(), 1000);
   addEventListener("online", giveUp);
   return {
-    /** Something was sent or has arrived. */
+    /** Note that bytes have left or arrived. */
     hear(silence = LONGEST_SILENCE) {
       deadline = Date.now() + silence * 1000;
     },
@@ -272,7 +272,7 @@ function parsed(text) {
 /**
  * @param {number} status
  * @param {string | null} [retryAfter]
- * @param {any} [answer] of the API's shape, unless something other than the API answered
+ * @param {any} [answer] an error of the API, unless something other than heroimg answered
  */
 export function failure(status, retryAfter, answer) {
   const details = { status, retryAfter: /^\d+$/.test(retryAfter ?? "") ? Math.max(1, Number(retryAfter)) : undefined };

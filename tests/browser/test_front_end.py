@@ -1,4 +1,4 @@
-"""A front end on another origin: who is admitted, and that what docs/front-end.md shows works."""
+"""A front end on another origin: which pages may call the API, and the examples of docs/front-end.md."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_plain_page_of_the_documentation_pays_and_comes_back(shop: ShopElsew
     wait_for(lambda: shop.api.server.names() == [], "the picture to be gone")
 
 
-def test_the_plain_page_of_the_documentation_tells_failures(shop: ShopElsewhere, page: Page) -> None:
+def test_the_plain_page_of_the_documentation_shows_failures(shop: ShopElsewhere, page: Page) -> None:
     shop.front_end.serve({"/hero-me": shop.fill_in(PLAIN)})
     page.goto(f"{shop.front_end.url}/hero-me")
     choose(page, b"no picture")
@@ -201,7 +201,7 @@ def test_the_react_components_of_the_documentation_make_the_whole_journey(
     assert len(react_shop.stand_in.sessions) == 1
 
 
-def test_the_react_components_of_the_documentation_tell_failures(
+def test_the_react_components_of_the_documentation_show_failures(
     react_shop: ShopElsewhere, page: Page, visitor: Visitor
 ) -> None:
     page.goto(f"{react_shop.front_end.url}/hero-me")
@@ -219,10 +219,10 @@ def test_the_react_components_of_the_documentation_tell_failures(
     visitor.complaints[:] = [text for text in visitor.complaints if "Failed to load Stripe.js" not in text]
 
 
-def test_a_page_written_for_pictures_in_memory_works_as_it_is(shop: ShopElsewhere, page: Page) -> None:
+def test_a_page_for_a_server_that_keeps_pictures_in_memory_works_unchanged(shop: ShopElsewhere, page: Page) -> None:
     shop.front_end.serve({"/hero-me": "<!doctype html>", "/old-page.js": OLD_PAGE.read_text()})
     page.goto(f"{shop.front_end.url}/hero-me")
-    # Such a page has its server on its own origin, by a proxy of the development server's.
+    # The development server of such a page forwards /api/, so that the API has the page's origin.
     page.route("**/api/**", lambda route: route.fulfill(response=route.fetch(url=shop.api.server.url + _path(route))))
     secret = page.evaluate(
         """async (numbers) => {
@@ -259,12 +259,12 @@ TRY_ALL = """async ([url, numbers]) => {
 }"""
 
 
-def test_the_front_end_is_admitted_from_its_own_origin(shop: ShopElsewhere, page: Page) -> None:
+def test_a_page_of_the_front_ends_origin_may_call_the_api(shop: ShopElsewhere, page: Page) -> None:
     shop.front_end.serve({"/hero-me": "<!doctype html>", **MODULE})
     page.goto(f"{shop.front_end.url}/hero-me")
     tried = page.evaluate(TRY_ALL, [shop.api.server.url, list(pictures.jpeg())])
     assert tried == ["done", "image_too_large", "image_not_found"]
-    # Retrieving ends with a DELETE, which a browser asks for leave before; waiting needs to read Retry-After.
+    # A retrieval ends with a DELETE, which needs a preflight. A pause needs Retry-After, which CORS must expose.
     image_id = shop.api.keep(pictures.jpeg())
     assert shop.api.retrieve(image_id, "another-page-s-claim").status_code == 200
     page.clock.install()
@@ -287,7 +287,7 @@ def test_the_front_end_is_admitted_from_its_own_origin(shop: ShopElsewhere, page
     wait_for(lambda: image_id not in shop.api.server.names(), "the picture to be gone")
 
 
-def test_strangers_are_refused_and_nothing_of_a_customers_is_touched(shop: ShopElsewhere, visitor: Visitor) -> None:
+def test_pages_of_other_origins_are_refused_and_change_nothing(shop: ShopElsewhere, visitor: Visitor) -> None:
     image_id = shop.api.keep(pictures.jpeg())
     with FrontEnd() as stranger:
         stranger.serve({"/page": "<!doctype html>", **MODULE})

@@ -1,4 +1,4 @@
-"""Pages that stop the module at any moment, or pass what makes no sense: every promise still ends as documented."""
+"""Pages that abort signals at any moment, throw in callbacks or pass bad arguments, and proxies that answer nothing."""
 
 from __future__ import annotations
 

@@ -270,7 +270,7 @@ def test_an_upload_whose_connection_breaks_is_sent_again(site: Site, visitor: Vi
     expect(page.get_by_text("Waiting")).to_be_visible()
     while not page.get_by_role("alert").locator("p").is_visible():
         page.clock.run_for(16_000)
-    assert problem(page) == "The picture does not get through. Please try again, or choose a smaller one."
+    assert problem(page) == "The picture cannot be sent. Please try again, or choose a smaller one."
     site.proxy.clear()
     page.get_by_role("button", name="Try again").click()
     expect(page.get_by_text("Your picture is safe with us")).to_be_visible()
@@ -596,7 +596,7 @@ def test_a_picture_can_be_pasted_into_the_page(site: Site, visitor: Visitor) -> 
 
 
 @pytest.mark.parametrize("has_paid", [True, False])
-def test_a_customer_who_goes_back_to_the_page_as_it_was_left_can_go_on(
+def test_a_customer_can_continue_on_a_page_from_the_browsers_cache(
     site: Site, visitor: Visitor, has_paid: bool
 ) -> None:
     page = visitor.page

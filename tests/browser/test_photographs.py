@@ -29,7 +29,7 @@ UPLOAD = """
 
 
 class Customer:
-    """Somebody who chooses files on a page that uses the module."""
+    """A customer who chooses files on a page that uses the module."""
 
     def __init__(self, engine: Engine, shop: ShopElsewhere, folder: Path) -> None:
         self.engine = engine
@@ -132,7 +132,7 @@ def test_a_picture_that_was_taken_sideways_is_turned_upright(customer: Customer)
             assert max(difference if isinstance(difference, tuple) else ()) < 24, orientation
 
 
-def test_the_colours_for_print_become_those_for_screens(customer: Customer) -> None:
+def test_a_cmyk_jpeg_becomes_an_rgb_jpeg(customer: Customer) -> None:
     printed = encode(quarters().convert("CMYK"), "JPEG", quality=95)
     image = Image.open(BytesIO(customer.uploaded(printed, fit={"maxEdge": 200})))
     assert image.mode == "RGB"
@@ -145,7 +145,7 @@ def test_a_picture_of_one_column_stays_one_pixel_wide(customer: Customer) -> Non
     assert image.size == (1, 2048)
 
 
-def test_what_is_transparent_becomes_white(customer: Customer) -> None:
+def test_transparent_parts_become_white(customer: Customer) -> None:
     image = quarters().convert("RGBA")
     image.paste((0, 0, 0, 0), (0, 100, 400, 200))
     for kind in ("WEBP", "GIF", "PNG"):
@@ -182,13 +182,13 @@ def test_a_heic_photograph_needs_a_decoder_and_says_so(customer: Customer) -> No
     size = data.index(b"ispe") + 8
     huge = data[:size] + struct.pack(">II", 6000, 4100) + data[size + 8 :]
     assert customer.upload(huge, has_decoder=True).startswith(
-        "too_many_pixels: This HEIC photograph has 25 megapixels; this browser can open 24."
+        "too_many_pixels: This HEIC photograph has 25 megapixels; this browser can open at most 24."
     )
     damaged = customer.upload(data[: len(data) // 2], has_decoder=True)
     assert damaged.startswith("not_a_picture: This browser cannot open this file as a picture.")
 
 
-def test_what_is_no_picture_is_refused_before_it_is_sent(customer: Customer) -> None:
+def test_a_file_that_is_not_a_picture_is_refused_before_it_is_sent(customer: Customer) -> None:
     sentence = "not_a_picture: This browser cannot open this file as a picture. Please choose a JPEG or PNG."
     for data in (b"<!doctype html>", b"x", b"%PDF-1.7" + bytes(1000)):
         assert customer.upload(data) == sentence

@@ -1,7 +1,7 @@
 """Chromium, Firefox and WebKitGTK, driven by the same few WebDriver commands: https://www.w3.org/TR/webdriver2/
 
-Chromium and WebKit have a driver that speaks HTTP. Firefox has one in itself, Marionette, which takes the same commands
-over TCP; geckodriver, which would translate, is not in Debian 12.
+The drivers of Chromium and WebKit speak HTTP. Firefox contains a driver, Marionette, which takes the same commands over
+TCP. Debian 12 lacks geckodriver, which would translate them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _HTTP_DRIVERS: dict[str, tuple[list[str], dict[str, Any]]] = {
     ),
 }
 
-# No questions, no visits to Mozilla's servers.
+# Prevents questions to the user, and requests to Mozilla's servers.
 _FIREFOX_PREFERENCES = {
     "app.update.disabledForTesting": True,
     "browser.shell.checkDefaultBrowser": False,
@@ -85,7 +85,7 @@ class Engine:
         return value
 
     def call(self, script: str, *arguments: Any) -> Any:
-        """Run the same as a script of the page, which must allow `eval`; arguments and result pass as JSON."""
+        """Run such a function as a script of the page, which must allow `eval`. Arguments and result pass as JSON."""
         code = (
             f"(async () => {{ const args = {json.dumps(arguments)};"
             f"return JSON.stringify((await (async () => {{ {script} }})()) ?? null); }})()"
@@ -161,7 +161,7 @@ class _Firefox(Engine):
     def __init__(self, connection: socket.socket) -> None:
         super().__init__("firefox")
         self._stream = connection.makefile("rwb")
-        self._read()  # it greets
+        self._read()  # Firefox sends a greeting first
         self._count = 0
         self.command("NewSession", "", "", {"timeouts": {"script": int(LONG * 1000)}})
 

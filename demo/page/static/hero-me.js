@@ -33,7 +33,7 @@ const REFUSED = [
   "image_too_complex",
 ];
 
-// Larger pictures are scaled down, in pixels: sharp enough for a board, and quickly sent.
+// In pixels. Enough for most prints, and quick to send.
 const MAX_EDGE = 2048;
 
 const PROGRESS = { preparing: "Preparing", sending: "Uploading", waiting: "Checking", retrying: "Waiting" };
@@ -156,7 +156,7 @@ async function uploadOnce(chosen) {
     element("pay", HTMLButtonElement).hidden = false;
   } finally {
     if (signal === upload.signal) {
-      uploading.hidden = true; // otherwise it shows the next picture's progress
+      uploading.hidden = true; // not while it shows the next picture's progress
     }
   }
 }
@@ -257,8 +257,8 @@ function backToPicture() {
 }
 
 /**
- * Follow the checkout up if the customer has paid and comes back here by the browser's Back button, which shows the page
- * as it was left.
+ * Request the state of the old checkout if the browser shows this page from its back/forward cache: the customer may
+ * have paid.
  *
  * @param {PageTransitionEvent} event
  */
@@ -332,7 +332,11 @@ async function fetchPicture() {
   }
 }
 
-/** @param {Event} event leaves the page, which has the only copy of the picture until the customer saves it */
+/**
+ * Ask before the customer leaves without saving the picture: this page has the only copy.
+ *
+ * @param {Event} event
+ */
 function askBeforeLeaving(event) {
   event.preventDefault();
 }

@@ -1,5 +1,5 @@
 /**
- * Requests to heroimg: when one is given up, when it is tried again, and what its failure is.
+ * Sends requests to heroimg, gives them up after a silence, tries them again, and turns failures into errors.
  *
  * @module http
  */
@@ -37,8 +37,8 @@ export declare function setBaseUrl(url: string): void;
 /** @param {string} path */
 export declare const urlOf: (path: string) => string;
 /**
- * Attempt until it succeeds or fails for good. Waits as long as the server asks, or twice as long each time. Time during
- * which the device sleeps does not count.
+ * Repeat an attempt until it succeeds, fails for good, or the patience ends. A pause is as long as the server asks, or
+ * twice the last one. Time asleep does not count.
  *
  * @template T
  * @param {() => Promise<T>} attempt
@@ -55,7 +55,7 @@ export declare function patiently<T>(attempt: () => Promise<T>, { onWait, signal
     patience?: number;
 }): Promise<T>;
 /**
- * Tell whether the server says when to try again.
+ * Tell whether the server asked to try again after some seconds.
  *
  * @param {HeroimgError} error
  */
@@ -77,13 +77,13 @@ export declare function orStopped<T>(work: () => Promise<T>, signal?: AbortSigna
  */
 export declare function callPage<A extends any[]>(callback: ((...args: A) => void) | undefined, ...args: A): void;
 /**
- * Give a request up after a silence, or when the browser is online again, because the old connection is dead then. The
- * clock goes on while the device sleeps, unlike timers.
+ * Give a request up after a silence. Also give it up when the browser is online again: its connection is dead then.
+ * Compares times, because timers stop while the device sleeps.
  *
  * @param {() => void} giveUp
  */
 export declare function watchSilence(giveUp: () => void): {
-    /** Something was sent or has arrived. */
+    /** Note that bytes have left or arrived. */
     hear(silence?: number): void;
     end(): void;
 };
@@ -108,7 +108,7 @@ export declare function understand(status: number, retryAfter: string | null, te
 /**
  * @param {number} status
  * @param {string | null} [retryAfter]
- * @param {any} [answer] of the API's shape, unless something other than the API answered
+ * @param {any} [answer] an error of the API, unless something other than heroimg answered
  */
 export declare function failure(status: number, retryAfter?: string | null, answer?: any): HeroimgError;
 /**
