@@ -1,4 +1,4 @@
-"""A front end on another origin: which pages may call the API, and the examples of docs/front-end.md."""
+"""A front end on another origin: CORS admits only its origin, and the examples in docs/front-end.md work."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_plain_page_of_the_documentation_pays_and_comes_back(shop: ShopElsew
     wait_for(lambda: shop.api.server.names() == [], "the picture to be gone")
 
 
-def test_the_plain_page_of_the_documentation_shows_failures(shop: ShopElsewhere, page: Page) -> None:
+def test_the_plain_page_of_the_documentation_tells_failures(shop: ShopElsewhere, page: Page) -> None:
     shop.front_end.serve({"/hero-me": shop.fill_in(PLAIN)})
     page.goto(f"{shop.front_end.url}/hero-me")
     choose(page, b"no picture")
