@@ -1,7 +1,7 @@
 """Measure what fitting a photograph costs in Chromium: `python -m benchmarks.browser [--rounds 5]`.
 
-Each round starts a browser of its own. Memory is the peak of all its processes while they fit the photograph, less what
-they had before. `blocked` is the longest time in which the page could not run a timer.
+Each round starts a browser of its own. Memory is the peak of all its processes while they fit the photograph, minus
+their memory before. `blocked` is the longest time in which the page could not run a timer.
 """
 
 from __future__ import annotations

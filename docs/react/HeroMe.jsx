@@ -1,6 +1,6 @@
-// Two things are easy to get wrong. EmbeddedCheckoutProvider shows nothing if its fetchClientSecret fails or Stripe.js does
-// not load: Order awaits both first. StrictMode runs effects twice in development, and a plain `fetch` of the picture uses
-// it up in the first run: retrieveImage returns the same picture to both.
+// EmbeddedCheckoutProvider shows nothing if fetchClientSecret fails or Stripe.js does not load, so Order awaits both.
+// StrictMode runs effects twice in development. A plain `fetch` gets the picture only the first time, but retrieveImage
+// returns it both times.
 
 import { useEffect, useState } from "react";
 import { EmbeddedCheckout, EmbeddedCheckoutProvider } from "@stripe/react-stripe-js";
@@ -10,8 +10,12 @@ import { createCheckoutSession, retrieveImage, sessionStatus, setBaseUrl, setHei
 setBaseUrl("https://pictures.example.com");
 setHeicDecoder(() => import("libheif-js/wasm-bundle"));
 
-// The browser's Back button shows the page as it was left, with a checkout that is over.
-addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
+// The Back button may show an old checkout, or the only copy of the picture.
+addEventListener("pageshow", ({ persisted }) => {
+  if (persisted && !document.querySelector("a[download]")) {
+    location.reload();
+  }
+});
 
 export function HeroMe() {
   const sessionId = new URLSearchParams(location.search).get("session_id");
@@ -20,13 +24,13 @@ export function HeroMe() {
 
 function Order() {
   const [progress, setProgress] = useState([0, "preparing"]);
-  const [isBusy, setIsBusy] = useState(false); // no other picture can be chosen then
+  const [isBusy, setIsBusy] = useState(false); // then the input is disabled
   const [checkout, setCheckout] = useState(null);
   const [problem, setProblem] = useState("");
 
   async function order(input) {
     const [file] = input.files;
-    input.value = ""; // so that the same file can be chosen again
+    input.value = ""; // the same file can be chosen again
     if (!file) {
       return;
     }
@@ -67,9 +71,9 @@ function Return({ sessionId }) {
 
   useEffect(() => {
     let isShown = true;
-    const onWait = (error, seconds) => isShown && setNews(`${error.message} Trying again in ${seconds} s.`);
+    const onWait = (error, seconds) => isShown && setNews(`${error.message} We try again in ${seconds} s.`);
     fetchPicture(sessionId, onWait).then(
-      (blob) => isShown && setAddress(URL.createObjectURL(blob)), // the only copy now: let the customer save it
+      (blob) => isShown && setAddress(URL.createObjectURL(blob)), // the only copy: let the customer save it
       (error) => isShown && setNews(error.message),
     );
     return () => {

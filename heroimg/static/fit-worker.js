@@ -1,5 +1,5 @@
 /**
- * Draws photographs on a thread of its own, so that the page does not block. A worker's code must be in a file of its own.
+ * Draws photographs in a worker, so that the page does not block. A worker's code must be in a file of its own.
  *
  * @module fit-worker
  */

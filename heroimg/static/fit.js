@@ -21,16 +21,16 @@ import { readHeader, redraw } from "./photograph.js";
 
 /**
  * @typedef {object} FitOptions
- * @property {number} [maxEdge] scales a picture down whose longer edge has more pixels; by default none is
+ * @property {number} [maxEdge] at least 1: scales larger pictures down, so that their longer edge has this many pixels
  */
 
 export const LIMITS = "/api/limits";
-// libheif takes a gigabyte for more.
+// libheif needs a gigabyte of memory for larger pictures.
 const MAX_HEIC_PIXELS = 24_000_000;
 
 const PROBLEMS = {
   undecodable: ["not_a_picture", "This browser cannot open this file as a picture. Please choose a JPEG or PNG."],
-  cut: ["image_damaged", "The end of this picture is missing. Please choose another, or save it anew first."],
+  cut: ["image_damaged", "The end of this picture is missing. Please choose another, or save this one again first."],
   no_memory: ["image_too_large", "This picture is too large for this browser's memory. Please choose a smaller one."],
 };
 
@@ -38,8 +38,8 @@ const PROBLEMS = {
 let loadHeicDecoder = () => Promise.reject(new Error("the page has not called setHeicDecoder"));
 
 /**
- * Supply a decoder for HEIC, which all browsers but Safari lack: `setHeicDecoder(() => import("libheif-js/wasm-bundle"))`.
- * It is loaded when the first HEIC photograph is chosen.
+ * Supply a decoder for HEIC, which only Safari has: `setHeicDecoder(() => import("libheif-js/wasm-bundle"))`.
+ * The module loads it for the first HEIC photograph.
  *
  * @param {() => Promise<any>} load resolves to libheif-js, version 1
  */
@@ -59,7 +59,7 @@ export async function serverLimits({ onWait, signal } = {}) {
 }
 
 /**
- * Read a file once, because a picked file can change or disappear. Safari sends some as an empty body.
+ * Read a file into memory. A chosen file can change or disappear, and Safari uploads some files as an empty body.
  *
  * @param {Blob} file
  */
@@ -83,15 +83,15 @@ export function fileUnreadable(cause) {
 }
 
 /**
- * Make a photograph of any kind fit: a PNG or JPEG within the limits stays as it is, byte for byte; everything else becomes
- * an upright JPEG within them, in a worker where the browser has one that can draw.
+ * Make a photograph of any kind fit the server's limits. A PNG or JPEG within them stays as it is, byte for byte. Every
+ * other picture becomes an upright JPEG. A worker draws it if the browser has one that can.
  *
  * @param {Blob} file
  * @param {FitOptions & { onWait?: OnWait, signal?: AbortSignal }} [options]
  * @returns {Promise<Blob>} a copy in memory, even if nothing was changed
  */
 export function fitImage(file, options = {}) {
-  return orStopped(fitted(file, options), options.signal);
+  return orStopped(() => fitted(file, options), options.signal);
 }
 
 /**
@@ -99,8 +99,11 @@ export function fitImage(file, options = {}) {
  * @param {FitOptions & { onWait?: OnWait, signal?: AbortSignal }} options
  */
 async function fitted(file, { maxEdge = Infinity, onWait, signal }) {
-  const [bytes, { formats, ...limits }] = await Promise.all([readFile(file), serverLimits({ onWait, signal })]);
-  signal?.throwIfAborted();
+  if (!(maxEdge >= 1)) {
+    throw new RangeError(`maxEdge must be at least 1 (pixel), not ${maxEdge}`);
+  }
+  const bytes = await readFile(file);
+  const { formats, ...limits } = await serverLimits({ onWait, signal });
   const header = readHeader(bytes);
   const { type, width, height } = header;
   const source = new Blob([bytes], { type });
@@ -119,7 +122,7 @@ async function fitted(file, { maxEdge = Infinity, onWait, signal }) {
 }
 
 /**
- * Redraw a picture in a worker, or on this thread if there is none or it cannot.
+ * Redraw a picture in a worker. If no worker starts, or it fails, redraw it on this thread.
  *
  * @param {Blob | ImageData} source
  * @param {Header} header
@@ -142,10 +145,11 @@ async function redrawAside(source, header, limits, signal) {
   return redrawn && ("blob" in redrawn || redrawn.problem === "cut") ? redrawn : redraw(source, header, limits);
 }
 
-/** Start a worker. Its script must have the page's origin; the modules that it imports may have another. */
+/** Start a worker. Browsers demand the page's origin for its script, but not for the modules that it imports. */
 function startWorker() {
   if (import.meta.url.startsWith(`${location.origin}/`)) {
-    return new Worker(new URL("./fit-worker.js", import.meta.url), { type: "module" }); // bundlers look for just this
+    // Bundlers recognise exactly this expression.
+    return new Worker(new URL("./fit-worker.js", import.meta.url), { type: "module" });
   }
   const code = `import ${JSON.stringify(import.meta.url.replace(/[^/]*$/, "fit-worker.js"))};`;
   return new Worker(URL.createObjectURL(new Blob([code], { type: "text/javascript" })), { type: "module" });
@@ -157,16 +161,27 @@ function startWorker() {
  * @param {ArrayBuffer} bytes
  */
 async function decodeHeic(bytes) {
-  let libheif;
   try {
     const { default: loaded } = await loadHeicDecoder();
-    libheif = typeof loaded === "function" ? await loaded() : loaded; // libheif-bundle.mjs, or wasm-bundle
+    // libheif-bundle.mjs exports a function, wasm-bundle an object.
+    return await decodeWith(typeof loaded === "function" ? await loaded() : loaded, bytes);
   } catch (cause) {
+    if (cause instanceof HeroimgError) {
+      throw cause;
+    }
     const sentence =
       "This photograph is a HEIC file, which this browser cannot open. Please open this page in Safari, or save the " +
       "photograph as a JPEG first.";
     throw new HeroimgError("heic_unsupported", sentence, { cause });
   }
+}
+
+/**
+ * @param {any} libheif
+ * @param {ArrayBuffer} bytes
+ * @returns {Promise<ImageData>}
+ */
+async function decodeWith(libheif, bytes) {
   const images = new libheif.HeifDecoder().decode(bytes);
   const image = images.find((/** @type {any} */ one) => one.is_primary()) ?? images[0];
   if (!image) {
@@ -175,8 +190,8 @@ async function decodeHeic(bytes) {
   const [width, height] = [image.get_width(), image.get_height()];
   if (width * height > MAX_HEIC_PIXELS) {
     const sentence =
-      `This HEIC photograph has ${Math.ceil(width * height * 1e-6)} megapixels; this browser can open ` +
-      `${MAX_HEIC_PIXELS * 1e-6}. Please open this page in Safari, or save the photograph as a JPEG first.`;
+      `This HEIC photograph has ${Math.ceil(width * height * 1e-6)} megapixels; this browser can open at ` +
+      `most ${MAX_HEIC_PIXELS * 1e-6}. Please open this page in Safari, or save the photograph as a JPEG first.`;
     throw new HeroimgError("too_many_pixels", sentence);
   }
   const shown = await new Promise((resolve) => image.display(new ImageData(width, height), resolve));

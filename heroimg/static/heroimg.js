@@ -1,6 +1,6 @@
 /**
- * heroimg's client for browsers. It makes a photograph fit, calls the API, and repeats an upload or a retrieval safely if
- * the connection breaks. It does not touch the page.
+ * heroimg's client for browsers. It makes a photograph fit, calls the API, and safely repeats an upload or a retrieval
+ * if the connection breaks. It does not change the page.
  *
  *     const imageId = await uploadImage(file);
  *     const clientSecret = await createCheckoutSession(imageId);
@@ -52,26 +52,27 @@ const STATUS = "/api/checkout/session-status";
  * Open a checkout for a picture, or return the one that is open. Call this in Stripe's `fetchClientSecret`:
  * `stripe.createEmbeddedCheckoutPage({ fetchClientSecret: () => createCheckoutSession(imageId) })`.
  *
- * Retries for up to two minutes after 503 if the server says when.
+ * Tries again for two minutes, after a 503 with Retry-After.
  *
  * @param {string} imageId
  * @param {object} [options]
  * @param {OnWait} [options.onWait]
+ * @param {AbortSignal} [options.signal]
  * @returns {Promise<string>} the session's client secret
  */
-export async function createCheckoutSession(imageId, { onWait } = {}) {
+export async function createCheckoutSession(imageId, { onWait, signal } = {}) {
   const init = {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ imageId, claim: heldClaim(imageId) }),
   };
   const canPass = (/** @type {HeroimgError} */ error) => error.status === 503 && isAskedToWait(error);
-  const answer = await patiently(() => ask(SESSION, init), { onWait, canPass, patience: UPLOAD_PATIENCE });
+  const answer = await patiently(() => ask(SESSION, init), { onWait, signal, canPass, patience: UPLOAD_PATIENCE });
   return understand(200, null, await answer.text(), "client_secret").client_secret;
 }
 
 /**
- * Request the state of a checkout. Retries if the connection breaks or the server has a temporary problem.
+ * Request the state of a checkout. Tries again if the connection breaks or the server has a temporary problem.
  *
  * @param {string} sessionId the `session_id` in the address to which the customer returns
  * @param {object} [options]
@@ -91,8 +92,8 @@ const retrievals = new Map();
  * Retrieve a picture, and confirm it once it has arrived completely. Then heroimg deletes it, and the page has the only
  * copy.
  *
- * Retries for up to five and a half minutes if the connection breaks, the server has a temporary problem or another page
- * is retrieving the picture. If the page is reloaded before the end, it can call this again. All calls for one picture
+ * Tries again for five and a half minutes if the connection breaks, the server has a temporary problem or another page
+ * is retrieving the picture. After a reload, the page can call this again. All calls for one picture
  * share one result, because React's StrictMode makes two.
  *
  * @param {string} imageId
@@ -123,7 +124,7 @@ export function retrieveImage(imageId, { onWait } = {}) {
 async function fetchAndConfirm(imageId, onWait) {
   const path = `${RETRIEVE}?imageId=${encodeURIComponent(imageId)}&claim=${claimFor(imageId)}`;
   const blob = await patiently(() => askForPicture(path), { onWait });
-  // The caller does not wait for this. A picture that is not confirmed expires.
+  // Runs in the background. If it fails, the picture expires anyway.
   patiently(() => ask(path, { method: "DELETE", keepalive: true })).then(
     () => forgetClaim(imageId),
     () => {},
@@ -141,7 +142,7 @@ async function askForPicture(path) {
   // Not Content-Length, which proxies drop, or change when they compress.
   const size = answer.headers.get("Image-Size");
   if (size === null) {
-    throw failure(200); // the answer of a gateway or development server, which must not be confirmed
+    throw failure(200); // a gateway or development server answered: this is not the picture
   }
   if (blob.size !== Number(size)) {
     throw connectionLost(`${blob.size} bytes arrived of ${size}`);
@@ -153,7 +154,7 @@ async function askForPicture(path) {
 const claims = new Map();
 
 /**
- * Return the page's token for a picture, or make one of 128 random bits. It survives a reload if there is sessionStorage.
+ * Return the page's token for a picture, or make one of 128 random bits. With sessionStorage, it survives a reload.
  *
  * @param {string} imageId
  */

@@ -1,11 +1,11 @@
 /**
- * Requests to heroimg: when one is given up, when it is tried again, and what its failure is.
+ * Sends requests to heroimg, gives them up after a silence, tries them again, and turns failures into errors.
  *
  * @module http
  */
 
 /**
- * Called before each wait, with its reason and the seconds until the next attempt.
+ * Called before each pause, with the error of the last attempt and the seconds until the next one.
  *
  * @callback OnWait
  * @param {HeroimgError} error
@@ -13,12 +13,12 @@
  * @returns {void}
  */
 
-// All in seconds. Another page's claim lapses after HEROIMG_CLAIM_SECONDS, by default 300: wait a little longer.
+// In seconds. Another page's claim lapses after HEROIMG_CLAIM_SECONDS, by default 300: try for a little longer.
 const PATIENCE = 330;
 // The customer waits for an upload, and can try again.
 export const UPLOAD_PATIENCE = 120;
 const LONGEST_PAUSE = 16;
-// A phone that changed its network does not notice that its connection is dead. A call to Stripe may take 20.
+// After a change of network, a phone does not notice that a connection is dead. The server waits up to 20 for Stripe.
 const LONGEST_SILENCE = 60;
 // The browser has handed over the last byte, but megabytes may still be in the system's buffers on a slow line.
 export const LONGEST_SILENCE_AFTER_UPLOAD = 120;
@@ -31,9 +31,9 @@ export class HeroimgError extends Error {
   /**
    * @param {string} code the API's stable word, or one of the module's own: see docs/front-end.md
    * @param {string} message
-   * @param {{ status?: number, retryAfter?: number, cause?: unknown }} [details]
+   * @param {{ status?: number, retryAfter?: number, found?: string, cause?: unknown }} [details]
    */
-  constructor(code, message, { status = 0, retryAfter, cause } = {}) {
+  constructor(code, message, { status = 0, retryAfter, found, cause } = {}) {
     super(message, { cause });
     this.name = "HeroimgError";
     this.code = code;
@@ -41,6 +41,8 @@ export class HeroimgError extends Error {
     this.status = status;
     /** The seconds to wait before another try, if the server sent them. */
     this.retryAfter = retryAfter;
+    /** The kind of a file that the server refused with `not_a_picture`, such as "heic". */
+    this.found = found;
   }
 }
 
@@ -60,8 +62,8 @@ export function setBaseUrl(url) {
 export const urlOf = (path) => base + path;
 
 /**
- * Attempt until it succeeds or fails for good. Waits as long as the server asks, or twice as long each time. Time during
- * which the device sleeps does not count.
+ * Repeat an attempt until it succeeds, fails for good, or the patience ends. A pause is as long as the server asks, or
+ * twice the last one. Time asleep does not count.
  *
  * @template T
  * @param {() => Promise<T>} attempt
@@ -76,7 +78,7 @@ export async function patiently(attempt, { onWait, signal, canPass = isTemporary
   for (let pause = 1; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
     const start = Date.now();
     try {
-      return await attempt();
+      return await orStopped(attempt, signal);
     } catch (error) {
       // An attempt that took longer has made progress, or the device has slept.
       spent += Math.min((Date.now() - start) / 1000, LONGEST_SILENCE);
@@ -84,7 +86,7 @@ export async function patiently(attempt, { onWait, signal, canPass = isTemporary
       if (spent + seconds > patience) {
         throw error;
       }
-      onWait?.(/** @type {HeroimgError} */ (error), seconds);
+      callPage(onWait, /** @type {HeroimgError} */ (error), seconds);
       spent += await waited(seconds, signal);
     }
   }
@@ -97,7 +99,7 @@ function isTemporary({ code, status }) {
 }
 
 /**
- * Tell whether the server says when to try again.
+ * Tell whether the server asked to try again after some seconds.
  *
  * @param {HeroimgError} error
  */
@@ -106,13 +108,14 @@ export function isAskedToWait({ code, status, retryAfter }) {
 }
 
 /**
- * Wait, but no longer than until the browser is online again or the device has slept.
+ * Wait these seconds. Stop early when the browser is online again, or when the device wakes.
  *
  * @param {number} seconds
  * @param {AbortSignal} [signal]
- * @returns {Promise<number>} the seconds that it took, without those asleep
+ * @returns {Promise<number>} the seconds awake
  */
-function waited(seconds, signal) {
+async function waited(seconds, signal) {
+  signal?.throwIfAborted(); // onWait may have aborted it
   const start = Date.now();
   return new Promise((resolve, reject) => {
     let last = start;
@@ -128,7 +131,7 @@ function waited(seconds, signal) {
     const timer = setInterval(() => {
       const now = Date.now();
       if (now - start >= seconds * 1000 || Math.abs(now - last) > 20_000) {
-        end(); // so late only after a sleep, in a window in the background, or if the clock was set
+        end(); // a timer is this late after sleep, in the background, or if the clock was set
       }
       last = now;
     }, 500);
@@ -138,10 +141,10 @@ function waited(seconds, signal) {
 }
 
 /**
- * Wait for the work, but no longer than until the signal.
+ * Do the work, and reject as soon as the signal is aborted.
  *
  * @template T
- * @param {Promise<T>} work
+ * @param {() => Promise<T>} work
  * @param {AbortSignal} [signal]
  */
 export async function orStopped(work, signal) {
@@ -149,12 +152,27 @@ export async function orStopped(work, signal) {
   const stopped = new Promise((/** @type {(reason: T) => void} */ _, reject) =>
     signal?.addEventListener("abort", () => reject(signal.reason)),
   );
-  return Promise.race([work, stopped]);
+  return Promise.race([work(), stopped]);
 }
 
 /**
- * Give a request up after a silence, or when the browser is online again, because the old connection is dead then. The
- * clock goes on while the device sleeps, unlike timers.
+ * Call a callback of the page. If it throws, the browser reports the error, as it does for event listeners.
+ *
+ * @template {any[]} A
+ * @param {((...args: A) => void) | undefined} callback
+ * @param {A} args
+ */
+export function callPage(callback, ...args) {
+  try {
+    callback?.(...args);
+  } catch (error) {
+    reportError(error);
+  }
+}
+
+/**
+ * Give a request up after a silence. Also give it up when the browser is online again: its connection is dead then.
+ * Compares times, because timers stop while the device sleeps.
  *
  * @param {() => void} giveUp
  */
@@ -163,7 +181,7 @@ export function watchSilence(giveUp) {
   const timer = setInterval(() => Date.now() > deadline && giveUp(), 1000);
   addEventListener("online", giveUp);
   return {
-    /** Something was sent or has arrived. */
+    /** Note that bytes have left or arrived. */
     hear(silence = LONGEST_SILENCE) {
       deadline = Date.now() + silence * 1000;
     },
@@ -189,7 +207,7 @@ export async function ask(path, init) {
     silence.hear();
     const response = await fetch(urlOf(path), { ...init, signal: controller.signal });
     const body = await readWhole(response, () => silence.hear());
-    if (body?.size === 0) {
+    if (response.status < 400 && body?.size === 0) {
       throw new TypeError("an empty answer, because the connection broke before its body");
     }
     answer = new Response(body, { status: response.status, headers: response.headers });
@@ -254,12 +272,12 @@ function parsed(text) {
 /**
  * @param {number} status
  * @param {string | null} [retryAfter]
- * @param {any} [answer] of the API's shape, unless something other than the API answered
+ * @param {any} [answer] an error of the API, unless something other than heroimg answered
  */
 export function failure(status, retryAfter, answer) {
   const details = { status, retryAfter: /^\d+$/.test(retryAfter ?? "") ? Math.max(1, Number(retryAfter)) : undefined };
   if (typeof answer?.code === "string" && typeof answer.error === "string") {
-    return new HeroimgError(answer.code, answer.error, details);
+    return new HeroimgError(answer.code, answer.error, { ...details, found: answer.found });
   }
   if (status === 413) {
     const sentence = "The picture is too large for the server. Please choose a smaller one.";

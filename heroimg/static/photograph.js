@@ -1,13 +1,12 @@
 /**
- * A photograph's header, read from its bytes, and how to draw the photograph again as a JPEG. Runs in a worker as well as
- * on a page.
+ * Reads a photograph's header, and draws the photograph again as a JPEG. Runs in a worker and on a page.
  *
  * @module photograph
  */
 
 /**
  * @typedef {object} Header
- * @property {string} type the media type; "" if it is none that matters here
+ * @property {string} type "image/png", "image/jpeg", "image/heic", or "" for every other kind
  * @property {number} width 0 if it is unknown
  * @property {number} height
  * @property {boolean} isWhole false if the file's end is missing: browsers show the part that is there
@@ -15,7 +14,7 @@
  */
 
 /**
- * What a redrawn photograph must not exceed.
+ * The limits of a redrawn photograph.
  *
  * @typedef {object} Limits
  * @property {number} bytes
@@ -38,7 +37,7 @@ const WEBP = /^RIFF.{4}WEBP/s;
 const HEIC = /^.{4}ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)/s;
 
 /**
- * Read what a picture's bytes say about it. Names and `file.type` are often wrong.
+ * Read a picture's kind and size from its bytes, because its name and `file.type` are often wrong.
  *
  * @param {ArrayBuffer} bytes
  * @returns {Header}
@@ -122,6 +121,8 @@ export async function redraw(source, { type, isWhole, isProgressive }, { bytes, 
       }
     }
     return { problem: "no_memory" };
+  } catch {
+    return { problem: "no_memory" }; // a worker that rejected would not answer
   } finally {
     if ("close" in picture) {
       picture.close();
@@ -141,7 +142,7 @@ async function decoded(source) {
       return undefined;
     }
   }
-  // Shows more than createImageBitmap takes, such as SVG.
+  // <img> also shows pictures that createImageBitmap refuses.
   const image = new Image();
   image.src = URL.createObjectURL(source);
   try {
@@ -155,8 +156,8 @@ async function decoded(source) {
 }
 
 /**
- * Tell whether a corner of the picture is grey or has one colour: decoders leave the part of a picture that is missing so.
- * The end of the file may be in any corner, because the picture is upright here.
+ * Tell whether a corner of the picture is grey or has one colour. Decoders fill the missing part of a picture so. It may
+ * be in any corner, because the picture has been turned upright.
  *
  * @param {ImageBitmap | HTMLImageElement} picture
  */
@@ -177,7 +178,7 @@ function hasPlainCorner(picture) {
  * @param {ImageBitmap | HTMLImageElement} picture
  * @param {number} scale
  * @param {number} mostBytes
- * @returns {Promise<Blob | undefined>} undefined if every quality takes more bytes, or if a canvas or the memory fails
+ * @returns {Promise<Blob | undefined>} undefined if the lowest quality is too large, or a canvas or the memory fails
  */
 async function encoded(picture, scale, mostBytes) {
   try {

@@ -1,5 +1,5 @@
 /**
- * Uploads a picture, and tries again where that does no harm.
+ * Uploads a picture, and tries again if that does no harm.
  *
  * @module upload
  */
@@ -10,6 +10,7 @@ import {
   LONGEST_SILENCE_AFTER_UPLOAD,
   UPLOAD_PATIENCE,
   ask,
+  callPage,
   connectionLost,
   isAskedToWait,
   orStopped,
@@ -23,24 +24,24 @@ import {
 /** @typedef {import("./http.js").OnWait} OnWait */
 
 /**
- * Is called as an upload goes on.
+ * Called while an upload makes progress.
  *
  * @callback OnProgress
  * @param {number} sent the fraction that has left this machine, as far as the browser knows; 1 only once the server has
  *   answered
- * @param {"preparing" | "sending" | "waiting" | "retrying"} state the picture is made to fit; its bytes leave; all of them
- *   have left, and the server has not answered; the next attempt comes after a pause
+ * @param {"preparing" | "sending" | "waiting" | "retrying"} state `preparing` makes the picture fit; `waiting` is
+ *   for the answer, after the last byte; `retrying` is the pause before the next attempt
  * @returns {void}
  */
 
 const UPLOAD = "/api/temp-image-upload";
 
 /**
- * Upload a picture, which is kept for an hour. It is made to fit the server's limits first.
+ * Make a picture fit the server's limits, and upload it. The server keeps it for an hour.
  *
- * It is sent again if no answer arrived, and after 429 and 503 if the server says when; for two minutes at most.
+ * Tries again for two minutes, if no answer arrives, or after a 429 or 503 with Retry-After.
  *
- * @param {Blob} file a photograph of any kind, as a file input gives it
+ * @param {Blob} file a photograph of any kind, such as a `File` of a file input
  * @param {object} [options]
  * @param {boolean | FitOptions} [options.fit] false sends the file as it is
  * @param {OnProgress} [options.onProgress]
@@ -48,8 +49,10 @@ const UPLOAD = "/api/temp-image-upload";
  * @param {AbortSignal} [options.signal] stops it; the promise then rejects with the signal's reason, as `fetch` does
  * @returns {Promise<string>} the picture's id, which opens it: keep it out of addresses and logs
  */
-export async function uploadImage(file, { fit = true, onProgress = () => {}, onWait, signal } = {}) {
+export async function uploadImage(file, { fit = true, onProgress: callback, onWait, signal } = {}) {
   signal?.throwIfAborted();
+  /** @type {OnProgress} */
+  const onProgress = (sent, state) => callPage(callback, sent, state);
   onProgress(0, "preparing");
   const sayRetrying = (/** @type {HeroimgError} */ error, /** @type {number} */ seconds) => {
     onProgress(0, "retrying");
@@ -58,13 +61,13 @@ export async function uploadImage(file, { fit = true, onProgress = () => {}, onW
   const options = { onWait: sayRetrying, signal };
   const picture = fit
     ? await fitImage(file, { ...(fit === true ? {} : fit), ...options })
-    : new Blob([await orStopped(readFile(file), signal)]);
+    : new Blob([await orStopped(() => readFile(file), signal)]);
   const attempt = () => sendTwiceIfEmpty(picture, onProgress, signal);
   const canPass = (/** @type {HeroimgError} */ error) => error.code === "connection_lost" || isAskedToWait(error);
   try {
     return await patiently(attempt, { ...options, canPass, patience: UPLOAD_PATIENCE });
   } catch (error) {
-    throw await explained(error);
+    throw await orStopped(() => explained(error), signal);
   }
 }
 
@@ -108,7 +111,7 @@ function send(picture, onProgress, signal) {
     };
     request.onload = () => {
       const { status, responseText } = request;
-      if (!responseText) {
+      if (status < 400 && !responseText) {
         return reject(connectionLost()); // the connection broke before the body
       }
       try {
@@ -133,15 +136,15 @@ function send(picture, onProgress, signal) {
 }
 
 /**
- * Tell a picture that does not get through from a lost connection: a proxy that refuses a large body may break the
- * connection, or answer without the headers that let a page of another origin read it.
+ * Find out whether only the upload fails. A proxy that refuses a large body may break the connection, or answer without
+ * the CORS headers that a page of another origin needs.
  *
  * @param {unknown} error
  */
 async function explained(error) {
   const isLost = error instanceof HeroimgError && error.code === "connection_lost";
   if (isLost && (await ask(LIMITS, { cache: "no-store" }).catch(() => false))) {
-    return connectionLost(error, "The picture does not get through. Please try again, or choose a smaller one.");
+    return connectionLost(error, "The picture cannot be sent. Please try again, or choose a smaller one.");
   }
   return error;
 }

@@ -1,4 +1,4 @@
-"""heroimg.js in a real browser: what its functions give, and what they make of failures."""
+"""heroimg.js in Chromium: the results of its functions, their errors and their retries."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def fulfill(route: Route, status: int, body: str) -> None:
     route.fulfill(status=status, body=body)
 
 
-def test_the_module_is_kept_by_browsers_and_asked_about_every_time(site: Site) -> None:
+def test_browsers_cache_the_module_and_revalidate_it_every_time(site: Site) -> None:
     url = f"{site.api.server.url}/static/heroimg.js"
     answer = requests.get(url, timeout=20)
     assert answer.headers["Content-Type"] == "text/javascript; charset=utf-8"
@@ -70,7 +70,7 @@ def test_failures_carry_the_words_and_sentences_of_the_api(page: Page) -> None:
     assert call(page, "({ HeroimgError }) => new HeroimgError('a', 'b') instanceof Error")
 
 
-def test_what_is_no_answer_of_the_api_is_a_failure_too(page: Page) -> None:
+def test_an_answer_that_is_not_the_apis_is_a_failure(page: Page) -> None:
     expected = {
         "name": "HeroimgError",
         "code": "answer_unreadable",
@@ -156,7 +156,7 @@ def test_without_a_session_storage_the_claim_is_kept_in_memory(site: Site, page:
     wait_for(lambda: site.api.server.names() == [], "the picture to be gone")
 
 
-def test_nothing_is_confirmed_before_every_byte_is_there(site: Site, page: Page) -> None:
+def test_a_picture_is_confirmed_only_when_every_byte_has_arrived(site: Site, page: Page) -> None:
     image_id, data = site.api.keep(pictures.jpeg()), pictures.jpeg()
     asked = list[str]()
 
@@ -164,7 +164,7 @@ def test_nothing_is_confirmed_before_every_byte_is_there(site: Site, page: Page)
         asked.append(route.request.method)
         if len(asked) > 1:
             return route.continue_()
-        # As by a proxy that drops or changes the length it was told, and then loses the connection.
+        # Like a proxy that changes Content-Length and then loses the connection.
         return route.fulfill(headers={"Content-Type": "image/jpeg", "Image-Size": str(len(data))}, body=data[:-1])
 
     page.route(RETRIEVE, shorten_the_first)
@@ -201,7 +201,7 @@ def test_a_retrieval_that_failed_for_good_can_be_tried_again(page: Page) -> None
     assert sum("imageId=a%26b&claim=" in url for url in asked) == 2
 
 
-def test_every_caller_is_told_of_the_waits(page: Page) -> None:
+def test_every_caller_hears_of_the_pauses(page: Page) -> None:
     page.route(RETRIEVE, lambda route: route.abort())
     page.clock.install()
     page.evaluate(
@@ -211,7 +211,7 @@ def test_every_caller_is_told_of_the_waits(page: Page) -> None:
             for (const name of ["first", "second"]) retrieveImage("x", { onWait: () => told.push(name) });
         }"""
     )
-    wait_for(lambda: page.evaluate("told.length") >= 2, "both to be told of the first wait")
+    wait_for(lambda: page.evaluate("told.length") >= 2, "both to hear of the first pause")
     assert page.evaluate("told.slice(0, 2)") == ["first", "second"]
 
 
@@ -236,7 +236,7 @@ def test_the_next_attempt_is_made_when_the_wait_is_over_and_not_before(page: Pag
     wait_for(lambda: page.evaluate("1") and len(asked) == 2, "the second attempt")
 
 
-def test_a_gateway_that_compresses_does_no_harm(site: Site, page: Page) -> None:
+def test_an_answer_that_a_gateway_compressed_is_read(site: Site, page: Page) -> None:
     body = gzip.compress(json.dumps({"status": "open", "filler": "a" * 500}).encode())
     with HTTPServer("127.0.0.1") as gateway:
         answer = gateway.expect_request("/api/checkout/session-status")
@@ -284,11 +284,11 @@ def test_patience_ends_with_the_last_failure(page: Page) -> None:
     assert 330 - 16 <= page.evaluate("(ended - begun) / 1000") <= 334
 
 
-def test_an_operators_failure_is_not_asked_about_again(page: Page) -> None:
+def test_a_failure_that_only_the_operator_can_fix_is_not_retried(page: Page) -> None:
     assert waits(page, ASK_STATUS, [answer(503, "checkout_not_configured")]) == ["checkout_not_configured"]
 
 
-def test_a_wait_longer_than_the_patience_is_not_begun(page: Page) -> None:
+def test_a_pause_longer_than_the_patience_fails_at_once(page: Page) -> None:
     answers = [answer(409, "image_claimed", **{"Retry-After": "331"})]
     assert waits(page, ASK_PICTURE, answers, RETRIEVE) == ["image_claimed"]
 
@@ -296,11 +296,11 @@ def test_a_wait_longer_than_the_patience_is_not_begun(page: Page) -> None:
 @pytest.mark.parametrize(
     ("status", "code"), [(404, "image_not_found"), (502, "payment_failed"), (400, "claim_malformed")]
 )
-def test_what_asking_again_does_not_mend_is_not_asked_again(page: Page, status: int, code: str) -> None:
+def test_a_permanent_failure_is_not_retried(page: Page, status: int, code: str) -> None:
     assert waits(page, ASK_PICTURE, [answer(status, code)], RETRIEVE) == [code]
 
 
-def test_everything_that_can_pass_is_waited_for(page: Page) -> None:
+def test_every_temporary_failure_is_retried(page: Page) -> None:
     proxies = [{"status": status, "body": "<html>"} for status in (408, 500, 507, 508, 520, 521, 522, 523, 524, 530)]
     ours = [answer(500, "server_unreachable", **{"Retry-After": "5"}), answer(500, "internal_error")]
     told = waits(page, ASK_STATUS, [*proxies, *ours, {"status": 200, "json": {"status": "complete"}}])

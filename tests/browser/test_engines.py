@@ -22,7 +22,7 @@ MODULE = {f"/{path.name}": path.read_text() for path in (ROOT / "heroimg" / "sta
 DECODER = ROOT / "node_modules" / "libheif-js" / "libheif-wasm" / "libheif-bundle.mjs"
 PLAIN = fenced_files(ROOT / "docs" / "front-end.md")["hero-me.html"]
 
-# Uploads what is chosen. The title then tells the result, and which thread has drawn.
+# Uploads the chosen file. The title then has the result, and the thread that drew the picture.
 APP = """
     import { setBaseUrl, setHeicDecoder, uploadImage } from "%s";
     setBaseUrl("%s");
@@ -85,7 +85,7 @@ def test_a_customer_makes_the_whole_journey(site: Site, front: Engine, tmp_path:
     assert len(site.stand_in.sessions) == 1
 
 
-def test_connections_that_break_on_return_are_made_anew(site: Site, front: Engine) -> None:
+def test_connections_that_break_on_return_are_opened_again(site: Site, front: Engine) -> None:
     data = pictures.jpeg(0.3)
     for after in (0, 150, 700, 100_000, len(data)):
         site.clear()
@@ -95,7 +95,7 @@ def test_connections_that_break_on_return_are_made_anew(site: Site, front: Engin
         assert cut.reached.is_set()
 
 
-def test_of_two_tabs_one_gets_the_picture_and_the_other_says_so(site: Site, front: Engine) -> None:
+def test_one_of_two_tabs_gets_the_picture_and_the_other_says_so(site: Site, front: Engine) -> None:
     data = pictures.jpeg(0.3)
     address = returning(site, data)
     middle = site.proxy.stop_at(Stop(RETRIEVE, after=len(data) // 2, breaks=False))
@@ -113,7 +113,7 @@ def test_of_two_tabs_one_gets_the_picture_and_the_other_says_so(site: Site, fron
     expect_picture(site, front, 594)
 
 
-def test_a_customer_who_goes_back_after_paying_finds_a_way_on(
+def test_the_back_button_shows_a_form_instead_of_an_old_checkout(
     engine: Engine, elsewhere: ShopElsewhere, tmp_path: Path
 ) -> None:
     shop = elsewhere

@@ -95,14 +95,10 @@ def test_the_plain_page_of_the_documentation_tells_failures(shop: ShopElsewhere,
     assert picture_saved(page) == pictures.jpeg()
 
 
-def test_the_plain_page_as_it_was_left_starts_anew(shop: ShopElsewhere, page: Page) -> None:
-    shop.front_end.serve({"/hero-me": shop.fill_in(PLAIN)})
-    page.goto(f"{shop.front_end.url}/hero-me")
-    choose(page, pictures.jpeg())
-    expect(page.get_by_label("Your picture")).to_be_hidden()
-    with page.expect_navigation():
-        page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
-    expect(page.get_by_label("Your picture")).to_be_visible()
+def show_as_left(page: Page) -> None:
+    """Do what a browser does that shows a page from its cache. Playwright switches that cache off."""
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    page.wait_for_load_state()
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +142,24 @@ def test_the_npm_package_fits_photographs_in_a_build_of_vite(
     assert picture_saved(page).startswith(b"\xff\xd8\xff")
 
 
+@pytest.mark.parametrize("name", ["react", "plain"])
+def test_a_page_from_the_browsers_cache_starts_anew_unless_it_has_the_picture(
+    shop: ShopElsewhere, built: dict[str, str | bytes], page: Page, name: str
+) -> None:
+    shop.front_end.serve({**built, "/hero-me": built[f"/{name}.html"]})
+    page.goto(f"{shop.front_end.url}/hero-me")
+    choose(page, pictures.jpeg())
+    checkout = page.frame_locator("iframe[title=Checkout]")
+    expect(checkout.get_by_text("No money moves")).to_be_visible()
+    with page.expect_navigation():
+        show_as_left(page)
+    choose_and_pay(page, pictures.jpeg())
+    expect(page.get_by_role("link", name="Save your picture")).to_be_visible()
+    wait_for(lambda: page.evaluate("sessionStorage.length") == 0, "the picture to be confirmed")
+    show_as_left(page)
+    assert picture_saved(page) == pictures.jpeg()
+
+
 def test_the_decoder_for_heic_is_loaded_when_it_is_needed(react_shop: ShopElsewhere, page: Page) -> None:
     asked = list[str]()
     page.on("request", lambda request: asked.append(request.url))
@@ -160,6 +174,13 @@ def test_the_decoder_for_heic_is_loaded_when_it_is_needed(react_shop: ShopElsewh
 def test_the_version_of_the_npm_package_is_heroimgs() -> None:
     package = json.loads((ROOT / "package.json").read_text())
     assert f"version = {package['version']}\n" in (ROOT / "setup.cfg").read_text()
+
+
+def test_the_npm_package_holds_the_module_its_types_and_the_licence() -> None:
+    (package,) = json.loads(run_node_tool("npm", "pack", "--dry-run", "--json", "--silent", cwd=ROOT))
+    static = ROOT / "heroimg" / "static"
+    module = {str(path.relative_to(ROOT)) for path in (*static.glob("*.js"), *static.glob("types/*.d.ts"))}
+    assert {file["path"] for file in package["files"]} == {*module, "package.json", "LICENSE", "README.md"}
 
 
 def test_the_npm_packages_types_are_those_of_the_module(tmp_path: Path) -> None:
@@ -194,7 +215,7 @@ def test_the_react_components_of_the_documentation_make_the_whole_journey(
     assert len(react_shop.stand_in.sessions) == 1
 
 
-def test_the_react_components_of_the_documentation_tell_failures(
+def test_the_react_components_of_the_documentation_show_failures(
     react_shop: ShopElsewhere, page: Page, visitor: Visitor
 ) -> None:
     page.goto(f"{react_shop.front_end.url}/hero-me")
@@ -212,10 +233,10 @@ def test_the_react_components_of_the_documentation_tell_failures(
     visitor.complaints[:] = [text for text in visitor.complaints if "Failed to load Stripe.js" not in text]
 
 
-def test_a_page_written_for_pictures_in_memory_works_as_it_is(shop: ShopElsewhere, page: Page) -> None:
+def test_a_page_for_a_server_that_keeps_pictures_in_memory_works_unchanged(shop: ShopElsewhere, page: Page) -> None:
     shop.front_end.serve({"/hero-me": "<!doctype html>", "/old-page.js": OLD_PAGE.read_text()})
     page.goto(f"{shop.front_end.url}/hero-me")
-    # Such a page has its server on its own origin, by a proxy of the development server's.
+    # The development server of such a page forwards /api/, so that the API has the page's origin.
     page.route("**/api/**", lambda route: route.fulfill(response=route.fetch(url=shop.api.server.url + _path(route))))
     secret = page.evaluate(
         """async (numbers) => {
@@ -252,12 +273,12 @@ TRY_ALL = """async ([url, numbers]) => {
 }"""
 
 
-def test_the_front_end_is_admitted_from_its_own_origin(shop: ShopElsewhere, page: Page) -> None:
+def test_a_page_of_the_front_ends_origin_may_call_the_api(shop: ShopElsewhere, page: Page) -> None:
     shop.front_end.serve({"/hero-me": "<!doctype html>", **MODULE})
     page.goto(f"{shop.front_end.url}/hero-me")
     tried = page.evaluate(TRY_ALL, [shop.api.server.url, list(pictures.jpeg())])
     assert tried == ["done", "image_too_large", "image_not_found"]
-    # Retrieving ends with a DELETE, which a browser asks for leave before; waiting needs to read Retry-After.
+    # A retrieval ends with a DELETE, which needs a preflight. A pause needs Retry-After, which CORS must expose.
     image_id = shop.api.keep(pictures.jpeg())
     assert shop.api.retrieve(image_id, "another-page-s-claim").status_code == 200
     page.clock.install()
@@ -280,7 +301,7 @@ def test_the_front_end_is_admitted_from_its_own_origin(shop: ShopElsewhere, page
     wait_for(lambda: image_id not in shop.api.server.names(), "the picture to be gone")
 
 
-def test_strangers_are_refused_and_nothing_of_a_customers_is_touched(shop: ShopElsewhere, visitor: Visitor) -> None:
+def test_pages_of_other_origins_are_refused_and_change_nothing(shop: ShopElsewhere, visitor: Visitor) -> None:
     image_id = shop.api.keep(pictures.jpeg())
     with FrontEnd() as stranger:
         stranger.serve({"/page": "<!doctype html>", **MODULE})

@@ -270,7 +270,7 @@ def test_an_upload_whose_connection_breaks_is_sent_again(site: Site, visitor: Vi
     expect(page.get_by_text("Waiting")).to_be_visible()
     while not page.get_by_role("alert").locator("p").is_visible():
         page.clock.run_for(16_000)
-    assert problem(page) == "The picture does not get through. Please try again, or choose a smaller one."
+    assert problem(page) == "The picture cannot be sent. Please try again, or choose a smaller one."
     site.proxy.clear()
     page.get_by_role("button", name="Try again").click()
     expect(page.get_by_text("Your picture is safe with us")).to_be_visible()
@@ -497,6 +497,23 @@ def test_a_checkout_that_opens_after_another_picture_was_chosen_is_not_shown(sit
     expect_picture(page, pictures.jpeg())
 
 
+def test_another_picture_can_be_paid_for_while_the_first_ones_checkout_waits(site: Site, visitor: Visitor) -> None:
+    page = visitor.page
+    page.goto(site.url)
+    choose(page, pictures.png(), "first.png")
+    refusal = {"status": 503, "json": {"error": "Later.", "code": "payment_unreachable"}}
+    session = "**/api/checkout/embedded-session"
+    page.route(session, lambda route: route.fulfill(**refusal, headers={"Retry-After": "60"}))
+    page.get_by_role("button", name="Pay $2.00").click()
+    expect(page.get_by_role("status")).to_contain_text("We try again in 60 s.")
+    page.unroute(session)
+    page.get_by_role("button", name="Choose another picture").click()
+    choose(page, pictures.jpeg())
+    page.get_by_role("button", name="Pay $2.00").click()
+    pay(page)
+    expect_picture(page, pictures.jpeg())
+
+
 def test_a_picture_paid_for_and_fetched_in_another_window_is_not_sold_again(site: Site, visitor: Visitor) -> None:
     page = visitor.page
     go_to_checkout(site, page, pictures.jpeg())
@@ -579,7 +596,7 @@ def test_a_picture_can_be_pasted_into_the_page(site: Site, visitor: Visitor) -> 
 
 
 @pytest.mark.parametrize("has_paid", [True, False])
-def test_a_customer_who_goes_back_to_the_page_as_it_was_left_can_go_on(
+def test_a_customer_can_continue_on_a_page_from_the_browsers_cache(
     site: Site, visitor: Visitor, has_paid: bool
 ) -> None:
     page = visitor.page

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageOps
 
 from tests.helpers import pictures
 from tests.helpers.engines import Engine
@@ -29,7 +29,7 @@ UPLOAD = """
 
 
 class Customer:
-    """Somebody who chooses files on a page that uses the module."""
+    """A customer who chooses files on a page that uses the module."""
 
     def __init__(self, engine: Engine, shop: ShopElsewhere, folder: Path) -> None:
         self.engine = engine
@@ -118,24 +118,40 @@ def test_the_longer_edge_is_scaled_down_to_its_maximum(customer: Customer) -> No
 
 
 def test_a_picture_that_was_taken_sideways_is_turned_upright(customer: Customer) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # its first row is the right-hand side
-    turned = encode(quarters(), "JPEG", exif=exif, quality=95)
-    image = Image.open(BytesIO(customer.uploaded(turned, fit={"maxEdge": 200})))
-    assert image.size == (100, 200)
-    assert not image.getexif().get(0x0112)
-    assert is_near(image, (75, 25), RED)
-    assert is_near(image, (75, 175), BLUE)
-    assert is_near(image, (25, 100), GREEN)
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        taken = encode(quarters(), "JPEG", exif=exif, quality=95)
+        image = Image.open(BytesIO(customer.uploaded(taken, fit={"maxEdge": 200})))
+        upright = ImageOps.exif_transpose(Image.open(BytesIO(taken))).resize(image.size)
+        assert max(image.size) == 200
+        assert (image.width < image.height) == (orientation > 4)
+        assert not image.getexif().get(0x0112)
+        for place in ((25, 25), (75, 25), (25, 75), (75, 75)):
+            difference = ImageChops.difference(upright, image).getpixel(place)
+            assert max(difference if isinstance(difference, tuple) else ()) < 24, orientation
 
 
-def test_what_is_transparent_becomes_white(customer: Customer) -> None:
+def test_a_cmyk_jpeg_becomes_an_rgb_jpeg(customer: Customer) -> None:
+    printed = encode(quarters().convert("CMYK"), "JPEG", quality=95)
+    image = Image.open(BytesIO(customer.uploaded(printed, fit={"maxEdge": 200})))
+    assert image.mode == "RGB"
+    assert is_near(image, (25, 25), RED)
+    assert is_near(image, (175, 25), BLUE)
+
+
+def test_a_picture_of_one_column_stays_one_pixel_wide(customer: Customer) -> None:
+    image = Image.open(BytesIO(customer.uploaded(encode(noise(1, 20_000), "PNG"), fit={"maxEdge": 2048})))
+    assert image.size == (1, 2048)
+
+
+def test_transparent_parts_become_white(customer: Customer) -> None:
     image = quarters().convert("RGBA")
     image.paste((0, 0, 0, 0), (0, 100, 400, 200))
-    for kind in ("WEBP", "GIF"):
-        made = Image.open(BytesIO(customer.uploaded(encode(image, kind))))
-        assert is_near(made, (50, 150), WHITE), kind
-        assert is_near(made, (50, 50), RED), kind
+    for kind in ("WEBP", "GIF", "PNG"):
+        made = Image.open(BytesIO(customer.uploaded(encode(image, kind), fit={"maxEdge": 200})))
+        assert is_near(made, (25, 75), WHITE), kind
+        assert is_near(made, (25, 25), RED), kind
 
 
 def test_a_jpeg_without_its_end_marker_is_redrawn_and_half_a_jpeg_is_refused(customer: Customer) -> None:
@@ -166,13 +182,13 @@ def test_a_heic_photograph_needs_a_decoder_and_says_so(customer: Customer) -> No
     size = data.index(b"ispe") + 8
     huge = data[:size] + struct.pack(">II", 6000, 4100) + data[size + 8 :]
     assert customer.upload(huge, has_decoder=True).startswith(
-        "too_many_pixels: This HEIC photograph has 25 megapixels; this browser can open 24."
+        "too_many_pixels: This HEIC photograph has 25 megapixels; this browser can open at most 24."
     )
     damaged = customer.upload(data[: len(data) // 2], has_decoder=True)
     assert damaged.startswith("not_a_picture: This browser cannot open this file as a picture.")
 
 
-def test_what_is_no_picture_is_refused_before_it_is_sent(customer: Customer) -> None:
+def test_a_file_that_is_not_a_picture_is_refused_before_it_is_sent(customer: Customer) -> None:
     sentence = "not_a_picture: This browser cannot open this file as a picture. Please choose a JPEG or PNG."
     for data in (b"<!doctype html>", b"x", b"%PDF-1.7" + bytes(1000)):
         assert customer.upload(data) == sentence

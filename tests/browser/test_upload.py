@@ -1,4 +1,4 @@
-"""uploadImage on networks, proxies and pickers as they are."""
+"""uploadImage with real networks, proxies and file pickers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ UPLOAD = "**/api/temp-image-upload"
 POST = b"POST /api/temp-image-upload"
 LATER = answer(503, "store_unavailable", **{"Retry-After": "7"})
 
-# A picture that would be refused, but whose bytes arrive.
+# The server would refuse this file, but these tests only send it.
 SEND = "({ uploadImage }, onWait) => uploadImage(new Blob(['x']), { fit: false, onWait })"
 
-# Starts an upload of these bytes, or of so many zeros, and notes what becomes of it.
+# Starts an upload of these bytes, or of this many zeros, and records its progress and its result.
 START = """async (content) => {
     const { uploadImage } = await import("/static/heroimg.js");
     window.controller = new AbortController();
@@ -81,7 +81,7 @@ def test_a_silent_upload_is_given_up_and_tried_again_within_two_minutes(site: Si
 
     wait_for(has_ended, "it to be given up")
     assert page.evaluate("result") == (
-        "connection_lost: The picture does not get through. Please try again, or choose a smaller one."
+        "connection_lost: The picture cannot be sent. Please try again, or choose a smaller one."
     )
     assert page.evaluate("waits")[0] == ["connection_lost", 1]
     assert [0, "retrying"] in page.evaluate("told")
@@ -115,11 +115,11 @@ def test_an_upload_waits_as_long_as_the_server_says(page: Page) -> None:
     ("status", "code"),
     [(503, "store_unavailable"), (507, "no_room"), (502, "server_unreachable"), (500, "internal_error")],
 )
-def test_an_upload_that_the_server_refuses_without_a_time_is_not_sent_again(page: Page, status: int, code: str) -> None:
+def test_an_upload_that_is_refused_without_retry_after_is_not_sent_again(page: Page, status: int, code: str) -> None:
     assert waits(page, SEND, [answer(status, code)], UPLOAD) == [code]
 
 
-def test_an_upload_is_not_sent_again_for_ever(page: Page) -> None:
+def test_an_upload_is_retried_for_two_minutes_at_most(page: Page) -> None:
     told = waits(page, SEND, [LATER] * 100, UPLOAD)
     assert told[-1] == "store_unavailable"
     assert sum(wait[2] for wait in told[:-1]) <= 120

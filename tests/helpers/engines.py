@@ -1,7 +1,7 @@
 """Chromium, Firefox and WebKitGTK, driven by the same few WebDriver commands: https://www.w3.org/TR/webdriver2/
 
-Chromium and WebKit have a driver that speaks HTTP. Firefox has one in itself, Marionette, which takes the same commands
-over TCP; geckodriver, which would translate, is not in Debian 12.
+The drivers of Chromium and WebKit speak HTTP. Firefox contains a driver, Marionette, which takes the same commands over
+TCP. Debian 12 lacks geckodriver, which would translate them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ _HTTP_DRIVERS: dict[str, tuple[list[str], dict[str, Any]]] = {
     ),
 }
 
-# No questions, no visits to Mozilla's servers.
+# Prevents questions to the user, and requests to Mozilla's servers.
 _FIREFOX_PREFERENCES = {
     "app.update.disabledForTesting": True,
     "browser.shell.checkDefaultBrowser": False,
@@ -78,14 +78,14 @@ class Engine:
             "const args = [...arguments], done = args.pop();"
             f"(async () => {{ {script} }})().then((value) => done([value]), (error) => done([null, String(error)]));"
         )
-        value, *error = self.command(
-            "ExecuteAsyncScript", "POST", "/execute/async", {"script": wrapped, "args": arguments}
-        )
+        answer = self.command("ExecuteAsyncScript", "POST", "/execute/async", {"script": wrapped, "args": arguments})
+        assert answer, "the script ended with its document"
+        value, *error = answer
         assert not error, error[0]
         return value
 
     def call(self, script: str, *arguments: Any) -> Any:
-        """Run the same as a script of the page, which must allow `eval`; arguments and result pass as JSON."""
+        """Run such a function as a script of the page, which must allow `eval`. Arguments and result pass as JSON."""
         code = (
             f"(async () => {{ const args = {json.dumps(arguments)};"
             f"return JSON.stringify((await (async () => {{ {script} }})()) ?? null); }})()"
@@ -97,7 +97,13 @@ class Engine:
         seen = (
             "const e = document.querySelector(args[0]); return Boolean(e && (e.type === 'file' || e.checkVisibility()))"
         )
-        wait_for(lambda: self.run(seen, selector), f"{selector} in {self.name}")
+
+        def is_seen() -> bool:
+            with suppress(AssertionError):  # a frame that loads its document ends scripts, in Firefox
+                return bool(self.run(seen, selector))
+            return False
+
+        wait_for(is_seen, f"{selector} in {self.name}")
         using = {"using": "css selector", "value": selector}
         found = self.command("FindElement", "POST", "/element", using)
         found = found.get("value", found)
@@ -161,7 +167,7 @@ class _Firefox(Engine):
     def __init__(self, connection: socket.socket) -> None:
         super().__init__("firefox")
         self._stream = connection.makefile("rwb")
-        self._read()  # it greets
+        self._read()  # Firefox sends a greeting first
         self._count = 0
         self.command("NewSession", "", "", {"timeouts": {"script": int(LONG * 1000)}})
 

@@ -8,7 +8,7 @@ from playwright.sync_api import Page
 
 STATUS = "**/api/checkout/session-status*"
 
-# Runs with the module as `heroimg`; what it throws comes back as an object.
+# Calls a function with the module as `heroimg`. An error comes back as an object.
 CALL = """async ([url, argument]) => {
     const heroimg = await import(url);
     const tell = ({ name, code, message, status, retryAfter }) => ({ name, code, message, status, retryAfter });
@@ -22,7 +22,7 @@ def call(page: Page, code: str, argument: object = None, origin: str = "") -> An
 
 
 def waits(page: Page, code: str, answers: list[dict[str, Any]], path: str = STATUS) -> list[Any]:
-    """Give these answers, one after another; return what the module says of each wait, and how it ended."""
+    """Answer with these, one after another. Return the arguments of each `onWait`, then "done" or an error's code."""
     page.route(path, lambda route: route.fulfill(**answers.pop(0)) if answers else route.abort("connectionreset"))
     page.clock.install()
     page.evaluate(

@@ -33,7 +33,7 @@ const REFUSED = [
   "image_too_complex",
 ];
 
-// Larger pictures are scaled down, in pixels: sharp enough for a board, and quickly sent.
+// In pixels. Enough for most prints, and quick to send.
 const MAX_EDGE = 2048;
 
 const PROGRESS = { preparing: "Preparing", sending: "Uploading", waiting: "Checking", retrying: "Waiting" };
@@ -156,7 +156,7 @@ async function uploadOnce(chosen) {
     element("pay", HTMLButtonElement).hidden = false;
   } finally {
     if (signal === upload.signal) {
-      uploading.hidden = true; // otherwise it shows the next picture's progress
+      uploading.hidden = true; // not while it shows the next picture's progress
     }
   }
 }
@@ -212,9 +212,10 @@ async function pay() {
 
 /** Open a session. If the picture has expired, upload it again, unless another window has paid for it. */
 async function openSession() {
+  // The signal is that of the last upload. It is aborted when the customer chooses another picture.
+  const open = () => createCheckoutSession(imageId, { onWait: explainWait, signal: upload.signal });
   try {
-    const clientSecret = await createCheckoutSession(imageId, { onWait: explainWait });
-    return { clientSecret, isUploadedAgain: false };
+    return { clientSecret: await open(), isUploadedAgain: false };
   } catch (error) {
     if (codeOf(error) !== "image_not_found" || !file) {
       throw error;
@@ -224,7 +225,7 @@ async function openSession() {
     throw new HeroimgError("checkout_complete", "This picture has been paid for already.");
   }
   await uploadOnce(file);
-  return { clientSecret: await createCheckoutSession(imageId), isUploadedAgain: true };
+  return { clientSecret: await open(), isUploadedAgain: true };
 }
 
 /** Load Stripe.js from Stripe. It must not be bundled: https://docs.stripe.com/js/including */
@@ -256,8 +257,8 @@ function backToPicture() {
 }
 
 /**
- * Follow the checkout up if the customer has paid and comes back here by the browser's Back button, which shows the page
- * as it was left.
+ * Request the state of the old checkout if the browser shows this page from its back/forward cache: the customer may
+ * have paid.
  *
  * @param {PageTransitionEvent} event
  */
@@ -331,7 +332,11 @@ async function fetchPicture() {
   }
 }
 
-/** @param {Event} event leaves the page, which has the only copy of the picture until the customer saves it */
+/**
+ * Ask before the customer leaves without saving the picture: this page has the only copy.
+ *
+ * @param {Event} event
+ */
 function askBeforeLeaving(event) {
   event.preventDefault();
 }

@@ -18,7 +18,7 @@ export type ServerLimits = {
 };
 export type FitOptions = {
     /**
-     * scales a picture down whose longer edge has more pixels; by default none is
+     * at least 1: scales larger pictures down, so that their longer edge has this many pixels
      */
     maxEdge?: number;
 };
@@ -34,12 +34,12 @@ export type FitOptions = {
  */
 /**
  * @typedef {object} FitOptions
- * @property {number} [maxEdge] scales a picture down whose longer edge has more pixels; by default none is
+ * @property {number} [maxEdge] at least 1: scales larger pictures down, so that their longer edge has this many pixels
  */
 export declare const LIMITS = "/api/limits";
 /**
- * Supply a decoder for HEIC, which all browsers but Safari lack: `setHeicDecoder(() => import("libheif-js/wasm-bundle"))`.
- * It is loaded when the first HEIC photograph is chosen.
+ * Supply a decoder for HEIC, which only Safari has: `setHeicDecoder(() => import("libheif-js/wasm-bundle"))`.
+ * The module loads it for the first HEIC photograph.
  *
  * @param {() => Promise<any>} load resolves to libheif-js, version 1
  */
@@ -55,7 +55,7 @@ export declare function serverLimits({ onWait, signal }?: {
     signal?: AbortSignal;
 }): Promise<ServerLimits>;
 /**
- * Read a file once, because a picked file can change or disappear. Safari sends some as an empty body.
+ * Read a file into memory. A chosen file can change or disappear, and Safari uploads some files as an empty body.
  *
  * @param {Blob} file
  */
@@ -63,8 +63,8 @@ export declare function readFile(file: Blob): Promise<ArrayBuffer>;
 /** @param {unknown} [cause] */
 export declare function fileUnreadable(cause?: unknown): HeroimgError;
 /**
- * Make a photograph of any kind fit: a PNG or JPEG within the limits stays as it is, byte for byte; everything else becomes
- * an upright JPEG within them, in a worker where the browser has one that can draw.
+ * Make a photograph of any kind fit the server's limits. A PNG or JPEG within them stays as it is, byte for byte. Every
+ * other picture becomes an upright JPEG. A worker draws it if the browser has one that can.
  *
  * @param {Blob} file
  * @param {FitOptions & { onWait?: OnWait, signal?: AbortSignal }} [options]

@@ -1,6 +1,6 @@
 /**
- * heroimg's client for browsers. It makes a photograph fit, calls the API, and repeats an upload or a retrieval safely if
- * the connection breaks. It does not touch the page.
+ * heroimg's client for browsers. It makes a photograph fit, calls the API, and safely repeats an upload or a retrieval
+ * if the connection breaks. It does not change the page.
  *
  *     const imageId = await uploadImage(file);
  *     const clientSecret = await createCheckoutSession(imageId);
@@ -33,18 +33,20 @@ export type SessionStatus = {
  * Open a checkout for a picture, or return the one that is open. Call this in Stripe's `fetchClientSecret`:
  * `stripe.createEmbeddedCheckoutPage({ fetchClientSecret: () => createCheckoutSession(imageId) })`.
  *
- * Retries for up to two minutes after 503 if the server says when.
+ * Tries again for two minutes, after a 503 with Retry-After.
  *
  * @param {string} imageId
  * @param {object} [options]
  * @param {OnWait} [options.onWait]
+ * @param {AbortSignal} [options.signal]
  * @returns {Promise<string>} the session's client secret
  */
-export declare function createCheckoutSession(imageId: string, { onWait }?: {
+export declare function createCheckoutSession(imageId: string, { onWait, signal }?: {
     onWait?: OnWait;
+    signal?: AbortSignal;
 }): Promise<string>;
 /**
- * Request the state of a checkout. Retries if the connection breaks or the server has a temporary problem.
+ * Request the state of a checkout. Tries again if the connection breaks or the server has a temporary problem.
  *
  * @param {string} sessionId the `session_id` in the address to which the customer returns
  * @param {object} [options]
@@ -58,8 +60,8 @@ export declare function sessionStatus(sessionId: string, { onWait }?: {
  * Retrieve a picture, and confirm it once it has arrived completely. Then heroimg deletes it, and the page has the only
  * copy.
  *
- * Retries for up to five and a half minutes if the connection breaks, the server has a temporary problem or another page
- * is retrieving the picture. If the page is reloaded before the end, it can call this again. All calls for one picture
+ * Tries again for five and a half minutes if the connection breaks, the server has a temporary problem or another page
+ * is retrieving the picture. After a reload, the page can call this again. All calls for one picture
  * share one result, because React's StrictMode makes two.
  *
  * @param {string} imageId

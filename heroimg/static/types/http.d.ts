@@ -1,5 +1,5 @@
 /**
- * Requests to heroimg: when one is given up, when it is tried again, and what its failure is.
+ * Sends requests to heroimg, gives them up after a silence, tries them again, and turns failures into errors.
  *
  * @module http
  */
@@ -13,14 +13,17 @@ export declare class HeroimgError extends Error {
     status: number;
     /** The seconds to wait before another try, if the server sent them. */
     retryAfter: number | undefined;
+    /** The kind of a file that the server refused with `not_a_picture`, such as "heic". */
+    found: string | undefined;
     /**
      * @param {string} code the API's stable word, or one of the module's own: see docs/front-end.md
      * @param {string} message
-     * @param {{ status?: number, retryAfter?: number, cause?: unknown }} [details]
+     * @param {{ status?: number, retryAfter?: number, found?: string, cause?: unknown }} [details]
      */
-    constructor(code: string, message: string, { status, retryAfter, cause }?: {
+    constructor(code: string, message: string, { status, retryAfter, found, cause }?: {
         status?: number;
         retryAfter?: number;
+        found?: string;
         cause?: unknown;
     });
 }
@@ -34,8 +37,8 @@ export declare function setBaseUrl(url: string): void;
 /** @param {string} path */
 export declare const urlOf: (path: string) => string;
 /**
- * Attempt until it succeeds or fails for good. Waits as long as the server asks, or twice as long each time. Time during
- * which the device sleeps does not count.
+ * Repeat an attempt until it succeeds, fails for good, or the patience ends. A pause is as long as the server asks, or
+ * twice the last one. Time asleep does not count.
  *
  * @template T
  * @param {() => Promise<T>} attempt
@@ -52,27 +55,35 @@ export declare function patiently<T>(attempt: () => Promise<T>, { onWait, signal
     patience?: number;
 }): Promise<T>;
 /**
- * Tell whether the server says when to try again.
+ * Tell whether the server asked to try again after some seconds.
  *
  * @param {HeroimgError} error
  */
 export declare function isAskedToWait({ code, status, retryAfter }: HeroimgError): boolean;
 /**
- * Wait for the work, but no longer than until the signal.
+ * Do the work, and reject as soon as the signal is aborted.
  *
  * @template T
- * @param {Promise<T>} work
+ * @param {() => Promise<T>} work
  * @param {AbortSignal} [signal]
  */
-export declare function orStopped<T>(work: Promise<T>, signal?: AbortSignal): Promise<T>;
+export declare function orStopped<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T>;
 /**
- * Give a request up after a silence, or when the browser is online again, because the old connection is dead then. The
- * clock goes on while the device sleeps, unlike timers.
+ * Call a callback of the page. If it throws, the browser reports the error, as it does for event listeners.
+ *
+ * @template {any[]} A
+ * @param {((...args: A) => void) | undefined} callback
+ * @param {A} args
+ */
+export declare function callPage<A extends any[]>(callback: ((...args: A) => void) | undefined, ...args: A): void;
+/**
+ * Give a request up after a silence. Also give it up when the browser is online again: its connection is dead then.
+ * Compares times, because timers stop while the device sleeps.
  *
  * @param {() => void} giveUp
  */
 export declare function watchSilence(giveUp: () => void): {
-    /** Something was sent or has arrived. */
+    /** Note that bytes have left or arrived. */
     hear(silence?: number): void;
     end(): void;
 };
@@ -97,7 +108,7 @@ export declare function understand(status: number, retryAfter: string | null, te
 /**
  * @param {number} status
  * @param {string | null} [retryAfter]
- * @param {any} [answer] of the API's shape, unless something other than the API answered
+ * @param {any} [answer] an error of the API, unless something other than heroimg answered
  */
 export declare function failure(status: number, retryAfter?: string | null, answer?: any): HeroimgError;
 /**

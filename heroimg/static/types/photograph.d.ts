@@ -1,12 +1,11 @@
 /**
- * A photograph's header, read from its bytes, and how to draw the photograph again as a JPEG. Runs in a worker as well as
- * on a page.
+ * Reads a photograph's header, and draws the photograph again as a JPEG. Runs in a worker and on a page.
  *
  * @module photograph
  */
 export type Header = {
     /**
-     * the media type; "" if it is none that matters here
+     * "image/png", "image/jpeg", "image/heic", or "" for every other kind
      */
     type: string;
     /**
@@ -37,7 +36,7 @@ export type Redrawn = {
     problem: "undecodable" | "cut" | "no_memory";
 };
 /**
- * Read what a picture's bytes say about it. Names and `file.type` are often wrong.
+ * Read a picture's kind and size from its bytes, because its name and `file.type` are often wrong.
  *
  * @param {ArrayBuffer} bytes
  * @returns {Header}

@@ -1,5 +1,5 @@
 /**
- * Uploads a picture, and tries again where that does no harm.
+ * Uploads a picture, and tries again if that does no harm.
  *
  * @module upload
  */
@@ -7,11 +7,11 @@ export type FitOptions = import("./fit.js").FitOptions;
 export type OnWait = import("./http.js").OnWait;
 export type OnProgress = (sent: number, state: "preparing" | "sending" | "waiting" | "retrying") => void;
 /**
- * Upload a picture, which is kept for an hour. It is made to fit the server's limits first.
+ * Make a picture fit the server's limits, and upload it. The server keeps it for an hour.
  *
- * It is sent again if no answer arrived, and after 429 and 503 if the server says when; for two minutes at most.
+ * Tries again for two minutes, if no answer arrives, or after a 429 or 503 with Retry-After.
  *
- * @param {Blob} file a photograph of any kind, as a file input gives it
+ * @param {Blob} file a photograph of any kind, such as a `File` of a file input
  * @param {object} [options]
  * @param {boolean | FitOptions} [options.fit] false sends the file as it is
  * @param {OnProgress} [options.onProgress]
@@ -19,7 +19,7 @@ export type OnProgress = (sent: number, state: "preparing" | "sending" | "waitin
  * @param {AbortSignal} [options.signal] stops it; the promise then rejects with the signal's reason, as `fetch` does
  * @returns {Promise<string>} the picture's id, which opens it: keep it out of addresses and logs
  */
-export declare function uploadImage(file: Blob, { fit, onProgress, onWait, signal }?: {
+export declare function uploadImage(file: Blob, { fit, onProgress: callback, onWait, signal }?: {
     fit?: boolean | FitOptions;
     onProgress?: OnProgress;
     onWait?: OnWait;
