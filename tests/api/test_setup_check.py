@@ -29,7 +29,7 @@ from tests.helpers.redis_servers import RedisServer
 from tests.helpers.requirements import needs, needs_root, require
 from tests.helpers.serving import DrivenClock, Server, serving, wait_for
 from tests.helpers.shop import stripe_settings
-from tests.helpers.store_shelf import CLAIM, UNKNOWN
+from tests.helpers.store_shelf import UNKNOWN
 
 WEBHOOK = "https://heroimg.example.com/api/checkout/webhook"
 
@@ -396,30 +396,6 @@ def test_every_command_that_redis_does_not_allow_is_named(tmp_path: Path, redis:
     checked = check(Server(tmp_path, {"REDIS_URL": url}))
     assert checked.status == 1
     assert "with ~heroimg:* +hset +unlink +incrby +eval +scan" in checked.sentences("fault", "redis")
-
-
-def test_the_permissions_that_are_checked_are_all_that_heroimg_needs(
-    tmp_path: Path, stand_in: StandIn, redis: RedisServer
-) -> None:
-    allowed = {f"+{str(call[0]).lower()}" for call in redis_setup._CALLS}
-    needed_to_connect = ("+client", "+hello", "+ping", "+select", "+multi", "+exec")
-    rules = ("on", ">word", "~heroimg:*", *needed_to_connect, *allowed)
-    redis.client.execute_command("ACL", "SETUSER", "heroimg", *rules)
-    settings = {
-        **stripe_settings(stand_in),
-        "REDIS_URL": f"redis://heroimg:word@127.0.0.1:{redis.port}/0",
-        "HEROIMG_UPLOAD_RATE": "9 per hour",
-    }
-    with serving(tmp_path / "served", settings, workers=1) as server:
-        api = Api(server)
-        stand_in.pay(session_id := api.session_of(image_id := api.keep(pictures.jpeg())))
-        assert api.status(session_id).status_code == 200
-        assert api.retrieve(image_id, CLAIM).status_code == 200
-        assert api.confirm(image_id, CLAIM).status_code == 204
-        assert api.retrieve(api.keep(pictures.jpeg())).status_code == 200
-        for command in (("sweep",), ("held",), ("forget", api.keep(pictures.jpeg())), ("check",)):
-            assert server.flask(*command).returncode == 0
-    assert redis.client.acl_log() == []
 
 
 def test_a_redis_that_does_not_answer_is_a_fault(tmp_path: Path, redis: RedisServer) -> None:
