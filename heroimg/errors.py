@@ -1,4 +1,4 @@
-"""All errors that a client can get, each with its status, code and sentence.
+"""heroimg's own errors, each with the status, the code and the sentence that a client gets.
 
 Stores, helpers and views raise these. `api/answers.py` turns them, and Werkzeug's own errors, into
 `{"error": <sentence for a person>, "code": <stable word for a program>}`. The codes never change. The sentences that

@@ -33,7 +33,10 @@ def embedded_session() -> ResponseReturnValue:
 
 @bp.get("/api/checkout/session-status")
 def session_status() -> ResponseReturnValue:
-    """Return only the state of a session, because its id is not secret."""
+    """Return a session's state and its picture's id.
+
+    Nothing about the customer is returned, because the page's address shows the session's id.
+    """
     session_id = request.args.get("session_id")
     if not session_id:
         raise SessionIdRequired

@@ -45,8 +45,8 @@ def readyz() -> ResponseReturnValue:
 def _proxy_warnings() -> list[str]:
     """Compare HEROIMG_TRUSTED_PROXIES with the addresses that the proxies in front of this request have added.
 
-    There is no warning if the request did not pass a proxy, such as one from a monitor on this machine. `check --url`
-    sends an X-Forwarded-For with an address that no client has (MARK), and proxies add theirs behind it.
+    A request that passed no proxy, such as a monitor's on this machine, gets no warning. `check --url` sends an
+    X-Forwarded-For with an address that no client has (MARK), and proxies add theirs behind it.
     """
     addresses = [one.strip() for one in ",".join(request.headers.getlist("X-Forwarded-For")).split(",") if one.strip()]
     if not addresses:

@@ -51,7 +51,10 @@ def make_instance_file(path: Path) -> None:
 
 
 def check_instance_folder(config: Config) -> Finding:
-    """Check who owns the folder, for `flask --app wsgi check`. If heroimg needs it, create_app has written to it."""
+    """Check who owns the folder, for `flask --app wsgi check`.
+
+    create_app creates the folder if heroimg needs it, so a missing folder is no fault.
+    """
     folder = config.instance_dir
     if not folder.exists():
         return ok(_SUBJECT, f"{folder} is not needed with these settings")

@@ -79,7 +79,7 @@ class Lookup:
             ) from error
         except HeroimgError as error:
             raise click.ClickException(
-                f"The picture stays, because its checkout may still be open ({error.code}). Try again in a minute."
+                f"The picture stays, and its checkout may still be open ({error.code}). Try again in a minute."
             ) from error
         if removed is None:
             yield f"picture {short(image.id)} was gone already"

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 _MIN_REUSE_SECONDS = 15 * 60
 
 # A picture must outlive its session by this time, by Stripe's clock. It is less than MIN_RETURN_SECONDS in config.py,
-# because clocks that NTP keeps differ too.
+# because even synchronised clocks differ a little.
 _MIN_SECONDS_AFTER_SESSION = 30
 
 _PAID_EVENTS = ("checkout.session.completed", "checkout.session.async_payment_succeeded")
@@ -52,7 +52,7 @@ HANDLED_EVENTS = (*_PAID_EVENTS, _FAILED_EVENT)
 class Checkout:
     """Opens, reuses and ends the Checkout Sessions of pictures, and keeps pictures that were paid for.
 
-    Every method that asks Stripe may raise StripeUnreachable, StripeFailed or CheckoutNotConfigured.
+    Most methods ask Stripe, and may raise StripeUnreachable, StripeFailed or CheckoutNotConfigured.
 
     :param on_complete: called once for each picture whose checkout becomes known to be complete.
     """

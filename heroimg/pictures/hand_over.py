@@ -171,8 +171,8 @@ class HandOver:
     def keep_claim(self) -> None:
         """Renew the claim if that is due.
 
-        :raises ImageClaimed: the claim lapsed, and another reader has claimed the picture.
-        :raises ImageNotFound: the picture was removed, or the claim lapsed and another reader has claimed it since.
+        :raises ImageClaimed: the claim lapsed, and another reader holds the picture now.
+        :raises ImageNotFound: the picture was removed. Or the claim lapsed, and another reader's claim has ended since.
         """
         self.renew_if_due()
         if self._lost:

@@ -122,8 +122,6 @@ def test_forget_reports_a_payment(desk: Desk) -> None:
 def test_forget_leaves_the_picture_while_its_checkout_may_be_open(desk: Desk) -> None:
     desk.api.session_of(image_id := desk.api.keep(pictures.jpeg()))
     desk.shop.stand_in.fail_next("500", 10)
-    assert "The picture stays, because its checkout may still be open (payment_failed)" in desk.error(
-        "forget", image_id
-    )
+    assert "The picture stays, and its checkout may still be open (payment_failed)" in desk.error("forget", image_id)
     desk.shop.stand_in.recover()
     assert desk.api.retrieve(image_id, new_token()).status_code == 200

@@ -13,8 +13,8 @@ current sidecar, and no reader sees half a change.
 
 The modification time of a sidecar is the instant at which its picture expires: a sweep reads only the sidecars that are
 due. If sessions must be ended, it is 0: then every sweep reads the sidecar. A sweep also reads a sidecar whose
-modification time is more than HEROIMG_IMAGE_SECONDS in the future: the clock may have been ahead when the picture was
-kept.
+modification time is more than HEROIMG_IMAGE_SECONDS and a minute in the future: the clock may have been ahead when the
+picture was kept.
 """
 
 from __future__ import annotations
