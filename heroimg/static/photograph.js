@@ -156,8 +156,8 @@ async function decoded(source) {
 }
 
 /**
- * Tell whether a corner of the picture is grey or has one colour. Decoders fill the missing part of a picture so. It may
- * be in any corner, because the picture has been turned upright.
+ * Tell whether a corner of the picture is grey or has one colour. Decoders fill the missing part of a picture in this
+ * way. It may be in any corner, because the picture has been turned upright.
  *
  * @param {ImageBitmap | HTMLImageElement} picture
  */
