@@ -34,13 +34,13 @@ lint: $(VENV)/.installed-dev ## run the linters and the type checkers
 	$(BIN)/mypy $(PYTHON_FILES)
 	PATH="$(BIN):$$PATH" $(BIN)/npm run --silent lint
 
-test: lint ## run the linters, the type checkers and all tests except the long proofs
+test: lint ## run the linters, the type checkers and all tests except the long proofs: under five minutes
 	$(BIN)/pytest -n 3 -m "not proof"
 
 test-all: lint ## run the same, and the long proofs
 	$(BIN)/pytest -n 3
 
-proof: $(VENV)/.installed-dev ## run the long proofs alone: crashes at every step, hostile input, load, Apache, Firefox and WebKit
+proof: $(VENV)/.installed-dev ## run the long proofs alone: crashes at every step, hostile input, load, other servers and browsers
 	$(BIN)/pytest -n 3 -m proof
 
 coverage: $(VENV)/.installed-dev ## run all tests and show which lines they execute, in the servers too

@@ -19,6 +19,8 @@ from tests.helpers.proxy import Stop
 from tests.helpers.serving import ROOT, wait_for
 from tests.helpers.shop import Site
 
+pytestmark = pytest.mark.proof
+
 CLIENT = ROOT / "heroimg" / "static" / "heroimg.js"
 
 SESSION = "**/api/checkout/embedded-session"

@@ -13,6 +13,8 @@ from tests.helpers.module import answer, call
 from tests.helpers.serving import wait_for
 from tests.helpers.shop import Site
 
+pytestmark = pytest.mark.proof
+
 UPLOAD = "**/api/temp-image-upload"
 LATER = answer(503, "store_unavailable", **{"Retry-After": "60"})
 

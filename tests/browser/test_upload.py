@@ -14,6 +14,8 @@ from tests.helpers.proxy import Stop
 from tests.helpers.serving import wait_for
 from tests.helpers.shop import Site
 
+pytestmark = pytest.mark.proof
+
 UPLOAD = "**/api/temp-image-upload"
 POST = b"POST /api/temp-image-upload"
 LATER = answer(503, "store_unavailable", **{"Retry-After": "7"})

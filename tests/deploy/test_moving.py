@@ -18,6 +18,8 @@ from tests.helpers.redis_servers import RedisServer
 from tests.helpers.requirements import require
 from tests.helpers.serving import LONG, ROOT, Server, free_port, serving, wait_for
 
+pytestmark = pytest.mark.proof
+
 CLAIM, OTHER = "the-token-of-one", "the-token-of-two"
 
 NGINX = """

@@ -23,6 +23,8 @@ from tests.helpers.requirements import require
 from tests.helpers.serving import ROOT, Server, serving, wait_for
 from tests.helpers.shop import stripe_settings
 
+pytestmark = pytest.mark.proof
+
 
 class Row(NamedTuple):
     """One row of the page."""

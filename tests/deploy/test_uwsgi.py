@@ -18,6 +18,8 @@ from tests.helpers.requirements import require
 from tests.helpers.serving import ROOT, DrivenClock, Server, free_port, wait_for
 from tests.helpers.shop import Shop, stripe_settings
 
+pytestmark = pytest.mark.proof
+
 FIVE_MB = 5 * 1024 * 1024
 
 

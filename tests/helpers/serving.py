@@ -78,7 +78,6 @@ class Server:
             "HOME": str(folder),
             "PYTHONPATH": str(ROOT),
             "PYTHONWARNINGS": "error",
-            "PYTHONDONTWRITEBYTECODE": "1",
             **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
             "HEROIMG_UPLOAD_DIR": str(self.uploads),
             "HEROIMG_INSTANCE_DIR": str(folder / "instance"),

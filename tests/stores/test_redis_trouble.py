@@ -22,6 +22,8 @@ from tests.helpers.redis_servers import RedisCluster, RedisServer
 from tests.helpers.serving import LONG, Server, serving, wait_for
 from tests.helpers.store_shelf import CLAIM, OTHER
 
+pytestmark = pytest.mark.proof
+
 
 def test_a_full_redis_refuses_uploads_and_hands_pictures_over(tmp_path: Path, open_machines: OpenMachines) -> None:
     with RedisServer(tmp_path / "redis", maxmemory="12mb") as redis:
@@ -184,7 +186,6 @@ def run(traffic: Traffic, troubles: Callable[[Traffic], None]) -> None:
             customer.result()
 
 
-@pytest.mark.proof
 @pytest.mark.proof
 def test_a_failover_of_the_cluster_in_the_middle_of_traffic_loses_and_doubles_nothing(
     tmp_path: Path, open_machines: OpenMachines
