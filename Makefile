@@ -10,6 +10,7 @@ ROUNDS ?= 5
 SEED ?= $(shell date +%s)
 VENV = .venv
 BIN = $(VENV)/bin
+PYTEST = $(BIN)/pytest -n 4 --dist worksteal
 PYTHON_FILES = heroimg demo tests benchmarks docs/settings.py wsgi.py deploy/rehearse
 DEBIAN_PACKAGES = chromium chromium-driver curl firefox-esr libapache2-mod-passenger libapache2-mod-wsgi-py3 nginx openssl \
 	prometheus redis-server strace uwsgi-core uwsgi-plugin-python3 \
@@ -35,17 +36,17 @@ lint: $(VENV)/.installed-dev ## run the linters and the type checkers
 	PATH="$(BIN):$$PATH" $(BIN)/npm run --silent lint
 
 test: lint ## run the linters, the type checkers and all tests except the long proofs: under five minutes
-	$(BIN)/pytest -n 3 -m "not proof"
+	$(PYTEST) -m "not proof"
 
 test-all: lint ## run the same, and the long proofs
-	$(BIN)/pytest -n 3
+	$(PYTEST)
 
 proof: $(VENV)/.installed-dev ## run the long proofs alone: crashes at every step, hostile input, load, other servers and browsers
-	$(BIN)/pytest -n 3 -m proof
+	$(PYTEST) -m proof
 
 coverage: $(VENV)/.installed-dev ## run all tests and show which lines they execute, in the servers too
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 3
+	$(BIN)/coverage run -m pytest -n 4 --dist worksteal
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
