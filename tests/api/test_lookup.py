@@ -41,7 +41,7 @@ class Desk:
     def names(self) -> list[str]:
         if self._redis is None:
             return self.api.server.names()
-        return [name for name in self._redis.names() if name not in ("heroimg:probe",) and "rate" not in name]
+        return [name for name in self._redis.names() if "rate" not in name]
 
 
 @pytest.fixture(params=["files", "redis"])

@@ -84,7 +84,7 @@ class RedisServer:
 
 def has_expired(server: RedisServer, key: str, now: float) -> bool:
     """Return whether Redis would have removed a key if it were this late."""
-    if ":{" not in key:  # the set of due ids, for example
+    if not key.startswith("heroimg:{"):  # the set of due ids, for example
         return bool(0 < server.client.expiretime(key) <= now)
     expires, is_paid = server.client.hmget(key, "expires", "checkout_complete")
     return not is_paid and expires is not None and int(expires) <= now
