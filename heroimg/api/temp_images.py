@@ -62,6 +62,7 @@ def retrieve() -> ResponseReturnValue:
         raise Prefetched
     image_id, claim = _required_image_id(), _claim()
     if request.method == "HEAD":
+        # HEAD does not renew a claim. Otherwise a page that only looks could keep others out until the picture expires.
         image = services().store.get(image_id)
         image.refuse_others(claim, services().now())
         return _picture_response(image)

@@ -77,6 +77,19 @@ def test_a_claim_lapses_and_the_picture_can_be_claimed_again(tmp_path: Path, clo
         assert api.retrieve(image_id, OTHER).content == pictures.jpeg()
 
 
+def test_head_neither_makes_nor_renews_nor_revives_a_claim(tmp_path: Path, clock: DrivenClock) -> None:
+    with serving_at(clock, tmp_path / "served") as server:
+        api = Api(server)
+        image_id = api.keep(pictures.jpeg())
+        assert api.retrieve(image_id, OTHER, method="HEAD").status_code == 200
+        assert api.retrieve(image_id, CLAIM).status_code == 200
+        clock.forward(200)
+        assert api.retrieve(image_id, CLAIM, method="HEAD").status_code == 200
+        clock.forward(101)
+        assert api.retrieve(image_id, CLAIM, method="HEAD").status_code == 200
+        assert api.retrieve(image_id, OTHER).status_code == 200
+
+
 @pytest.mark.parametrize("claim", [None, CLAIM], ids=["plain", "with a claim"])
 def test_a_slow_reader_keeps_its_claim_for_as_long_as_it_reads(
     tmp_path: Path, clock: DrivenClock, claim: str | None
