@@ -1,6 +1,6 @@
 """Prometheus counters and histograms, summed over all worker processes. Off unless HEROIMG_METRICS=1.
 
-Each process counts in a file of its own in the instance folder, and /metrics adds all files up (api/metrics.py). When
+Each process counts in files of its own in the instance folder, and /metrics adds all files up (api/metrics.py). When
 gunicorn starts, the counters begin at zero, as Prometheus expects.
 """
 

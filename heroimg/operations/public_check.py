@@ -23,7 +23,8 @@ _UNREACHABLE = (502, 504)
 # certbot renews a certificate a month before it ends.
 _FEW_DAYS = 14
 
-# An address for documentation (RFC 5737), which no client has. The server counts the addresses that proxies add to it.
+# The check sends this address in X-Forwarded-For, and /readyz counts the addresses that proxies add after it. No client
+# has this address: it is reserved for documentation (RFC 5737).
 MARK = "192.0.2.1"
 _SETTING = "HEROIMG_TRUSTED_PROXIES"
 

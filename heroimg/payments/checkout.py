@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 # An open session is used again if it leaves the customer at least this long to pay.
 _MIN_REUSE_SECONDS = 15 * 60
 
-# A picture must outlive its session by this time, by Stripe's clock. It is less than MIN_RETURN_SECONDS in config.py,
-# because even synchronised clocks differ a little.
+# By Stripe's clock, a picture must expire at least this many seconds after its session ends. They are fewer than
+# MIN_RETURN_SECONDS in config.py, because even synchronised clocks differ a little.
 _MIN_SECONDS_AFTER_SESSION = 30
 
 _PAID_EVENTS = ("checkout.session.completed", "checkout.session.async_payment_succeeded")

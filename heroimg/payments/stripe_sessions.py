@@ -45,7 +45,7 @@ class StripeSessions:
     :param on_call: gets the seconds that each call to Stripe took.
     :attr:`client`: Stripe's library; None without a key.
 
-    Every method except `read_event` may raise these errors:
+    The methods that call Stripe may raise these errors:
 
     :raises CheckoutNotConfigured: STRIPE_SECRET_KEY is not set.
     :raises StripeUnreachable: the same request may succeed later.

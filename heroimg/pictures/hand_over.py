@@ -123,9 +123,9 @@ class HandOvers:
 class HandOver:
     """An iterator over the bytes of a claimed picture.
 
-    Without a token, the picture is removed once the server has taken the last block and asks for more. If the server
-    closes the iterator before that, as it does when the connection breaks, the claim is given back. This is a class,
-    not a generator: closing a generator that never started skips its `finally`.
+    If it is for one use, the picture is removed once the server has taken the last block and asks for more. If the
+    server closes the iterator before that, as it does when the connection breaks, the claim is given back. This is a
+    class, not a generator: closing a generator that never started skips its `finally`.
 
     A proxy that buffers the whole picture hides a slow reader's broken connection. So we ask nginx not to buffer for
     readers without a token, a few at a time (MAX_UNBUFFERED). A reader with a token can fetch its picture again.
@@ -157,7 +157,7 @@ class HandOver:
         raise StopIteration
 
     def close(self) -> None:
-        """Close the picture. Without a token, give the claim back if the reader did not get all of the picture."""
+        """Close the picture. If it is for one use and was not sent completely, give the claim back."""
         self._all.running.discard(self)
         if self.is_unbuffered:
             self.is_unbuffered = False

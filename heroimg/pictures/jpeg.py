@@ -37,7 +37,7 @@ _RESTART = 0xD0
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 
 # libjpeg-turbo reads up to 7 bytes ahead, so each scan gets 7 more bytes. All of their bits are 1, which is not a valid
-# code. In a baseline JPEG, the decoder takes 34 of these 56 bits for a missing block, and has too few for a second one.
+# code. In a baseline JPEG, each missing block uses up 34 of these 56 bits, so they suffice for one block, not for two.
 # So a scan that lacks only its last block may pass.
 _PADDING = b"\xff\0" * 7
 

@@ -1,8 +1,9 @@
 """The connection to Redis, Valkey or a cluster, with its timeouts, retries and errors.
 
 If a server does not work, a request fails within about two seconds. A refused or broken connection is tried three times
-within half a second. A silent connection is not tried again. In a cluster, a request may wait two seconds for each
-silent node. Trying a command again does no harm: at most, a request counts twice towards a rate.
+within half a second. A silent connection is not tried again. In a cluster, no connection is tried again, and a request
+may wait two seconds for each silent node. Trying a command again does no harm: at most, a request counts twice towards
+a rate.
 
 An open connection becomes useless in two ways. After a planned failover it leads to a server that is now a replica.
 That server refuses changes; then the connection is closed, and the next attempt resolves the name again. And a network
@@ -161,7 +162,7 @@ def _cluster(options: dict[str, Any], nodes: list[ClusterNode]) -> RedisCluster:
     return RedisCluster(
         url=f"redis://{host}:{first.port}",  # redis-py takes a connection class only with a URL
         startup_nodes=others,
-        # Allow one attempt: by default redis-py also retries silent nodes, and asks each node for the others.
+        # Allow one attempt: by default redis-py also retries silent nodes, and reads the cluster's layout each time.
         retry=Retry(NoBackoff(), retries=0),
         **({"max_connections": _MAX_CONNECTIONS} | options | _fixed(options)),
     )

@@ -45,7 +45,8 @@ class RedisPictures:
 
         :param now: the time that the script uses. If the caller compares the picture's times with a time of its own, it
             must pass that time here: otherwise a claim could lapse between the two times.
-        :raises ImageNotFound: there is no such picture, or it has expired; the script has done nothing.
+        :raises ImageNotFound: there is no such picture, or it has expired; the script has done nothing. REMOVE_EXPIRED
+            accepts expired pictures.
         """
         now = now or self._now()
         fields: Fields = json.loads(self._redis.run(script, key_of(image_id), now, *arguments) or "{}")

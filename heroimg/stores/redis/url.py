@@ -19,11 +19,11 @@ _OPTIONS = {*URL_QUERY_ARGUMENT_PARSERS, "client_name", "username", "password"} 
 
 # It does not repeat what is wrong: that may be the password.
 _UNREADABLE = (
-    "REDIS_URL cannot be read: it must be such as redis://:password@localhost:6379/0, with redis-py's options behind a "
-    "?, and with / # @ ? and % in a password percent-encoded"
+    "REDIS_URL cannot be read: write it like redis://:password@localhost:6379/0?client_name=heroimg, and "
+    "percent-encode the characters / # @ ? % in the password"
 )
 
-# Options of the pool, and of databases, which a cluster does not have.
+# `timeout` is for the pool of a single server, and a cluster has only one database.
 _NOT_FOR_CLUSTERS = {"timeout", "db"}
 
 
@@ -67,7 +67,7 @@ def _refuse_wrong_options(query: str, *, is_tls: bool, is_cluster: bool) -> None
     faults = []
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name in _TLS_OPTIONS and not is_tls:
-            faults.append(f"REDIS_URL has the option {name}, which is for TLS: start it with rediss, not redis")
+            faults.append(f"REDIS_URL has the option {name}, which is for TLS: start the URL with rediss, not redis")
         elif name not in options:
             nearest = get_close_matches(name, options, 1, 0)[0]
             faults.append(f"REDIS_URL has the option {name}, which does not exist; did you mean {nearest}?")
