@@ -179,8 +179,8 @@ class Config:
         "How many uploads one address may make; empty for no limit. Without Redis each worker process counts "
         "separately, so two allow up to twice as many.", can_be_empty=True)
     checkout_rate: str = setting("HEROIMG_CHECKOUT_RATE", parsers.rate, "60 per minute",
-        "How many requests of each kind one address may make: `embedded-session`, `session-status`, picture requests "
-        "that must end a checkout. Empty for no limit.", can_be_empty=True)
+        "How many requests of each kind one address may make: `embedded-session`, `session-status`, and `GET` (without "
+        "a claim) or `DELETE` of a picture with an open checkout. Empty for no limit.", can_be_empty=True)
     product_name: str = setting("HEROIMG_PRODUCT_NAME", parsers.at_most(250),
         "Hero Me Feelings - Personalized AAC Board", "The product's name in the checkout.")
     product_description: str = setting("HEROIMG_PRODUCT_DESCRIPTION", parsers.at_most(1000),

@@ -18,7 +18,7 @@ addEventListener("pageshow", ({ persisted }) => {
 });
 
 export function HeroMe() {
-  const sessionId = new URLSearchParams(location.search).get("session_id");
+  const [sessionId] = useState(() => new URLSearchParams(location.search).get("session_id"));
   return sessionId ? <Return sessionId={sessionId} /> : <Order />;
 }
 
@@ -73,7 +73,12 @@ function Return({ sessionId }) {
     let isShown = true;
     const onWait = (error, seconds) => isShown && setNews(`${error.message} We try again in ${seconds} s.`);
     fetchPicture(sessionId, onWait).then(
-      (blob) => isShown && setAddress(URL.createObjectURL(blob)), // the only copy: let the customer save it
+      (blob) => {
+        if (isShown) {
+          setAddress(URL.createObjectURL(blob)); // the only copy: let the customer save it
+          history.replaceState(null, "", location.pathname);
+        }
+      },
       (error) => isShown && setNews(error.message),
     );
     return () => {

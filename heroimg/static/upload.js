@@ -47,7 +47,7 @@ const UPLOAD = "/api/temp-image-upload";
  * @param {OnProgress} [options.onProgress]
  * @param {OnWait} [options.onWait]
  * @param {AbortSignal} [options.signal] stops it; the promise then rejects with the signal's reason, as `fetch` does
- * @returns {Promise<string>} the picture's id, which opens it: keep it out of addresses and logs
+ * @returns {Promise<string>} the picture's id: keep it secret, because anyone who has it can fetch the picture
  */
 export async function uploadImage(file, { fit = true, onProgress: callback, onWait, signal } = {}) {
   signal?.throwIfAborted();

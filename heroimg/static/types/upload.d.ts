@@ -17,7 +17,7 @@ export type OnProgress = (sent: number, state: "preparing" | "sending" | "waitin
  * @param {OnProgress} [options.onProgress]
  * @param {OnWait} [options.onWait]
  * @param {AbortSignal} [options.signal] stops it; the promise then rejects with the signal's reason, as `fetch` does
- * @returns {Promise<string>} the picture's id, which opens it: keep it out of addresses and logs
+ * @returns {Promise<string>} the picture's id: keep it secret, because anyone who has it can fetch the picture
  */
 export declare function uploadImage(file: Blob, { fit, onProgress: callback, onWait, signal }?: {
     fit?: boolean | FitOptions;
