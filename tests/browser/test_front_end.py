@@ -11,7 +11,7 @@ import requests
 from playwright.sync_api import Page, Route, expect
 
 from tests.helpers import pictures
-from tests.helpers.browser import Visitor
+from tests.helpers.browser import Visitor, let_time_pass
 from tests.helpers.fenced_files import fenced_files
 from tests.helpers.front_end import FrontEnd, ShopElsewhere
 from tests.helpers.node_tools import run_node_tool
@@ -309,8 +309,7 @@ def test_pages_of_other_origins_are_refused_and_change_nothing(shop: ShopElsewhe
         visitor.page.clock.install()
         start = f"(arguments) => void ({TRY_ALL})(arguments).then((tried) => (window.tried = tried))"
         visitor.page.evaluate(start, [shop.api.server.url, list(pictures.jpeg())])
-        while not visitor.page.evaluate("window.tried"):
-            visitor.page.clock.run_for(16_000)
+        let_time_pass(visitor.page, lambda: visitor.page.evaluate("window.tried"))
         assert visitor.page.evaluate("tried") == ["connection_lost"] * 3
         confirm = "(url) => fetch(url, { method: 'DELETE' }).then(() => 'done', () => 'refused')"
         retrieve = f"{shop.api.server.url}/api/temp-image-retrieve?imageId={image_id}"

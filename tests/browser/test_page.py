@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import Dialog, FrameLocator, Page, expect
 
 from tests.helpers import pictures
-from tests.helpers.browser import Visitor, barriers, picture
+from tests.helpers.browser import Visitor, barriers, let_time_pass, picture
 from tests.helpers.proxy import Stop
 from tests.helpers.serving import wait_for
 from tests.helpers.shop import Site
@@ -154,8 +154,7 @@ def test_a_long_loss_of_the_connection_is_explained_and_can_be_retried(site: Sit
     expect(page.get_by_role("status")).to_have_text("The connection broke. Your picture is safe. We try again in 1 s.")
     picture(page, "problem-connection-waiting")
     assert barriers(page) == []
-    while not page.get_by_role("alert").locator("p").is_visible():
-        page.clock.run_for(16_000)
+    let_time_pass(page, page.get_by_role("alert").locator("p").is_visible)
     assert problem(page) == "The connection broke. Please check that you are online, and try again."
     picture(page, "problem-connection-lost")
     assert barriers(page) == []
@@ -268,8 +267,7 @@ def test_an_upload_whose_connection_breaks_is_sent_again(site: Site, visitor: Vi
     broken = "The connection broke. Please check that you are online, and try again."
     expect(page.get_by_role("status")).to_have_text(f"{broken} We try again in 1 s.")
     expect(page.get_by_text("Waiting")).to_be_visible()
-    while not page.get_by_role("alert").locator("p").is_visible():
-        page.clock.run_for(2_000)  # no more, because the answer of /api/limits takes real time
+    let_time_pass(page, page.get_by_role("alert").locator("p").is_visible)
     assert problem(page) == "The picture cannot be sent. Please try again, or choose a smaller one."
     site.proxy.clear()
     page.get_by_role("button", name="Try again").click()
@@ -330,8 +328,7 @@ def test_an_unreachable_stripe_is_explained_and_can_be_retried(site: Site, visit
     page.route(
         "**/api/checkout/embedded-session", lambda route: route.fulfill(**refusal, headers={"Retry-After": "60"})
     )
-    while not page.get_by_role("alert").locator("p").is_visible():
-        page.clock.run_for(16_000)
+    let_time_pass(page, page.get_by_role("alert").locator("p").is_visible)
     assert problem(page) == sentence
     page.unroute_all()
     picture(page, "problem-stripe-out-of-reach")

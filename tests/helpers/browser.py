@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Frame, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Frame, Page, Request, expect, sync_playwright
 
-from tests.helpers.serving import LONG, ROOT
+from tests.helpers.serving import LONG, ROOT, wait_for
 
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 OUTPUT = ROOT / "test-output"
@@ -58,6 +59,20 @@ class Visitor:
     def _hear(self, kind: str, text: str) -> None:
         if kind in ("error", "warning") and not text.startswith("Failed to load resource"):
             self.complaints.append(text)
+
+
+def let_time_pass(page: Page, until: Callable[[], object]) -> None:
+    """Let the page's clock run until something is true. It stands still while a request is on its way.
+
+    Otherwise the page would give up a request after a minute of its clock, which takes milliseconds here.
+    """
+    on_their_way = set[Request]()
+    page.on("request", partial(set.add, on_their_way))
+    page.on("requestfinished", partial(set.discard, on_their_way))
+    page.on("requestfailed", partial(set.discard, on_their_way))
+    while not until():
+        wait_for(lambda: page.evaluate("1") and not on_their_way, "the requests to end")
+        page.clock.run_for(16_000)
 
 
 def picture(page: Page, name: str) -> None:
