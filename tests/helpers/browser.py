@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, Frame, Page, Request, expect, sync_playwright
@@ -67,9 +66,13 @@ def let_time_pass(page: Page, until: Callable[[], object]) -> None:
     Otherwise the page would give up a request after a minute of its clock, which takes milliseconds here.
     """
     on_their_way = set[Request]()
-    page.on("request", partial(set.add, on_their_way))
-    page.on("requestfinished", partial(set.discard, on_their_way))
-    page.on("requestfailed", partial(set.discard, on_their_way))
+
+    def forget(request: Request) -> None:
+        on_their_way.discard(request)
+
+    page.on("request", lambda request: None if request.is_navigation_request() else on_their_way.add(request))
+    page.on("requestfinished", forget)
+    page.on("requestfailed", forget)
     while not until():
         wait_for(lambda: page.evaluate("1") and not on_their_way, "the requests to end")
         page.clock.run_for(16_000)
