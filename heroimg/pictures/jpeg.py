@@ -34,7 +34,7 @@ _MAX_PIECES = 2000
 _METADATA = {*range(0xE0, 0xF0), 0xFE} - {0xEE}
 
 _RESTART = 0xD0
-_MARKER = re.compile(rb"\xff[\x01-\xfe]")
+_ANY_MARKER = re.compile(rb"\xff[\x01-\xfe]")
 
 # libjpeg-turbo reads up to 7 bytes ahead, so each scan gets 7 more bytes. All of their bits are 1, which is not a valid
 # code. In a baseline JPEG, each missing block uses up 34 of these 56 bits, so they suffice for one block, not for two.
@@ -132,10 +132,10 @@ class _Decoder:
         at_once = -(-intervals // _MAX_PIECES)
         position = start
         for number in range(1, intervals + 1):
-            marker = _MARKER.search(data, position)
+            marker = _ANY_MARKER.search(data, position)
             end = marker.start() if marker else len(data)
             if number == intervals or number % at_once == 0:
-                self._decode(data[start:end])
+                self._decode_piece(data[start:end])
                 start = end
             if number < intervals:
                 if data[end + 1] != _RESTART + (number - 1) % 8:
@@ -143,7 +143,7 @@ class _Decoder:
                 position = end + 2
         return end
 
-    def _decode(self, piece: memoryview) -> None:
+    def _decode_piece(self, piece: memoryview) -> None:
         """Decode entropy-coded data that are followed by a marker.
 
         :raises ImageDamaged: blocks are missing.

@@ -114,7 +114,7 @@ def test_a_double_click_gives_one_session(shop: Shop) -> None:
     assert len(shop.stand_in.sessions) == 1
 
 
-def test_a_double_click_that_stripe_keeps_waiting_is_told_to_ask_again(shop: Shop) -> None:
+def test_a_double_click_that_stripe_keeps_waiting_gets_503_with_retry_after(shop: Shop) -> None:
     image_id = shop.api.keep(pictures.jpeg())
     is_held = shop.stand_in.hold()
     with ThreadPoolExecutor(1) as pool:

@@ -202,7 +202,7 @@ def test_a_workers_memory_stays_under_300_mb_whatever_is_sent(tmp_path: Path) ->
         assert int(peak.split()[1]) < 300 * 1024, peak
 
 
-def test_the_header_alone_is_checked_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_only_the_header_is_checked_if_the_setting_says_so(tmp_path: Path) -> None:
     with serving(tmp_path / "served", {"HEROIMG_IMAGE_CHECK": "header"}) as server:
         api = Api(server)
         assert api.upload(DAMAGED["half a jpeg"]).status_code == 200

@@ -146,7 +146,7 @@ def test_a_sweep_is_due_once_half_an_interval_has_passed_or_the_clock_was_set_ba
         assert leftover.exists() == is_left
 
 
-def test_nobody_is_overdue_who_has_just_started_or_is_not_to_sweep(tmp_path: Path) -> None:
+def test_sweeps_are_not_overdue_just_after_the_start_or_without_threads(tmp_path: Path) -> None:
     clock = Clock(time.time())
     config = Config(upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance")
     create_app(config, clock)

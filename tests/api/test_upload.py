@@ -31,7 +31,7 @@ def test_the_answer_is_an_id_of_32_hexadecimal_digits_and_the_folder_holds_the_v
     assert (api.server.uploads / image_id).read_bytes() == pictures.jpeg()
 
 
-def test_the_type_is_found_in_the_bytes_whatever_the_client_says(shared: Api) -> None:
+def test_the_type_comes_from_the_bytes_and_not_from_the_client(shared: Api) -> None:
     part = {"image": ("page.html", pictures.png(), "text/html")}
     image_id = shared.request("POST", UPLOAD, files=part).json()["imageId"]
     assert shared.retrieve(image_id).headers["Content-Type"] == "image/png"

@@ -121,7 +121,7 @@ def test_a_claim_that_lapses_while_another_asks_is_judged_by_one_instant(shelf: 
             shelf.store.claim(image.id, OTHER).stream.close()
         except ImageClaimed:
             return
-    with pytest.raises(ImageClaimed):  # told that it has it, so nobody else has
+    with pytest.raises(ImageClaimed):  # the other claim lasts
         shelf.store.claim(image.id, CLAIM)
 
 

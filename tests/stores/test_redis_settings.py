@@ -22,7 +22,7 @@ def _programs() -> None:
     require("redis-server")
 
 
-def test_readyz_warns_where_redis_could_lose_pictures(tmp_path: Path, redis: RedisServer) -> None:
+def test_readyz_warns_if_redis_could_lose_pictures(tmp_path: Path, redis: RedisServer) -> None:
     with serving(tmp_path / "served", {"REDIS_URL": redis.url}) as server:
 
         def ready() -> Any:

@@ -221,7 +221,7 @@ def test_no_checkout_is_opened_for_a_picture_that_too_few_replicas_have(
         assert replica.names() == redis.names()
 
 
-def test_a_picture_is_on_the_disk_before_its_checkout_is_opened_where_redis_can_tell(
+def test_a_picture_is_on_the_disk_before_its_checkout_is_opened_if_redis_can_tell(
     redis: RedisServer, open_machines: OpenMachines
 ) -> None:
     machines = open_machines(redis.url)
