@@ -83,8 +83,9 @@ export function fileUnreadable(cause) {
 }
 
 /**
- * Make a photograph of any kind fit the server's limits. A PNG or JPEG within them stays as it is, byte for byte. Every
- * other picture becomes an upright JPEG. A worker draws it if the browser has one that can.
+ * Make a photograph of any kind fit the server's limits. A PNG or JPEG within them stays as it is, byte for byte, if it
+ * is not larger than `maxEdge`, or if its end may be missing, because the server can tell. Every other picture becomes an
+ * upright JPEG. A worker draws it if the browser has one that can.
  *
  * @param {Blob} file
  * @param {FitOptions & { onWait?: OnWait, signal?: AbortSignal }} [options]
@@ -108,7 +109,8 @@ async function fitted(file, { maxEdge = Infinity, onWait, signal }) {
   const { type, width, height } = header;
   const source = new Blob([bytes], { type });
   const isSmall = bytes.byteLength <= limits.bytes && width * height <= limits.pixels;
-  if (formats.includes(type) && isSmall && Math.max(width, height) <= maxEdge) {
+  const isAccepted = isSmall && formats.includes(type);
+  if (isAccepted && Math.max(width, height) <= maxEdge) {
     return source;
   }
   let redrawn = await redrawAside(source, header, { ...limits, maxEdge }, signal);
@@ -117,6 +119,9 @@ async function fitted(file, { maxEdge = Infinity, onWait, signal }) {
   }
   if ("blob" in redrawn) {
     return redrawn.blob;
+  }
+  if (redrawn.problem === "cut" && isAccepted) {
+    return source; // the server can tell whether the picture itself is incomplete
   }
   throw problem(redrawn.problem);
 }

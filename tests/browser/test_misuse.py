@@ -147,6 +147,35 @@ def test_a_worker_without_a_canvas_leaves_the_drawing_to_the_page(page: Page, vi
     visitor.complaints.clear()  # Chromium warns if a page reads pixels often
 
 
+TOO_LARGE = "image_too_large: This picture is too large for this browser's memory. Please choose a smaller one."
+
+
+@pytest.mark.parametrize(("of_worker", "of_page", "result"), [(300, 0, 300), (0, 300, 300), (0, 0, TOO_LARGE)])
+def test_a_picture_becomes_smaller_until_a_canvas_can_encode_it(
+    page: Page, of_worker: int, of_page: int, result: int | str
+) -> None:
+    script = f"""
+        import "/static/fit-worker.js?";
+        const {{ convertToBlob }} = OffscreenCanvas.prototype;
+        OffscreenCanvas.prototype.convertToBlob = async function (options) {{
+            if (this.width > {of_worker}) throw new Error("too wide");
+            return convertToBlob.call(this, options);
+        }};
+    """
+    page.context.route(
+        "**/static/fit-worker.js", lambda route: route.fulfill(body=script, content_type="text/javascript")
+    )
+    code = f"""({{ fitImage }}, numbers) => {{
+        const {{ toBlob }} = HTMLCanvasElement.prototype;
+        HTMLCanvasElement.prototype.toBlob = function (done, ...options) {{
+            this.width > {of_page} ? done(null) : toBlob.call(this, done, ...options);
+        }};
+        return fitImage(new Blob([new Uint8Array(numbers)])).then(createImageBitmap).then(
+            ({{ width }}) => width, ({{ code, message }}) => `${{code}}: ${{message}}`);
+    }}"""
+    assert call(page, code, list(pictures.encode(pictures.quarters(), "WEBP"))) == result
+
+
 @pytest.mark.parametrize("decoder", ["{}", "{ HeifDecoder: class { decode() { throw new Error('out of memory'); } } }"])
 def test_a_decoder_for_heic_that_fails_is_reported_as_one_that_is_missing(page: Page, decoder: str) -> None:
     code = f"""({{ fitImage, setHeicDecoder }}, numbers) => {{

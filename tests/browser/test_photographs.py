@@ -158,11 +158,18 @@ def test_a_jpeg_without_its_end_marker_is_redrawn_and_half_a_jpeg_is_refused(cus
     data = pictures.jpeg(0.3)
     image = Image.open(BytesIO(customer.uploaded(data[:-2], fit={"maxEdge": 300})))
     assert image.size == (300, 300)
+    for part in (data[: len(data) // 2], data[:-200]):
+        assert customer.upload(part, fit={"maxEdge": 300}).startswith("image_damaged: This picture is damaged")
+    large = pictures.jpeg(3)
+    assert customer.upload(large[: len(large) // 2]).startswith("image_damaged: The end of this picture is missing.")
+
+
+def test_the_server_decides_if_a_plain_corner_may_be_a_missing_end(customer: Customer) -> None:
+    sky = noise(594, 594).copy()
+    sky.paste("white", (0, 0, 594, 100))
     progressive = encode(noise(594, 594), "JPEG", progressive=True)
-    for part in (data[: len(data) // 2], data[:-200], progressive[:-2]):
-        assert customer.upload(part, fit={"maxEdge": 300}).startswith(
-            "image_damaged: The end of this picture is missing."
-        )
+    for data in (encode(sky, "JPEG")[:-2], progressive[:-2], encode(sky.resize((400, 400)), "PNG")[:-12]):
+        assert customer.uploaded(data, fit={"maxEdge": 300}) == data
 
 
 def test_half_a_webp_and_half_a_png_are_refused(customer: Customer) -> None:

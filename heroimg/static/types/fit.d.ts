@@ -63,8 +63,9 @@ export declare function readFile(file: Blob): Promise<ArrayBuffer>;
 /** @param {unknown} [cause] */
 export declare function fileUnreadable(cause?: unknown): HeroimgError;
 /**
- * Make a photograph of any kind fit the server's limits. A PNG or JPEG within them stays as it is, byte for byte. Every
- * other picture becomes an upright JPEG. A worker draws it if the browser has one that can.
+ * Make a photograph of any kind fit the server's limits. A PNG or JPEG within them stays as it is, byte for byte, if it
+ * is not larger than `maxEdge`, or if its end may be missing, because the server can tell. Every other picture becomes an
+ * upright JPEG. A worker draws it if the browser has one that can.
  *
  * @param {Blob} file
  * @param {FitOptions & { onWait?: OnWait, signal?: AbortSignal }} [options]
