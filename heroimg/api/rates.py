@@ -143,8 +143,8 @@ def _client_network(trusted_proxies: int) -> str:
         address = ip_address(text)
     except ValueError:
         advice = (
-            f"HEROIMG_TRUSTED_PROXIES is {trusted_proxies}, but the proxy sends no address in X-Forwarded-For: check its "
-            "settings"
+            f"HEROIMG_TRUSTED_PROXIES is {trusted_proxies}, but the proxy sends no address in X-Forwarded-For: check "
+            "its settings"
             if trusted_proxies
             else "if a proxy connects by a unix socket, set HEROIMG_TRUSTED_PROXIES to 1, and let the proxy send the "
             "address in X-Forwarded-For"

@@ -148,8 +148,8 @@ def test_forget_reports_a_checkout_that_it_could_not_end(desk: Desk, change: str
         for name in stripe_settings(desk.shop.stand_in):
             del desk.api.server.environ[name]
     assert desk.lines("forget", image_id) == [
-        f"checkout {session_id[:12]}... is not in this Stripe account, or STRIPE_SECRET_KEY is not set: it may still be "
-        "payable, so expire it in its own account",
+        f"checkout {session_id[:12]}... is not in this Stripe account, or STRIPE_SECRET_KEY is not set: it may still "
+        "be payable, so expire it in its own account",
         f"picture {image_id[:6]}... is removed, with everything that was noted about it",
     ]
     assert desk.names() == []
