@@ -61,8 +61,11 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
         from heroimg.api.metrics import add_metrics  # noqa: PLC0415
 
         add_metrics(app)
-    lookup = Lookup(store, clock, checkout.end, checkout.session_state)
-    setup = SetupCheck(config, store, StripeSetup(config, sessions, clock).check, rates.check)
+    # Commands do not time their calls to Stripe: each would leave two counter files until gunicorn starts again.
+    untimed = StripeSessions(config, clock)
+    commands_checkout = Checkout(config, store, untimed, clock, on_complete=counters.checkouts_complete.inc)
+    lookup = Lookup(store, clock, commands_checkout.end, commands_checkout.session_state)
+    setup = SetupCheck(config, store, StripeSetup(config, untimed, clock).check, rates.check)
     for command in operator_commands(store, sweeper, clock, lookup, setup):
         app.cli.add_command(command)
     wsgi_app = hide_late_errors(sweeper.sweep_between_requests(app.wsgi_app))

@@ -46,6 +46,7 @@ class Rates:
 
     def __init__(self, config: Config) -> None:
         self._windows = _RedisWindows(config.redis_url) if config.redis_url else _MemoryWindows()
+        self._trusted_proxies = config.trusted_proxies
         self._rates = {
             "temp_images.upload": _shortest_first(config.upload_rate),
             "checkout.embedded_session": _shortest_first(config.checkout_rate),
@@ -70,7 +71,7 @@ class Rates:
 
         :raises TooManyRequests: its address has made too many.
         """
-        network = _client_network() if self._rates[name] else ""
+        network = _client_network(self._trusted_proxies) if self._rates[name] else ""
         for rate in self._rates[name]:
             count, seconds_left = self._windows.count(rate.key_for(name, network), rate.get_expiry())
             if count > rate.amount:
@@ -133,7 +134,7 @@ class _RedisWindows:
         return count, milliseconds / 1000
 
 
-def _client_network() -> str:
+def _client_network(trusted_proxies: int) -> str:
     """Return the client's IPv4 address, or the /64 network of its IPv6 address, which one household usually has."""
     text = request.remote_addr or ""
     if with_port := _WITH_PORT.fullmatch(text):
@@ -141,11 +142,18 @@ def _client_network() -> str:
     try:
         address = ip_address(text)
     except ValueError:
+        advice = (
+            f"HEROIMG_TRUSTED_PROXIES is {trusted_proxies}, but the proxy sends no address in X-Forwarded-For: check "
+            "its settings"
+            if trusted_proxies
+            else "if a proxy connects by a unix socket, set HEROIMG_TRUSTED_PROXIES to 1, and let the proxy send the "
+            "address in X-Forwarded-For"
+        )
         error_once(
             log,
-            "requests come without an address (%s), so all customers share one rate: if a proxy connects by a unix "
-            "socket, set HEROIMG_TRUSTED_PROXIES to 1, and let the proxy send the address in X-Forwarded-For",
+            "requests come without an address (%s), so all customers share one rate: %s",
             request.remote_addr,
+            advice,
             key="no address",
         )
         return "unknown"

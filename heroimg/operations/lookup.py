@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import click
 
-from heroimg.errors import HeroimgError, ImageClaimed, ImageNotFound, SessionNotFound
+from heroimg.errors import CheckoutNotConfigured, HeroimgError, ImageClaimed, ImageNotFound, SessionNotFound
 from heroimg.logs import short
 from heroimg.stores.base import Clock, ImageStore
 from heroimg.stores.image import StoredImage, is_image_id
@@ -49,8 +49,12 @@ class Lookup:
         """
         image = self._find(name)
         if image is None:
-            yield from self._describe_session(name)
-            return
+            state, image_id = self._ask_stripe(name)
+            yield f"checkout {short(name)}: Stripe says {state}"
+            image = self._get(image_id)
+            if image is None:
+                yield _gone(image_id)
+                return
         yield f"picture {short(image.id)}: {image.media_type}, {image.size} bytes"
         yield f"stored: {self._instant(image.stored)}"
         yield f"expires: {self._instant(image.expires)}"
@@ -66,9 +70,15 @@ class Lookup:
         """
         image = self._find(name)
         if image is None:
-            raise click.ClickException(_missing(name))
+            state, image_id = self._ask_stripe(name)
+            image = self._get(image_id)
+            if image is None:
+                raise click.ClickException(_missing(name))
+            yield f"checkout {short(name)}: Stripe says {state}"
+        unknown = []
         try:
             self._end_sessions(image)
+            unknown = [session_id for session_id in _unpaid_sessions(image) if not self._is_known(session_id)]
             image = self._store.get(image.id)
             removed = self._store.remove(image.id, image.claim.token if image.claim else None)
         except ImageNotFound:
@@ -84,7 +94,12 @@ class Lookup:
         if removed is None:
             yield f"picture {short(image.id)} was gone already"
             return
-        if removed.checkout_session:
+        for session_id in unknown:
+            yield (
+                f"checkout {short(session_id)} is not in this Stripe account, or STRIPE_SECRET_KEY is not set: it may "
+                "still be payable, so expire it in its own account"
+            )
+        if removed.checkout_session and removed.checkout_session not in unknown:
             state = "complete: refund it if the customer asks for that" if removed.checkout_complete else "ended"
             yield f"checkout {short(removed.checkout_session)} is {state}"
         yield f"picture {short(removed.id)} is removed, with everything that was noted about it"
@@ -98,31 +113,37 @@ class Lookup:
             )
         start = read["start"]
         if is_image_id(start):
-            with suppress(ImageNotFound):
-                return self._store.get(start)
-            return None
+            return self._get(start)
         images = [image for image in self._store.images() if any(one.startswith(start) for one in _names(image))]
         if len(images) > 1:
             raise click.ClickException(f"{len(images)} pictures match {_shown(name)}: give more of the id.")
         return images[0] if images else None
 
-    def _describe_session(self, name: str) -> Iterator[str]:
+    def _get(self, image_id: str | None) -> StoredImage | None:
+        with suppress(ImageNotFound):
+            return self._store.get(image_id) if image_id else None
+        return None
+
+    def _ask_stripe(self, name: str) -> tuple[str, str | None]:
+        """Ask Stripe for a session that no picture has noted: a picture forgets replaced sessions that have ended."""
         if not name.startswith("cs_") or len(name) < _WHOLE_SESSION_ID:
             raise click.ClickException(_missing(name))
         try:
-            state, image_id = self._session_state(name)
+            return self._session_state(name)
         except SessionNotFound as error:
             raise click.ClickException(f"{_missing(name)} Stripe has no such session.") from error
         except HeroimgError as error:
-            raise click.ClickException(f"{_missing(name)} Stripe cannot be asked ({error.code}).") from error
-        yield f"checkout {short(name)}: Stripe says {state}"
-        if image_id:
-            yield (
-                f"picture {short(image_id)}: handed over, or expired. Look for `confirmed {short(image_id)}` and "
-                f"`handed over {short(image_id)}` in the log; if neither is there and it was paid for, refund it."
-            )
-        else:
-            yield "picture: none, because the checkout is not for one of heroimg's pictures"
+            raise click.ClickException(
+                f"No picture has noted {_shown(name)}, and Stripe cannot be asked which one it was for ({error.code})."
+            ) from error
+
+    def _is_known(self, session_id: str) -> bool:
+        """Return whether the session is in this Stripe account and mode."""
+        try:
+            self._session_state(session_id)
+        except (SessionNotFound, CheckoutNotConfigured):
+            return False
+        return True
 
     def _instant(self, instant: int) -> str:
         minutes = round((instant - self._clock()) / 60)
@@ -149,9 +170,23 @@ def _names(image: StoredImage) -> tuple[str, ...]:
     return (image.id, image.checkout_session or "", *image.sessions_to_end)
 
 
+def _unpaid_sessions(image: StoredImage) -> list[str]:
+    current = [image.checkout_session] if image.checkout_session and not image.checkout_complete else []
+    return [*current, *image.sessions_to_end]
+
+
 def _shown(name: str) -> str:
     return name if name.endswith("...") else short(name)
 
 
 def _missing(name: str) -> str:
     return f"No picture is held for {_shown(name)}: it was handed over, has expired, or never existed."
+
+
+def _gone(image_id: str | None) -> str:
+    if image_id is None:
+        return "picture: none, because the checkout is not for one of heroimg's pictures"
+    return (
+        f"picture {short(image_id)}: handed over, or expired. Look for `confirmed {short(image_id)}` and "
+        f"`handed over {short(image_id)}` in the log; if neither is there and it was paid for, refund it."
+    )

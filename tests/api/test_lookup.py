@@ -88,6 +88,26 @@ def test_show_explains_a_payment_whose_picture_is_gone(desk: Desk) -> None:
     assert "Stripe has no such session" in desk.error("show", "cs_test_" + "x" * 58)
 
 
+def test_a_session_that_its_picture_has_forgotten_still_finds_the_picture(desk: Desk) -> None:
+    replaced = desk.api.session_of(image_id := desk.api.keep(pictures.jpeg()))
+    desk.shop.stand_in.expire(replaced)
+    current = desk.api.session_of(image_id)
+    asked = f"checkout {replaced[:12]}...: Stripe says expired, unpaid"
+    lines = desk.lines("show", replaced)
+    assert lines[:2] == [asked, f"picture {image_id[:6]}...: image/jpeg, {len(pictures.jpeg())} bytes"]
+    assert lines[-1] == f"checkout: {current[:12]}..., noted as open; Stripe says open, unpaid"
+    desk.shop.stand_in.fail_next("500", 10)
+    assert f"No picture has noted {replaced[:12]}..., and Stripe cannot be asked" in desk.error("forget", replaced)
+    desk.shop.stand_in.recover()
+    assert desk.lines("forget", replaced) == [
+        asked,
+        f"checkout {current[:12]}... is ended",
+        f"picture {image_id[:6]}... is removed, with everything that was noted about it",
+    ]
+    assert desk.names() == []
+    assert "No picture is held" in desk.error("forget", replaced)
+
+
 def test_a_name_that_is_none_or_means_several_pictures_is_refused(desk: Desk) -> None:
     assert "Give at least four digits" in desk.error("show", "abc")
     for _ in range(2):
@@ -116,6 +136,22 @@ def test_forget_reports_a_payment(desk: Desk) -> None:
     session_id = desk.api.session_of(image_id := desk.api.keep(pictures.jpeg()))
     desk.shop.stand_in.pay(session_id)
     assert "is complete: refund it if the customer asks" in desk.lines("forget", image_id)[0]
+    assert desk.names() == []
+
+
+@pytest.mark.parametrize("change", ["another account", "no key"])
+def test_forget_reports_a_checkout_that_it_could_not_end(desk: Desk, change: str) -> None:
+    session_id = desk.api.session_of(image_id := desk.api.keep(pictures.jpeg()))
+    if change == "another account":
+        desk.shop.stand_in.clear()
+    else:
+        for name in stripe_settings(desk.shop.stand_in):
+            del desk.api.server.environ[name]
+    assert desk.lines("forget", image_id) == [
+        f"checkout {session_id[:12]}... is not in this Stripe account, or STRIPE_SECRET_KEY is not set: it may still "
+        "be payable, so expire it in its own account",
+        f"picture {image_id[:6]}... is removed, with everything that was noted about it",
+    ]
     assert desk.names() == []
 
 

@@ -321,6 +321,8 @@ def test_customers_whose_addresses_cannot_be_read_share_one_rate_and_the_log_say
         answers = [Api(server).upload(pictures.jpeg(), headers={"X-Forwarded-For": text}) for text in texts]
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
         assert server.log().count("requests come without an address (unknown)") == 1
+        assert "HEROIMG_TRUSTED_PROXIES is 1, but the proxy sends no address in X-Forwarded-For" in server.log()
+        assert "set HEROIMG_TRUSTED_PROXIES to 1" not in server.log()
 
 
 def test_forged_addresses_are_not_believed_without_trusted_proxies(tmp_path: Path) -> None:
