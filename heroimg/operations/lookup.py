@@ -91,14 +91,14 @@ class Lookup:
             raise click.ClickException(
                 f"The picture stays, and its checkout may still be open ({error.code}). Try again in a minute."
             ) from error
-        if removed is None:
-            yield f"picture {short(image.id)} was gone already"
-            return
         for session_id in unknown:
             yield (
                 f"checkout {short(session_id)} is not in this Stripe account, or STRIPE_SECRET_KEY is not set: it may "
                 "still be payable, so expire it in its own account"
             )
+        if removed is None:
+            yield f"picture {short(image.id)} was gone already"
+            return
         if removed.checkout_session and removed.checkout_session not in unknown:
             state = "complete: refund it if the customer asks for that" if removed.checkout_complete else "ended"
             yield f"checkout {short(removed.checkout_session)} is {state}"
