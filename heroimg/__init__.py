@@ -61,10 +61,9 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
         from heroimg.api.metrics import add_metrics  # noqa: PLC0415
 
         add_metrics(app)
-    # Commands do not time their calls to Stripe: each would leave two counter files until gunicorn starts again.
+    lookup = Lookup(store, clock, checkout.end, checkout.session_state)
+    # `check` may run every few minutes. If it timed its calls to Stripe, each run would leave counter files.
     untimed = StripeSessions(config, clock)
-    commands_checkout = Checkout(config, store, untimed, clock, on_complete=counters.checkouts_complete.inc)
-    lookup = Lookup(store, clock, commands_checkout.end, commands_checkout.session_state)
     setup = SetupCheck(config, store, StripeSetup(config, untimed, clock).check, rates.check)
     for command in operator_commands(store, sweeper, clock, lookup, setup):
         app.cli.add_command(command)
