@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flask import Flask, current_app
 
 from heroimg.api.rates import Rates
-from heroimg.config import Config
+from heroimg.config import Config, ConfigError
 from heroimg.operations.counters import Counters
 from heroimg.operations.schedule import run_in_background
 from heroimg.operations.sweep import Sweeper
@@ -31,16 +31,18 @@ class Services:
     clock: Clock
 
     def start_jobs(self) -> None:
-        """Start the background jobs: sweeping, and renewing slow readers' claims.
+        """Start the background jobs: renewing slow readers' claims, and sweeping unless HEROIMG_SWEEP_SECONDS=0.
 
-        There are no jobs with HEROIMG_SWEEP_SECONDS=0.
+        :raises ConfigError: this host does not allow threads, and HEROIMG_SWEEP_SECONDS is not 0.
         """
+        jobs: dict[Callable[[], object], float] = {self.hand_overs.renew_claims: self.config.claim_seconds / 4}
         if self.config.sweep_seconds:
-            jobs: dict[Callable[[], object], float] = {
-                self.sweeper.sweep_if_due: self.config.sweep_seconds,
-                self.hand_overs.renew_claims: self.config.claim_seconds / 4,
-            }
+            jobs[self.sweeper.sweep_if_due] = self.config.sweep_seconds
+        try:
             run_in_background(jobs)
+        except ConfigError:  # without threads, claims are renewed between two blocks only
+            if self.config.sweep_seconds:
+                raise
 
     def now(self) -> int:
         """Return the current time in whole Unix seconds."""

@@ -6,10 +6,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from email.utils import parsedate_to_datetime
+from functools import partial
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
+import requests
 import stripe
 
 from heroimg.stores.base import Clock
@@ -39,12 +42,15 @@ class StripeHttp(stripe.RequestsClient):
     """
 
     def __init__(self, clock: Clock, on_call: Callable[[float], None] = lambda _seconds: None) -> None:
-        super().__init__(timeout=_TIMEOUT)
+        # The threads share one session, because each lasts for one call only. A session shares its connections safely,
+        # but not its cookies, so it keeps none.
+        session = requests.Session()
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        super().__init__(timeout=_TIMEOUT, session=session)
         self.seconds_ahead = 0.0
         self._clock = clock
         self._on_call = on_call
         self._slots = threading.BoundedSemaphore(MAX_CALLS_AT_ONCE)
-        self._threads = ThreadPoolExecutor(MAX_CALLS_AT_ONCE, thread_name_prefix="stripe")
 
     def request_with_retries(self, *args: Any, **options: Any) -> tuple[str, int, Mapping[str, str]]:
         """Return the body, the status and the headers of Stripe's answer.
@@ -63,12 +69,22 @@ class StripeHttp(stripe.RequestsClient):
 
     def _wait_for(self, *args: Any, **options: Any) -> tuple[str, int, Mapping[str, str]]:
         """Call Stripe in another thread, and free the slot when that thread is done."""
+        ask = partial(super().request_with_retries, *args, **options)
+        call = Future[tuple[str, int, Mapping[str, str]]]()
+        call.add_done_callback(lambda _: self._slots.release())
+
+        def run() -> None:
+            try:
+                call.set_result(ask())
+            except BaseException as error:
+                call.set_exception(error)
+
         try:
-            call = self._threads.submit(super().request_with_retries, *args, **options)
+            # Not a ThreadPoolExecutor: it queues a call before it starts a thread. If that fails, the call runs later.
+            threading.Thread(target=run, name="stripe", daemon=True).start()
         except RuntimeError:  # this host allows no more threads, so make the call in this one
             self._slots.release()
-            return super().request_with_retries(*args, **options)
-        call.add_done_callback(lambda _: self._slots.release())
+            return ask()
         try:
             return call.result(DEADLINE_SECONDS)
         except TimeoutError as error:

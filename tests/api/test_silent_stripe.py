@@ -94,14 +94,3 @@ def test_a_name_that_does_not_resolve_is_given_up(monkeypatch: pytest.MonkeyPatc
             StripeHttp(time.time).request_with_retries("get", "https://api.stripe.com", {})
     finally:
         is_over.set()
-
-
-def test_where_no_thread_can_start_stripe_is_asked_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
-    with StandIn() as stand_in:
-        client = StripeHttp(time.time)
-        for _ in range(MAX_CALLS_AT_ONCE + 1):
-            assert client.request_with_retries("get", f"{stand_in.url}/v1/checkout/sessions", {})[1] == 401

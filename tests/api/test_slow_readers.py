@@ -19,11 +19,12 @@ from tests.helpers.shop import Shop, stripe_settings
 HOUR = 3600
 
 
-@pytest.fixture
-def short_claims(tmp_path: Path, clock: DrivenClock) -> Iterator[Shop]:
-    """A shop whose claims last two seconds."""
+@pytest.fixture(params=["60"])
+def short_claims(request: pytest.FixtureRequest, tmp_path: Path, clock: DrivenClock) -> Iterator[Shop]:
+    """A shop whose claims last two seconds. The parameter is HEROIMG_SWEEP_SECONDS."""
     with StandIn(clock=clock) as stand_in:
         settings = stripe_settings(stand_in) | {"HEROIMG_CLAIM_SECONDS": "2", "HEROIMG_MAX_IMAGE_BYTES": "20000000"}
+        settings["HEROIMG_SWEEP_SECONDS"] = request.param
         with serving_at(clock, tmp_path / "served", settings) as server:
             stand_in.webhook_url = f"{server.url}/api/checkout/webhook"
             yield Shop(Api(server), stand_in, clock)
@@ -48,6 +49,7 @@ def rest_of(connection: socket.socket) -> bytes:
     return connection.makefile("rb").read().partition(b"\r\n\r\n")[2]
 
 
+@pytest.mark.parametrize("short_claims", ["60", "0"], indirect=True)
 @pytest.mark.parametrize("claim", [None, "claim-of-the-reader"])
 def test_a_blocked_reader_keeps_its_claim(short_claims: Shop, claim: str | None) -> None:
     image_id = short_claims.api.keep(pictures.long_jpeg())

@@ -19,7 +19,7 @@ from heroimg.api.services import services
 from heroimg.config import Config
 from heroimg.stores.base import Swept
 from tests.helpers import pictures
-from tests.helpers.api import Api
+from tests.helpers.api import Api, new_token
 from tests.helpers.serving import DrivenClock, Server, serving, serving_at, wait_for
 from tests.helpers.store_shelf import UNKNOWN, Clock
 
@@ -256,6 +256,25 @@ def test_health_is_bad_while_the_store_cannot_be_written(own: Api) -> None:
     assert "HEROIMG_UPLOAD_DIR is " in own.server.log()
     moved.rename(own.server.uploads)
     assert own.request("GET", "/readyz").status_code == 200
+
+
+def test_a_picture_is_unavailable_and_not_gone_while_its_folder_is_missing(tmp_path: Path) -> None:
+    with serving(tmp_path / "served", {"HEROIMG_METRICS": "1"}) as server:
+        api, claim = Api(server), new_token()
+        image_id = api.keep(pictures.jpeg())
+        moved = server.uploads.rename(server.folder / "moved")
+        for answer in (
+            api.retrieve(image_id, claim),
+            api.retrieve(image_id),
+            api.confirm(image_id),
+            api.request("GET", "/metrics"),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+        assert api.retrieve(image_id, method="HEAD").status_code == 503
+        assert "Traceback" not in server.log()
+        moved.rename(server.uploads)
+        assert api.retrieve(image_id, claim).content == pictures.jpeg()
+        assert api.request("GET", "/metrics").status_code == 200
 
 
 def test_readyz_says_that_there_is_no_room_and_healthz_that_pictures_can_still_be_fetched(tmp_path: Path) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from demo.stripe_stand_in import StandIn
+from heroimg.payments.stripe_http import MAX_CALLS_AT_ONCE
 from tests.helpers import pictures
 from tests.helpers.api import Api
 from tests.helpers.requirements import needs_root
 from tests.helpers.serving import ROOT, DrivenClock, Server, wait_for
+from tests.helpers.shop import stripe_settings
 
 pytestmark = needs_root
 
@@ -56,6 +60,23 @@ def test_without_threads_heroimg_serves_counts_rates_and_sweeps(server: Server, 
     api.request("GET", "/healthz")
     wait_for(lambda: server.names() == [], "the sweep between requests")
     assert "Traceback" not in server.log()
+
+
+def test_without_threads_each_call_to_stripe_is_made_once_even_if_threads_are_allowed_later(server: Server) -> None:
+    server.environ["HEROIMG_UPLOAD_RATE"] = ""
+    with StandIn() as stand_in:
+        server.environ |= stripe_settings(stand_in)
+        with subprocess.Popen(["sleep", "infinity"], user=_uid(), group=_uid()) as third_process:
+            try:
+                server.start(*_limited(3, *GUNICORN, "wsgi:app"))
+                api = Api(server)
+                for _ in range(MAX_CALLS_AT_ONCE + 1):
+                    api.session_of(api.keep(pictures.jpeg()))
+            finally:
+                third_process.kill()
+        api.session_of(api.keep(pictures.jpeg()))
+        server.stop()
+        assert [request.method for request in stand_in.requests] == ["POST"] * (MAX_CALLS_AT_ONCE + 2)
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,7 @@ class Folder:
         """Hold the lock on a picture, and return the picture, open for reading.
 
         :raises ImageNotFound: there is no such picture, or it was removed before we had the lock.
+        :raises StoreUnavailable: the folder itself is missing, for example because its disk is not mounted.
         :raises BlockingIOError: another process holds the lock, and `wait` is false.
         """
         with self._open(image_id) as picture:
@@ -134,6 +135,7 @@ class Folder:
             try:
                 return open_to_lock(self.path_of(image_id))
             except FileNotFoundError:
+                self.admit()
                 raise ImageNotFound from None
 
     def _admit(self) -> None:

@@ -51,6 +51,7 @@ class Sidecars:
 
         :returns: the picture, which may have expired, and its sidecar.
         :raises ImageNotFound: there is no such picture, or it is truncated.
+        :raises StoreUnavailable: the folder itself is missing, for example because its disk is not mounted.
         """
         try:
             with open(self._folder.path_of(image_id, ".json"), "rb", buffering=0) as file:
@@ -60,7 +61,10 @@ class Sidecars:
             if sidecar.setdefault("size", size) != size:
                 raise ImageNotFound
             return StoredImage.from_fields(image_id, sidecar, now), sidecar
-        except (FileNotFoundError, *_INVALID) as error:
+        except FileNotFoundError as error:
+            self._folder.admit()
+            raise ImageNotFound from error
+        except _INVALID as error:
             raise ImageNotFound from error
 
     def read_current(self, image_id: str, now: int) -> tuple[StoredImage, Sidecar]:

@@ -140,6 +140,7 @@ class FileStore(ImageStore):
         self._folder.admit()
         return FolderSweep(self._folder, self._sidecars, self._now).run(seconds)
 
+    @store_errors()
     def held(self) -> Held:
         pictures = dict[str, os.stat_result]()
         current = set[str]()
