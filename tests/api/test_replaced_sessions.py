@@ -11,7 +11,7 @@ import pytest
 
 from demo.stripe_stand_in import StandIn
 from tests.helpers import pictures
-from tests.helpers.api import Api
+from tests.helpers.api import Api, new_token
 from tests.helpers.serving import DrivenClock, serving_at, wait_for
 from tests.helpers.shop import Shop, stripe_settings
 
@@ -55,6 +55,21 @@ def test_no_second_secret_is_given_out_and_no_picture_handed_over_before_the_rep
         shop.stand_in.recover()
         assert shop.api.session_of(image_id) in open_sessions(shop)
         assert len(open_sessions(shop)) == 1
+
+
+def test_a_reader_with_a_claim_gets_the_picture_and_confirms_only_after_the_replaced_session_has_ended(
+    tmp_path: Path, clock: DrivenClock, store_settings: dict[str, str]
+) -> None:
+    with open_shop(tmp_path, clock, store_settings, sweep_seconds=0) as shop:
+        image_id, claim = shop.api.keep(pictures.jpeg()), new_token()
+        replace_a_session(shop, image_id)
+        assert shop.api.retrieve(image_id, claim).content == pictures.jpeg()
+        answer = shop.api.confirm(image_id, claim)
+        assert (answer.status_code, answer.json()["code"]) == (503, "payment_unreachable")
+        assert shop.api.retrieve(image_id, claim).content == pictures.jpeg()
+        shop.stand_in.recover()
+        assert shop.api.confirm(image_id, claim).status_code == 204
+        assert open_sessions(shop) == []
 
 
 def test_the_sweep_ends_the_replaced_session(
