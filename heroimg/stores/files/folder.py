@@ -31,8 +31,7 @@ from heroimg.stores.files.disk import (
 from heroimg.stores.files.staged import StagedFile, open_staged_file
 from heroimg.stores.image import is_image_id
 
-# The reserve of inodes is in proportion to the reserve of bytes: 128 inodes by default. Each change of a sidecar needs
-# an inode for a moment, because it writes a new file.
+# The reserve of inodes: 128 by default. Each change of a sidecar writes a new file, and needs an inode for a moment.
 _BYTES_PER_INODE = 2 * 1024 * 1024
 
 
