@@ -60,7 +60,8 @@ class Sweeper:
         self._end_sessions = end_sessions
         self._started = int(clock())
         # The lock file has the time of the last sweep. If a sweep fails or has no lock file, its time is kept here. If
-        # threads sweep a shared store, this begins as the start of the process, so that no request sweeps before them.
+        # threads sweep a shared store, this is first the time at which the process started: otherwise a request could
+        # sweep before the threads do.
         self._last_unrecorded = float(self._started) if store.is_shared and config.sweep_seconds else 0.0
         self._lock_path = instance_path(config, "sweep.lock")
         if not store.is_shared:
