@@ -185,6 +185,7 @@ def test_a_damaged_file_is_left_out_of_the_figures_and_logged_once(tmp_path: Pat
         assert 1 <= server.log().count("counter_1.db") <= len(server.workers())
 
 
+@pytest.mark.proof
 @needs_ptrace
 def test_a_process_killed_while_it_makes_its_file_leaves_none_that_is_incomplete(tmp_path: Path) -> None:
     config = Config(metrics=True, upload_dir=tmp_path / "uploads", instance_dir=tmp_path / "instance")

@@ -20,6 +20,7 @@ CLAIM = "claim-of-the-one-page"
 OTHER = "claim-of-another-page"
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("claims", [False, True], ids=["plain", "with claims"])
 def test_of_16_readers_at_once_exactly_one_gets_the_picture_in_each_of_100_rounds(shared: Api, claims: bool) -> None:
     for _ in range(100):

@@ -130,6 +130,7 @@ def react_shop(shop: ShopElsewhere, built: dict[str, str | bytes]) -> ShopElsewh
     return shop
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("name", ["react", "plain"])
 def test_the_npm_package_fits_photographs_in_a_build_of_vite(
     shop: ShopElsewhere, built: dict[str, str | bytes], page: Page, name: str

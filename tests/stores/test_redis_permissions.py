@@ -58,6 +58,7 @@ def expect_that_nothing_is_refused(open_machines: OpenMachines, servers: list[Re
     assert [refused for one in servers for refused in one.client.acl_log()] == []
 
 
+@pytest.mark.proof
 def test_the_listed_permissions_suffice(tmp_path: Path, redis: RedisServer, open_machines: OpenMachines) -> None:
     with RedisServer(tmp_path / "replica", replicaof=f"127.0.0.1 {redis.port}") as replica:
         wait_for(lambda: replica.client.info("replication")["master_link_status"] == "up", "the replica to follow")

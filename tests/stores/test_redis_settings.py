@@ -60,6 +60,7 @@ def test_a_unix_socket_serves_too(tmp_path: Path) -> None:
         assert Api(server).retrieve(image_id).content == pictures.jpeg()
 
 
+@pytest.mark.proof
 def test_a_cluster_with_tls_and_the_options_of_the_url_serves(tmp_path: Path) -> None:
     require("openssl")
     make_certificate(tmp_path)
