@@ -65,6 +65,8 @@ class Engine:
 
     def go(self, url: str) -> None:
         self.command("Navigate", "POST", "/url", {"url": url})
+        # WebKit may return before the scripts of the page have run.
+        self.wait("document.readyState === 'complete'", "the page to load")
 
     def back(self) -> None:
         self.command("Back", "POST", "/back", {})
