@@ -16,7 +16,7 @@ from functools import partial
 
 from stripe.checkout import Session
 
-from heroimg.config import MIN_CHECKOUT_SECONDS, Config
+from heroimg.config import MIN_CHECKOUT_SECONDS, MIN_RETURN_SECONDS, Config
 from heroimg.errors import (
     CheckoutComplete,
     CheckoutNotConfigured,
@@ -39,10 +39,6 @@ log = logging.getLogger(__name__)
 
 # An open session is used again if it leaves the customer at least this long to pay.
 _MIN_REUSE_SECONDS = 15 * 60
-
-# By Stripe's clock, a picture must expire at least this many seconds after its session ends. They are fewer than
-# MIN_RETURN_SECONDS in config.py, because even synchronised clocks differ a little.
-_MIN_SECONDS_AFTER_SESSION = 30
 
 _PAID_EVENTS = ("checkout.session.completed", "checkout.session.async_payment_succeeded")
 _FAILED_EVENT = "checkout.session.async_payment_failed"
@@ -235,7 +231,9 @@ class Checkout:
     def _refuse_to_outlive(self, image: StoredImage, session: Session) -> None:
         """Raise ClockWrong if, by Stripe's clock, the session would end too late."""
         ahead = self._sessions.seconds_ahead
-        if session.expires_at + ahead > image.expires - _MIN_SECONDS_AFTER_SESSION:
+        # Half of a short time to return is for the clock: even synchronised clocks differ a little.
+        margin = min(MIN_RETURN_SECONDS, self._config.return_seconds / 2)
+        if session.expires_at + ahead > image.expires - margin:
             raise ClockWrong from RuntimeError(
                 f"This machine's clock is {ahead:.1f} seconds ahead of Stripe's: synchronise it. The checkout "
                 "could be paid too late for its picture."
