@@ -50,7 +50,8 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
 
     app = Flask(__name__)
     app.url_map.merge_slashes = False  # otherwise Werkzeug redirects /api//x, using the client's Host header
-    app.extensions["heroimg"] = Services(config, store, checkout, hand_overs, rates, sweeper, counters, clock)
+    services = Services(config, store, checkout, hand_overs, rates, sweeper, counters, clock)
+    app.extensions["heroimg"] = services
     limit_bodies(app)
     for bp in (temp_images_bp, checkout_bp, health_bp):
         app.register_blueprint(bp)
@@ -61,17 +62,22 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
         from heroimg.api.metrics import add_metrics  # noqa: PLC0415
 
         add_metrics(app)
-    lookup = Lookup(store, clock, checkout.end, checkout.session_state)
-    # `check` may run every few minutes. If it timed its calls to Stripe, each run would leave counter files.
-    untimed = StripeSessions(config, clock)
-    setup = SetupCheck(config, store, StripeSetup(config, untimed, clock).check, rates.check)
-    for command in operator_commands(store, sweeper, clock, lookup, setup):
-        app.cli.add_command(command)
+    _add_commands(app, services)
     wsgi_app = hide_late_errors(sweeper.sweep_between_requests(app.wsgi_app))
     app.wsgi_app = identify_requests(wsgi_app)  # type: ignore[assignment, method-assign]
     if config.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=config.trusted_proxies, x_proto=0)  # type: ignore[method-assign]
     return app
+
+
+def _add_commands(app: Flask, services: Services) -> None:
+    config, store, clock = services.config, services.store, services.clock
+    lookup = Lookup(store, clock, services.checkout.end, services.checkout.session_state)
+    # `check` may run every few minutes. If it timed its calls to Stripe, each run would leave counter files.
+    untimed = StripeSessions(config, clock)
+    setup = SetupCheck(config, store, StripeSetup(config, untimed, clock).check, services.rates.check)
+    for command in operator_commands(store, services.sweeper, clock, lookup, setup):
+        app.cli.add_command(command)
 
 
 def create_app_without_settings(error: ConfigError) -> Flask:

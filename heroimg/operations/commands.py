@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
@@ -24,45 +24,20 @@ def operator_commands(
 ) -> list[click.Command]:
     """Make the commands that `flask --app wsgi` offers."""
 
-    @click.command("sweep", cls=_Command)
-    def sweep() -> None:
-        """Remove expired pictures and leftovers of crashes once: for cron, if threads are forbidden."""
-        swept = sweeper.sweep()
-        if swept is None:
-            click.echo("Another process is sweeping.")
-        else:
-            click.echo(f"Swept {len(swept.expired)} expired pictures and {swept.leftovers} leftovers.")
-
-    @click.command("held", cls=_Command)
-    def held() -> None:
-        """Show how many pictures are held, how many bytes, and how old the oldest is."""
-        pictures = store.held()
-        if pictures.oldest is None:
-            click.echo("No pictures are held.")
-        else:
-            age = int(clock()) - pictures.oldest
-            click.echo(f"Pictures held: {pictures.images}, {pictures.size} bytes; the oldest is {age} seconds old.")
-
-    @click.command("show", cls=_Command)
-    @click.argument("id")
-    def show(id: str) -> None:
-        """Show what is known about a picture. ID is the beginning of its id or of its Checkout Session's id."""
-        for line in lookup.show(id):
-            click.echo(line)
-
-    @click.command("forget", cls=_Command)
-    @click.argument("id")
-    def forget(id: str) -> None:
-        """Remove a picture at its owner's request, and end its checkout. ID is as in `show`."""
-        for line in lookup.forget(id):
-            click.echo(line)
-
     @_check_command
     def check(url: str | None, as_json: bool) -> None:
         """Check the whole set-up, and exit with status 1 if something must be fixed."""
         report(setup.run(url), as_json=as_json)
 
-    return [sweep, held, show, forget, check]
+    show = "Show what is known about a picture. ID is the beginning of its id or of its Checkout Session's id."
+    forget = "Remove a picture at its owner's request, and end its checkout. ID is as in `show`."
+    return [
+        _sweep_command(sweeper),
+        _held_command(store, clock),
+        _picture_command("show", show, lookup.show),
+        _picture_command("forget", forget, lookup.forget),
+        check,
+    ]
 
 
 def commands_without_settings(error: ConfigError) -> list[click.Command]:
@@ -89,6 +64,43 @@ class _Command(click.Command):
             return super().invoke(ctx)
         except HeroimgError as error:
             raise click.ClickException(redacted(str(error.__cause__ or error.sentence))) from error
+
+
+def _sweep_command(sweeper: Sweeper) -> click.Command:
+    @click.command("sweep", cls=_Command)
+    def sweep() -> None:
+        """Remove expired pictures and leftovers of crashes once: for cron, if threads are forbidden."""
+        swept = sweeper.sweep()
+        if swept is None:
+            click.echo("Another process is sweeping.")
+        else:
+            click.echo(f"Swept {len(swept.expired)} expired pictures and {swept.leftovers} leftovers.")
+
+    return sweep
+
+
+def _held_command(store: ImageStore, clock: Clock) -> click.Command:
+    @click.command("held", cls=_Command)
+    def held() -> None:
+        """Show how many pictures are held, how many bytes, and how old the oldest is."""
+        pictures = store.held()
+        if pictures.oldest is None:
+            click.echo("No pictures are held.")
+        else:
+            age = int(clock()) - pictures.oldest
+            click.echo(f"Pictures held: {pictures.images}, {pictures.size} bytes; the oldest is {age} seconds old.")
+
+    return held
+
+
+def _picture_command(name: str, text: str, lines_about: Callable[[str], Iterable[str]]) -> click.Command:
+    @click.command(name, cls=_Command, help=text)
+    @click.argument("id")
+    def command(id: str) -> None:
+        for line in lines_about(id):
+            click.echo(line)
+
+    return command
 
 
 def _check_command(check: Callable[[str | None, bool], None]) -> click.Command:

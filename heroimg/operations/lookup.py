@@ -75,14 +75,9 @@ class Lookup:
             if image is None:
                 raise click.ClickException(_missing(name))
             yield f"checkout {short(name)}: Stripe says {state}"
-        unknown = []
         try:
-            self._end_sessions(image)
-            unknown = [session_id for session_id in _unpaid_sessions(image) if not self._is_known(session_id)]
-            image = self._store.get(image.id)
-            removed = self._store.remove(image.id, image.claim.token if image.claim else None)
-        except ImageNotFound:
-            removed = None
+            unknown = self._end(image)
+            removed = self._remove(image.id)
         except ImageClaimed as error:
             raise click.ClickException(
                 "A reader claimed the picture just now; nothing is removed. Try again."
@@ -91,11 +86,7 @@ class Lookup:
             raise click.ClickException(
                 f"The picture stays, and its checkout may still be open ({error.code}). Try again in a minute."
             ) from error
-        for session_id in unknown:
-            yield (
-                f"checkout {short(session_id)} is not in this Stripe account, or STRIPE_SECRET_KEY is not set: it may "
-                "still be payable, so expire it in its own account"
-            )
+        yield from map(_not_ended, unknown)
         if removed is None:
             yield f"picture {short(image.id)} was gone already"
             return
@@ -103,6 +94,17 @@ class Lookup:
             state = "complete: refund it if the customer asks for that" if removed.checkout_complete else "ended"
             yield f"checkout {short(removed.checkout_session)} is {state}"
         yield f"picture {short(removed.id)} is removed, with everything that was noted about it"
+
+    def _end(self, image: StoredImage) -> list[str]:
+        """End a picture's sessions; return those that this Stripe account does not have."""
+        with suppress(ImageNotFound):  # a reader got the picture just now, and its sessions were ended before
+            self._end_sessions(image)
+        return [session_id for session_id in _unpaid_sessions(image) if not self._is_known(session_id)]
+
+    def _remove(self, image_id: str) -> StoredImage | None:
+        """Remove a picture, also if a reader has claimed it; return None if it was gone already."""
+        image = self._get(image_id)
+        return image and self._store.remove(image_id, image.claim.token if image.claim else None)
 
     def _find(self, name: str) -> StoredImage | None:
         """Find the one picture that a name identifies; None if there is none."""
@@ -173,6 +175,13 @@ def _names(image: StoredImage) -> tuple[str, ...]:
 def _unpaid_sessions(image: StoredImage) -> list[str]:
     current = [image.checkout_session] if image.checkout_session and not image.checkout_complete else []
     return [*current, *image.sessions_to_end]
+
+
+def _not_ended(session_id: str) -> str:
+    return (
+        f"checkout {short(session_id)} is not in this Stripe account, or STRIPE_SECRET_KEY is not set: it may still be "
+        "payable, so expire it in its own account"
+    )
 
 
 def _shown(name: str) -> str:

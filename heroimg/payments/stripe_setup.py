@@ -91,11 +91,7 @@ class StripeSetup:
         return ok(_SUBJECT, f"the account is {name} ({account.id}), its API version {answered}")
 
     def _webhook(self, client: StripeClient, url: str | None) -> Iterator[Finding]:
-        address = f"{url or 'https://heroimg.example.com'}{_WEBHOOK_PATH}"
-        advice = (
-            f"under Developers > Webhooks in Stripe's dashboard, an enabled endpoint {address} must get "
-            + ", ".join(HANDLED_EVENTS)
-        )
+        advice = _webhook_advice(url)
         if not self._config.stripe_webhook_secret:
             yield warning(
                 _SUBJECT,
@@ -111,14 +107,26 @@ class StripeSetup:
         except stripe.StripeError as error:
             yield warning(_SUBJECT, f"webhook endpoints cannot be read ({error.user_message}): check them; {advice}")
             return
-        ours = [each for each in endpoints if each.url == address or (not url and each.url.endswith(_WEBHOOK_PATH))]
-        enabled = [each for each in ours if each.status == "enabled"]
-        if not enabled:
-            state = "is disabled" if ours else "is missing"
-            yield fault(_SUBJECT, f"the webhook endpoint for this address {state}: {advice}")
-        for each in enabled:
-            missing = set() if "*" in each.enabled_events else set(HANDLED_EVENTS) - set(each.enabled_events)
-            if missing:
-                yield fault(_SUBJECT, f"the webhook endpoint does not get {', '.join(sorted(missing))}: {advice}")
-            else:
-                yield ok(_SUBJECT, f"the webhook endpoint {each.url} gets the events that heroimg needs")
+        path = f"{url}{_WEBHOOK_PATH}" if url else _WEBHOOK_PATH
+        yield from _check_endpoints([each for each in endpoints if each.url.endswith(path)], advice)
+
+
+def _webhook_advice(url: str | None) -> str:
+    return (
+        f"under Developers > Webhooks in Stripe's dashboard, an enabled endpoint "
+        f"{url or 'https://heroimg.example.com'}{_WEBHOOK_PATH} must get {', '.join(HANDLED_EVENTS)}"
+    )
+
+
+def _check_endpoints(endpoints: list[stripe.WebhookEndpoint], advice: str) -> Iterator[Finding]:
+    """Check the webhook endpoints for our address."""
+    enabled = [each for each in endpoints if each.status == "enabled"]
+    if not enabled:
+        state = "is disabled" if endpoints else "is missing"
+        yield fault(_SUBJECT, f"the webhook endpoint for this address {state}: {advice}")
+    for each in enabled:
+        missing = set() if "*" in each.enabled_events else set(HANDLED_EVENTS) - set(each.enabled_events)
+        if missing:
+            yield fault(_SUBJECT, f"the webhook endpoint does not get {', '.join(sorted(missing))}: {advice}")
+        else:
+            yield ok(_SUBJECT, f"the webhook endpoint {each.url} gets the events that heroimg needs")

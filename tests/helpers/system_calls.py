@@ -82,7 +82,7 @@ def trace(
     """Run a function in a child process; return the steps by which it changed the folder.
 
     :param end_after: after this many steps kill the child, before its next system call.
-    :param meanwhile: called after each system call, while the child is stopped.
+    :param meanwhile: called while the child is stopped, after each system call.
     """
     steps = [Step(look_at(folder))]
     child = _start(act)
