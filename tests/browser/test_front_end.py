@@ -130,25 +130,25 @@ def react_shop(shop: ShopElsewhere, built: dict[str, str | bytes]) -> ShopElsewh
     return shop
 
 
-@pytest.mark.proof
-@pytest.mark.parametrize("name", ["react", "plain"])
-def test_the_npm_package_fits_photographs_in_a_build_of_vite(
-    shop: ShopElsewhere, built: dict[str, str | bytes], page: Page, name: str
-) -> None:
-    shop.front_end.serve({**built, "/hero-me": built[f"/{name}.html"]})
+@pytest.fixture(params=["react", "plain"])
+def built_page(request: pytest.FixtureRequest, shop: ShopElsewhere, built: dict[str, str | bytes], page: Page) -> Page:
+    """Open a page of the documentation, as Vite has built it."""
+    shop.front_end.serve({**built, "/hero-me": built[f"/{request.param}.html"]})
     page.goto(f"{shop.front_end.url}/hero-me")
+    return page
+
+
+@pytest.mark.proof
+def test_the_npm_package_fits_photographs_in_a_build_of_vite(built_page: Page) -> None:
+    page = built_page
     with page.expect_worker() as worker:
         choose_and_pay(page, pictures.encode(pictures.quarters(), "WEBP"))
     assert "/assets/fit-worker-" in worker.value.url
     assert picture_saved(page).startswith(b"\xff\xd8\xff")
 
 
-@pytest.mark.parametrize("name", ["react", "plain"])
-def test_a_page_from_the_browsers_cache_starts_anew_unless_it_has_the_picture(
-    shop: ShopElsewhere, built: dict[str, str | bytes], page: Page, name: str
-) -> None:
-    shop.front_end.serve({**built, "/hero-me": built[f"/{name}.html"]})
-    page.goto(f"{shop.front_end.url}/hero-me")
+def test_a_page_from_the_browsers_cache_starts_anew_unless_it_has_the_picture(built_page: Page) -> None:
+    page = built_page
     choose(page, pictures.jpeg())
     checkout = page.frame_locator("iframe[title=Checkout]")
     expect(checkout.get_by_text("No money moves")).to_be_visible()
