@@ -97,7 +97,7 @@ class Lookup:
 
     def _end(self, image: StoredImage) -> list[str]:
         """End a picture's sessions; return those that this Stripe account does not have."""
-        with suppress(ImageNotFound):  # a reader got the picture just now, and its sessions were ended before
+        with suppress(ImageNotFound):  # a reader got the picture just now, after its sessions were ended
             self._end_sessions(image)
         return [session_id for session_id in _unpaid_sessions(image) if not self._is_known(session_id)]
 
