@@ -160,19 +160,22 @@ def expect_promises_kept(machines: Machines, traffic: Traffic) -> None:
 
 
 def test_redis_killed_and_started_again_in_the_middle_of_traffic_loses_and_doubles_nothing(
-    redis: RedisServer, machines: Machines
+    tmp_path: Path, open_machines: OpenMachines
 ) -> None:
-    traffic = Traffic(machines)
+    # As docs/redis.md asks for: with everysec, Redis puts a write off while a slow disk is busy, and answers before it.
+    with RedisServer(tmp_path / "redis", appendfsync="always") as redis:
+        machines = open_machines(redis.url)
+        traffic = Traffic(machines)
 
-    def troubles(traffic: Traffic) -> None:
-        for number in range(1, 5):
-            wait_for(partial(traffic.is_beyond, 10 * number), "some traffic")
-            redis.end()
-            redis.start()
+        def troubles(traffic: Traffic) -> None:
+            for number in range(1, 5):
+                wait_for(partial(traffic.is_beyond, 10 * number), "some traffic")
+                redis.end()
+                redis.start()
 
-    run(traffic, troubles)
-    assert len(traffic.pinned) > 40
-    expect_promises_kept(machines, traffic)
+        run(traffic, troubles)
+        assert len(traffic.pinned) > 40
+        expect_promises_kept(machines, traffic)
 
 
 def run(traffic: Traffic, troubles: Callable[[Traffic], None]) -> None:
