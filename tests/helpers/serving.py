@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import re
 import signal
 import socket
@@ -29,11 +31,32 @@ def wait_for(fact: Callable[[], object], what: str, seconds: float = LONG) -> No
         time.sleep(0.01)
 
 
+def _own_ports() -> Iterator[int]:
+    """Yield ports of this test process alone, in a circle: two processes cannot choose the same one.
+
+    They lie below 32768, so the kernel gives none of them to an outgoing connection before a server has bound it.
+    No browser refuses any of them. The nodes of a Redis cluster also use the port 10000 above theirs.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 11_000 + worker % 10 * 1000
+    # A second run of the tests on this machine most probably begins somewhere else.
+    start = random.randrange(1000)
+    return (first + (start + number) % 1000 for number in itertools.count())
+
+
+_ports = _own_ports()
+
+
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        # The nodes of a Redis cluster also use the port 10000 above theirs, which must exist.
-        return port if port < 55000 else free_port()
+    return next(port for port in _ports if _is_free(port) and _is_free(port + 10_000))
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def copy_repository(folder: Path) -> list[str]:
