@@ -35,7 +35,7 @@ def open_to_lock(path: str) -> BinaryIO:
 
     https://man7.org/linux/man-pages/man2/flock.2.html, "NFS details"
     """
-    return open(path, "r+b")
+    return open(path, "r+b", buffering=0)
 
 
 def lock(file: BinaryIO, *, wait: bool) -> None:
