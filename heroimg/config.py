@@ -155,8 +155,8 @@ class Config:
     max_image_bytes: int = setting("HEROIMG_MAX_IMAGE_BYTES", parsers.whole(1024, 32 * 1024 * 1024), "5242880",
         "The size limit of a picture, at most 33554432. A web server in front must allow slightly more.")
     claim_seconds: int = setting("HEROIMG_CLAIM_SECONDS", parsers.whole(1, 86400), "300",
-        "How long a claim lasts after its last fetch, if it is not confirmed. It does not end while the picture is "
-        "being sent.")
+        "How long a claim lasts after its last fetch, if it is not confirmed. It is renewed while the picture is being "
+        "sent.")
     return_seconds: int = setting("HEROIMG_RETURN_SECONDS",
         parsers.whole(MIN_RETURN_SECONDS, 86400, ", so that the webhook of a last-minute payment finds the picture"),
         "1200",
@@ -179,8 +179,9 @@ class Config:
         "How many uploads one address may make; empty for no limit. Without Redis each worker process counts "
         "separately, so two allow up to twice as many.", can_be_empty=True)
     checkout_rate: str = setting("HEROIMG_CHECKOUT_RATE", parsers.rate, "60 per minute",
-        "How many requests of each kind one address may make: `embedded-session`, `session-status`, and `GET` (without "
-        "a claim) or `DELETE` of a picture with an open checkout. Empty for no limit.", can_be_empty=True)
+        "How many requests of each kind one address may make. There are three kinds: `embedded-session`; "
+        "`session-status`; and `GET` without a claim or `DELETE`, if that ends an open checkout. Empty for no limit.",
+        can_be_empty=True)
     product_name: str = setting("HEROIMG_PRODUCT_NAME", parsers.at_most(250),
         "Hero Me Feelings - Personalized AAC Board", "The product's name in the checkout.")
     product_description: str = setting("HEROIMG_PRODUCT_DESCRIPTION", parsers.at_most(1000),

@@ -1,8 +1,8 @@
 """heroimg's own errors, each with the status, the code and the sentence that a client gets.
 
 Stores, helpers and views raise these. `api/answers.py` turns them, and Werkzeug's own errors, into
-`{"error": <sentence for a person>, "code": <stable word for a program>}`. The codes never change. The sentences that
-the front end quotes never change either ("No image provided", "Image not found or expired", ...).
+`{"error": <sentence for a person>, "code": <stable word for a program>}`. The codes never change. Nor do the sentences
+on which older front ends depend ("No image provided", "Image not found or expired", ...).
 
 Advice for the operator is in the exception's cause (`raise StoreFull from OSError(advice)`), which is logged and not
 sent to the client.

@@ -20,8 +20,8 @@ from heroimg.config import Config, ConfigError
 from heroimg.env_file import read_env_file
 from heroimg.operations.counters import begin_at_zero
 
-# The most memory that one worker needs, when it decodes the most expensive picture that is accepted: docs/promises.md.
-_WORKER_BYTES = 300_000_000
+# The most memory that one worker needs, when it decodes the most expensive picture that is accepted (docs/promises.md).
+_WORKER_BYTES = 400_000_000
 
 _CGROUPS = Path("/sys/fs/cgroup")
 

@@ -102,7 +102,7 @@ def _answer_werkzeugs(error: HTTPException) -> Response:
 
 
 def _keep_private(response: Response) -> Response:
-    """Set no-store and nosniff on every response, unless it has a Cache-Control of its own, as /api/limits has.
+    """Set nosniff on every response, and no-store unless it has a Cache-Control of its own, as /api/limits has.
 
     Every response depends on the Origin header; Flask-CORS sets `Vary` only if the request has one.
     """

@@ -31,8 +31,8 @@ _FILE_BYTES = 64 * 1024
 # The kinds of files. A process has one of each kind.
 _FILES = ("counter", "histogram")
 
-# The buckets' bounds, in seconds. Checking a picture of 3 MB takes 0.05 seconds. A call to Stripe takes a third of a
-# second, and at most 20 seconds.
+# The buckets' bounds, in seconds. Checking a picture of 3 MB takes 0.05 seconds. A call to Stripe usually takes a third
+# of a second; the limit is 20 seconds.
 _CHECK_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _STRIPE_BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 
@@ -103,7 +103,7 @@ class Counters:
     def __init__(self, folder: Path | None = None) -> None:
         self.uploads = Count(folder, "uploads", "Pictures kept.")
         self.refusals = Count(folder, "refusals", "Requests answered with an error, by its code.", "code")
-        self.retrievals = Count(folder, "retrievals", "Pictures sent, including repeated requests of a claim's holder.")
+        self.retrievals = Count(folder, "retrievals", "Fetches answered with a picture. Each fetch of a claim counts.")
         self.claims_lapsed = Count(
             folder, "claims_lapsed", "Claims that lapsed. Counted at the next claim, or when the picture expires."
         )

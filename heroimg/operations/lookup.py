@@ -127,7 +127,7 @@ class Lookup:
         return None
 
     def _ask_stripe(self, name: str) -> tuple[str, str | None]:
-        """Ask Stripe for a session that no picture has noted: a picture forgets replaced sessions that have ended."""
+        """Ask Stripe for a session that no picture's record has: a record drops replaced sessions that have ended."""
         if not name.startswith("cs_") or len(name) < _WHOLE_SESSION_ID:
             raise click.ClickException(_missing(name))
         try:
@@ -136,7 +136,7 @@ class Lookup:
             raise click.ClickException(f"{_missing(name)} Stripe has no such session.") from error
         except HeroimgError as error:
             raise click.ClickException(
-                f"No picture has noted {_shown(name)}, and Stripe cannot be asked which one it was for ({error.code})."
+                f"No picture's record has {_shown(name)}, and Stripe cannot be asked for its picture ({error.code})."
             ) from error
 
     def _is_known(self, session_id: str) -> bool:

@@ -17,8 +17,9 @@ from heroimg.stores.findings import Finding, fault, ok, warning
 # Longer than nginx waits for heroimg (proxy_read_timeout in deploy/nginx.conf).
 _SECONDS = 100.0
 
-# The web server in front answers with one of these statuses if heroimg does not answer.
-_UNREACHABLE = (502, 504)
+# If heroimg does not answer, most web servers in front answer with one of these statuses. Apache may use another, but
+# with our files in deploy/ Apache and nginx always send this code.
+_UNREACHABLE, _UNREACHABLE_CODE = (502, 504), "server_unreachable"
 
 # certbot renews a certificate a month before it ends.
 _FEW_DAYS = 14
@@ -43,7 +44,7 @@ def check_public_side(url: str, config: Config) -> Iterator[Finding]:
         ask = _Asker(url, context)
         answer = ask("GET", "/readyz", headers={"X-Forwarded-For": MARK})
         yield from _check_ready(answer)
-        if answer.status in _UNREACHABLE:
+        if _is_unreachable(answer):
             return
         yield _check_body_limit(ask, config)
         for origin in config.frontend_origins:
@@ -91,7 +92,7 @@ def _check_ready(answer: Any) -> Iterator[Finding]:
     content = _content(answer)
     if answer.status != 200 or "status" not in content:
         why = content.get("error") or "the answer is not from heroimg: the web server in front must pass /readyz on"
-        if answer.status in _UNREACHABLE:
+        if _is_unreachable(answer):
             why = "heroimg does not run, or hangs: `systemctl restart heroimg`, and read its log"
         yield fault("public", f"/readyz answers {answer.status}: {why}")
         return
@@ -157,6 +158,10 @@ def _check_prefetch(ask: _Asker) -> Finding:
         "a browser's prefetch can use a picture up: let the web server in front pass on the headers Sec-Purpose, "
         "Purpose, X-Moz and X-Purpose",
     )
+
+
+def _is_unreachable(answer: Any) -> bool:
+    return answer.status in _UNREACHABLE or _content(answer).get("code") == _UNREACHABLE_CODE
 
 
 def _content(answer: Any) -> dict[str, Any]:

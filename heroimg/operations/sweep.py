@@ -4,8 +4,8 @@ Every worker has a scheduler, which by default runs every minute. So sweeping go
 one process sweep at a time. Its modification time is the end of the last sweep: the other workers need not sweep again
 at once, and /readyz notices when sweeps stop. A shared store has no lock file: every worker on every machine sweeps it.
 
-On shared hosting threads may be forbidden, or end with an idle process. There, if a sweep is overdue, a request sweeps
-for at most 0.1 s after its response.
+On shared hosting threads may be forbidden, or end with an idle process. There, if a sweep is overdue, a request reads
+the folder after its response, and removes what is due for at most 0.1 s.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _OVERDUE_INTERVALS = 3
 # The interval between sweeps if no thread sweeps (HEROIMG_SWEEP_SECONDS=0).
 _USUAL_SECONDS = Config.sweep_seconds
 
-# How long a sweep after a response may keep a thread or a process from its next request.
+# How long a sweep after a response may remove pictures. The thread or process takes its next request after that.
 _BETWEEN_REQUESTS_SECONDS = 0.1
 
 
@@ -60,8 +60,8 @@ class Sweeper:
         self._end_sessions = end_sessions
         self._started = int(clock())
         # The lock file has the time of the last sweep. If a sweep fails or has no lock file, its time is kept here. If
-        # threads sweep a shared store, this is first the time at which the process started: otherwise a request could
-        # sweep before the threads do.
+        # threads sweep a shared store, begin with the time at which the process started. So no request sweeps before
+        # the threads do.
         self._last_unrecorded = float(self._started) if store.is_shared and config.sweep_seconds else 0.0
         self._lock_path = instance_path(config, "sweep.lock")
         if not store.is_shared:
@@ -99,7 +99,8 @@ class Sweeper:
                 # Note the time even if the sweep stopped early. Otherwise every request would sweep.
                 os.utime(lock.fileno(), (int(self._clock()), int(self._clock())))
             finally:
-                # Unlock explicitly: closing does not unlock a file that a process forked since then also has open.
+                # Unlock explicitly. If this process has been forked, the other one has the file open too, and closing
+                # it here does not unlock it.
                 fcntl.flock(lock, fcntl.LOCK_UN)
         return swept
 

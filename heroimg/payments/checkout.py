@@ -1,7 +1,7 @@
 """The rule of the checkout: each picture has at most one payable Checkout Session, which ends before the picture does.
 
-A session ends HEROIMG_RETURN_SECONDS before its picture. If an unpaid picture is fetched earlier, its session is ended
-first. A picture whose checkout is complete gets no second session.
+A session ends HEROIMG_RETURN_SECONDS before its picture. If an unpaid picture is handed over earlier, its session is
+ended before the picture is removed. A picture whose checkout is complete gets no second session.
 
 Sessions are noted with their picture (notes.py). A customer gets the secret of a session only after the session was
 noted, and after all earlier sessions have ended.
@@ -231,7 +231,7 @@ class Checkout:
     def _refuse_to_outlive(self, image: StoredImage, session: Session) -> None:
         """Raise ClockWrong if, by Stripe's clock, the session would end too late."""
         ahead = self._sessions.seconds_ahead
-        # Half of a short time to return is for the clock: even synchronised clocks differ a little.
+        # If HEROIMG_RETURN_SECONDS is short, allow half of it for the clocks: even synchronised ones differ a little.
         margin = min(MIN_RETURN_SECONDS, self._config.return_seconds / 2)
         if session.expires_at + ahead > image.expires - margin:
             raise ClockWrong from RuntimeError(

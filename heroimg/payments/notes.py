@@ -23,8 +23,8 @@ def opened(image: StoredImage, session_id: str) -> StoredImage:
 def completed(image: StoredImage, session_id: str, *, is_paid: bool) -> StoredImage:
     """Note that a session is complete.
 
-    Stripe may report the failure of a delayed payment before the completion of its session. So a session that was noted
-    as ended stays ended until it is paid.
+    Stripe may report that a delayed payment failed before it reports that its session is complete. So a session that
+    was noted as ended stays ended until it is paid.
 
     :param is_paid: False while a delayed payment is pending, and after it failed.
     """

@@ -42,8 +42,8 @@ class StripeHttp(stripe.RequestsClient):
     """
 
     def __init__(self, clock: Clock, on_call: Callable[[float], None] = lambda _seconds: None) -> None:
-        # The threads share one session, because each lasts for one call only. A session shares its connections safely,
-        # but not its cookies, so it keeps none.
+        # Each thread makes one call, so all threads share one requests.Session. Its connections are thread-safe, but
+        # its cookies are not, so it keeps none.
         session = requests.Session()
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         super().__init__(timeout=_TIMEOUT, session=session)
@@ -80,7 +80,8 @@ class StripeHttp(stripe.RequestsClient):
                 call.set_exception(error)
 
         try:
-            # Not a ThreadPoolExecutor: it queues a call before it starts a thread. If that fails, the call runs later.
+            # Not a ThreadPoolExecutor: it queues a call before it starts a thread. If no thread starts, the call stays
+            # in the queue, and a later thread would make it too.
             threading.Thread(target=run, name="stripe", daemon=True).start()
         except RuntimeError:  # this host allows no more threads, so make the call in this one
             self._slots.release()

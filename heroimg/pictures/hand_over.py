@@ -1,8 +1,9 @@
-"""Handing claimed pictures to their readers, block by block. No claim lapses while its reader is served.
+"""Handing claimed pictures to their readers, block by block. Claims are renewed while their readers are served.
 
-A reader with a claim token fetches as often as it likes, and then confirms. A reader without one gets the picture
-once: the server confirms as soon as it has sent all of it (`is_for_one_use`). In both cases the picture's checkout is
-ended first, so that no customer pays for a picture that is gone.
+A reader with a claim token fetches as often as it likes, and then confirms. The picture's checkout is ended before the
+picture is removed, so that no customer pays for a picture that is gone. A reader without a token gets the picture once:
+the server confirms as soon as it has sent all of it (`is_for_one_use`). Then the checkout is ended before the first
+byte is sent.
 """
 
 from __future__ import annotations
@@ -172,7 +173,8 @@ class HandOver:
         """Renew the claim if that is due.
 
         :raises ImageClaimed: the claim lapsed, and another reader holds the picture now.
-        :raises ImageNotFound: the picture was removed. Or the claim lapsed, and another reader's claim has ended since.
+        :raises ImageNotFound: the picture was removed, or another reader has claimed and released it since this claim
+            lapsed.
         """
         self.renew_if_due()
         if self._lost:

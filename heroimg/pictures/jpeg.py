@@ -16,7 +16,7 @@ from heroimg.pictures.jpeg_segments import END, RESTART_INTERVAL, Frame, Scan, S
 from heroimg.pictures.limits import MAX_PIXELS, refuse_size
 
 # To decode a JPEG of several scans, such as a progressive one, the decoder keeps all coefficients, two bytes each. Most
-# JPEGs have colours at half resolution, which takes 3 bytes a pixel. The rest is a margin for blocks across the edges.
+# JPEGs have colours at half resolution, which takes 3 bytes a pixel. 0.1 bytes more allow for blocks across the edges.
 MAX_COEFFICIENT_BYTES = MAX_PIXELS * 31 // 10
 
 # Each scan goes over all coefficients again. Encoders write about ten scans.
@@ -36,9 +36,9 @@ _METADATA = {*range(0xE0, 0xF0), 0xFE} - {0xEE}
 _RESTART = 0xD0
 _ANY_MARKER = re.compile(rb"\xff[\x01-\xfe]")
 
-# libjpeg-turbo reads up to 7 bytes ahead, so each scan gets 7 more bytes. All of their bits are 1, which is not a valid
-# code. In a baseline JPEG, each missing block uses up 34 of these 56 bits, so they suffice for one block, not for two.
-# So a scan that lacks only its last block may pass.
+# libjpeg-turbo reads up to 7 bytes ahead, so each piece of a scan gets 7 more bytes. All of their bits are 1, which is
+# not a valid code. In a baseline JPEG the decoder reads up to 34 bits for a missing block. So these 56 bits can stand
+# for one missing block, but not for two, and a scan that lacks only its last block may pass.
 _PADDING = b"\xff\0" * 7
 
 # Pillow's modes by the number of components. Grey output is enough for a picture in colour: the decoder still decodes

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pytest_httpserver import HTTPServer
 
 from heroimg.operations import public_check
 from tests.helpers.production import Production, production, shipped
+from tests.helpers.serving import ROOT
 
 ORIGIN, SECOND = "https://www.example.com", "https://second.example"
 BROKEN = {
@@ -102,6 +105,18 @@ def test_too_many_trusted_proxies_and_a_readyz_that_is_not_served_are_faults(tmp
         found = check(house)
         assert "/readyz answers 502: heroimg does not run, or hangs" in found["fault", "public"]
         assert {"body limit", "cors", "prefetch"}.isdisjoint(subject for _, subject in found)
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_apache_that_cannot_reach_heroimg_is_recognised_by_its_code(
+    house: Production, httpserver: HTTPServer, status: int
+) -> None:
+    answer = re.search(f"ErrorDocument {status} '(.*)'", (ROOT / "deploy/apache.conf").read_text())
+    assert answer
+    httpserver.expect_request("/readyz").respond_with_data(answer[1], status, content_type="application/json")
+    found = check(house, url=httpserver.url_for("").rstrip("/"))
+    assert f"/readyz answers {status}: heroimg does not run, or hangs" in found["fault", "public"]
+    assert {"body limit", "cors", "prefetch"}.isdisjoint(subject for _, subject in found)
 
 
 def test_the_check_waits_longer_than_nginx_waits_for_heroimg() -> None:

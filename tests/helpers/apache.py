@@ -145,7 +145,7 @@ class Apache:
             "PassengerGroup heroimg": f"PassengerGroup {user.pw_gid}",
             "*:80>": f"127.0.0.1:{self.http_port}>",
             "*:443>": f"127.0.0.1:{_port(self.site)}>",
-            r"heroimg\.example\.com$": re.escape(self.site.url.removeprefix("https://")) + "$",
+            r"https://www\.example\.com$": re.escape(self.site.url) + "$",
             "https://heroimg.example.com": self.site.url,
             "heroimg.example.com": "127.0.0.1",
         }

@@ -87,7 +87,7 @@ class Engine:
         return value
 
     def call(self, script: str, *arguments: Any) -> Any:
-        """Run such a function as a script of the page, which must allow `eval`. Arguments and result pass as JSON."""
+        """Like `run`, but as one of the scripts of the page, which must allow eval(). Values pass as JSON."""
         code = (
             f"(async () => {{ const args = {json.dumps(arguments)};"
             f"return JSON.stringify((await (async () => {{ {script} }})()) ?? null); }})()"
@@ -101,7 +101,7 @@ class Engine:
         )
 
         def is_seen() -> bool:
-            with suppress(AssertionError):  # a frame that loads its document ends scripts, in Firefox
+            with suppress(AssertionError):  # Firefox aborts a script when a frame loads its document
                 return bool(self.run(seen, selector))
             return False
 

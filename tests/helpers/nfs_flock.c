@@ -1,5 +1,6 @@
 /* flock(2) as NFS has it (Linux 2.6.12 and later), for files whose path contains "/nfs/": LOCK_EX fails with EBADF if the
- * file is not open for writing. While the file that NFS_WITHOUT_LOCKS names exists, it is a mount without locks: ENOLCK.
+ * file is not open for writing. While the file named by NFS_WITHOUT_LOCKS exists, flock fails with ENOLCK, as on a mount
+ * without locks.
  * Built into a shared library for LD_PRELOAD. https://man7.org/linux/man-pages/man2/flock.2.html, "NFS details" */
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -74,7 +74,10 @@ def photograph(width: int, height: int, quality: int = 90) -> bytes:
 
 
 def quarters(left: str = "#c02020", right: str = "#2020c0") -> Image.Image:
-    """Make a picture, 400 pixels wide and 200 high, that shows which side is up: its upper half is left and right."""
+    """Make a picture of 400 x 200 pixels that shows which side is up.
+
+    Its upper half has the colours `left` and `right`; its lower half is green.
+    """
     image = Image.new("RGB", (400, 200), "#20c020")
     image.paste(left, (0, 0, 200, 100))
     image.paste(right, (200, 0, 400, 100))

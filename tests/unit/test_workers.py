@@ -17,13 +17,14 @@ GIGABYTE = 2**30
     [
         (1, GIGABYTE, None, None, 2),
         (4, 8 * GIGABYTE, None, None, 4),
-        (64, 8 * GIGABYTE, None, None, 14),
+        (64, 8 * GIGABYTE, None, None, 10),
+        (1, 700 * 2**20, None, None, 1),
         (1, GIGABYTE // 2, None, None, 1),
         (64, 256 * GIGABYTE, "max 100000", "max", 64),
         (64, 256 * GIGABYTE, "300000 100000", "max", 3),
         (64, 256 * GIGABYTE, "250000 100000", "max", 3),
         (64, 256 * GIGABYTE, "50000 100000", str(512 * 2**20), 1),
-        (64, 256 * GIGABYTE, "max 100000", str(4 * GIGABYTE), 7),
+        (64, 256 * GIGABYTE, "max 100000", str(4 * GIGABYTE), 5),
         (2, 4 * GIGABYTE, "800000 100000", str(64 * GIGABYTE), 2),
     ],
 )

@@ -37,8 +37,8 @@ export declare function setBaseUrl(url: string): void;
 /** @param {string} path */
 export declare const urlOf: (path: string) => string;
 /**
- * Repeat an attempt until it succeeds, fails for good, or the patience ends. A pause is as long as the server asks, or
- * twice the last one. Time asleep does not count.
+ * Repeat an attempt until it succeeds, fails for good, or the patience ends. A pause is as long as the server asks;
+ * otherwise 1, 2, 4, 8 and then 16 seconds. Time in which the device sleeps does not count.
  *
  * @template T
  * @param {() => Promise<T>} attempt

@@ -1,7 +1,7 @@
 """The pictures that a sweep must look at: the sorted set `heroimg:due` of ids, by the instant at which they are due.
 
-An id is added before the change that makes its picture due, and removed after the picture is gone. A crash between the
-two leaves an id without a due picture, which does no harm. It never leaves a due picture without its id. In a cluster
+An id is added before its picture is changed, and removed after its picture is gone. So after a crash the set may have
+an id whose picture is not due or is gone, which does no harm. But every due picture has its id in the set. In a cluster
 the set and most pictures are on different nodes, so no script uses both.
 """
 
