@@ -218,8 +218,12 @@ class Checkout:
         return None
 
     def _create(self, image: StoredImage, last_session: str | None) -> Session:
+        # A picture with a failed delayed payment is kept for longer than Stripe allows a session to last. So no session
+        # lasts longer than that of a new picture. Whole minutes let concurrent requests ask for the same session.
+        latest = (self._now() // 60 + 1) * 60 + self._config.image_seconds
         try:
-            return self._sessions.create(image.id, image.expires - self._config.return_seconds, after=last_session)
+            ends = min(image.expires, latest) - self._config.return_seconds
+            return self._sessions.create(image.id, ends, after=last_session)
         except StripeFailed as error:
             # Stripe repeats a failure for a day for the same idempotency key, which is made from the parameters. So
             # change them for the next request.

@@ -153,6 +153,8 @@ def test_a_picture_whose_bank_debit_failed_can_be_paid_for_again(shop: Shop, ord
     assert shop.api.status(session_id).json()["payment_status"] == "unpaid"
     second = shop.api.session_of(image_id)
     assert second != session_id
+    ends = [int(asked.params["expires_at"]) for asked in shop.stand_in.requests if "expires_at" in asked.params]
+    assert ends[-1] < shop.clock() + 41 * 60  # though the picture is kept for a day
     shop.stand_in.pay(second)
     assert shop.api.open_checkout(image_id).json()["code"] == "checkout_complete"
 

@@ -309,6 +309,18 @@ def test_a_failed_debit_lets_the_picture_be_paid_for_again(desk: Desk) -> None:
     assert desk.checkout.open(image.id).id != session_id
 
 
+def test_a_session_after_a_failed_debit_ends_as_soon_as_any_other(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, paid_seconds=7 * 24 * HOUR)
+    image = desk.keep()
+    session_id = desk.checkout.open(image.id).id
+    desk.sessions.pay(session_id, "unpaid")
+    for kind in ("completed", "async_payment_failed"):
+        desk.hear(kind, session_id)
+    second = desk.checkout.open(image.id)
+    assert 0 <= second.expires_at - (desk.clock.now + 40 * MINUTE) <= MINUTE
+    assert desk.store.get(image.id).expires == desk.clock.now + 7 * 24 * HOUR
+
+
 def test_the_status_of_a_complete_session_is_noted_with_its_picture(desk: Desk) -> None:
     image = desk.keep()
     session_id = desk.checkout.open(image.id).id
