@@ -1,7 +1,7 @@
 """The settings. Each is declared once, in `Config`.
 
-They are read once, at start, and every fault is reported in one message. After a change run `make settings`: it writes
-.env.example and the table in docs/settings.md from what is declared here.
+Each process reads them when it starts, and reports all wrong values in one message. After a change run `make settings`:
+it writes .env.example and the table in docs/settings.md from what is declared here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from click import ClickException
 
 from heroimg import parsers
 from heroimg.parsers import BadValue
-from heroimg.prices import price_fault
 
 T = TypeVar("T")
 
@@ -32,8 +31,7 @@ MAX_REQUEST_BYTES = 33 * 1024 * 1024
 MIN_CHECKOUT_SECONDS = 30 * 60 + 120
 MAX_CHECKOUT_SECONDS = 24 * 3600 - 120
 
-# A Checkout Session ends at least this long before its picture: the webhook of a payment at the last moment must still
-# find the picture.
+# The least that HEROIMG_RETURN_SECONDS can be: the webhook of a payment at the last moment must still find the picture.
 MIN_RETURN_SECONDS = 60
 
 # These variables are not misspelt settings. If a Service is named heroimg, Kubernetes sets them in every pod of the
@@ -180,7 +178,7 @@ class Config:
         "separately, so two allow up to twice as many.", can_be_empty=True)
     checkout_rate: str = setting("HEROIMG_CHECKOUT_RATE", parsers.rate, "60 per minute",
         "How many requests of each kind one address may make. There are three kinds: `embedded-session`; "
-        "`session-status`; and `GET` without a claim or `DELETE`, if that ends an open checkout. Empty for no limit.",
+        "`session-status`; and `DELETE`, or `GET` without a claim, if it ends an open checkout. Empty for no limit.",
         can_be_empty=True)
     product_name: str = setting("HEROIMG_PRODUCT_NAME", parsers.at_most(250),
         "Hero Me Feelings - Personalized AAC Board", "The product's name in the checkout.")
@@ -259,7 +257,7 @@ def _contradictions(config: Config) -> list[str]:
             f"HEROIMG_IMAGE_SECONDS minus HEROIMG_RETURN_SECONDS is {paying_seconds}, but Stripe gives a customer "
             f"between {MIN_CHECKOUT_SECONDS} and {MAX_CHECKOUT_SECONDS} seconds to pay; for example 3600 and 1200"
         )
-    if fault := price_fault(config.unit_amount, config.currency):
+    if fault := parsers.price_fault(config.unit_amount, config.currency):
         faults.append(f"HEROIMG_UNIT_AMOUNT {fault}")
     if "_live_" in (config.stripe_secret_key or "") and config.frontend_origins[0].startswith("http:"):
         faults.append(

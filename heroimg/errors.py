@@ -1,11 +1,11 @@
 """heroimg's own errors, each with the status, the code and the sentence that a client gets.
 
 Stores, helpers and views raise these. `api/answers.py` turns them, and Werkzeug's own errors, into
-`{"error": <sentence for a person>, "code": <stable word for a program>}`. The codes never change. Nor do the sentences
-on which older front ends depend ("No image provided", "Image not found or expired", ...).
+`{"error": <sentence for a person>, "code": <stable word for a program>}`. The codes never change. Some sentences never
+change either, because older front ends depend on them ("No image provided", "Image not found or expired", ...).
 
-Advice for the operator is in the exception's cause (`raise StoreFull from OSError(advice)`), which is logged and not
-sent to the client.
+Advice that only the operator may read is in the exception's cause (`raise StoreFull from OSError(advice)`), which is
+logged and not sent to the client.
 """
 
 from __future__ import annotations

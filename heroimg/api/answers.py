@@ -38,7 +38,7 @@ def shape_answers(app: Flask, config: Config) -> None:
 
 
 def hide_late_errors(wsgi_app: WSGIApplication) -> WSGIApplication:
-    """Log an error that occurs after the headers were sent. Hide it from the server, whose log could show ids.
+    """Log an error that occurs while the server sends the answer. Hide it from the server, whose log could show ids.
 
     mod_wsgi, Passenger and uWSGI print tracebacks with all causes, and the filter of our log does not see them. A cause
     may be an OSError that names a picture's file.

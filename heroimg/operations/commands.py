@@ -16,7 +16,7 @@ from heroimg.operations.setup_check import SetupCheck, report, settings_findings
 from heroimg.operations.sweep import Sweeper
 from heroimg.stores.base import Clock, ImageStore
 
-_OTHERS = ("sweep", "held", "show", "forget")
+_NEED_SETTINGS = ("sweep", "held", "show", "forget")
 
 
 def operator_commands(
@@ -52,7 +52,7 @@ def commands_without_settings(error: ConfigError) -> list[click.Command]:
         report(settings_findings(error), as_json=as_json)
 
     anything = {"ignore_unknown_options": True, "allow_extra_args": True}
-    others = [click.Command(name, callback=refuse, context_settings=anything) for name in _OTHERS]
+    others = [click.Command(name, callback=refuse, context_settings=anything) for name in _NEED_SETTINGS]
     return [check, *others]
 
 

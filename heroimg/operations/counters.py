@@ -105,7 +105,9 @@ class Counters:
         self.refusals = Count(folder, "refusals", "Requests answered with an error, by its code.", "code")
         self.retrievals = Count(folder, "retrievals", "Fetches answered with a picture. Each fetch of a claim counts.")
         self.claims_lapsed = Count(
-            folder, "claims_lapsed", "Claims that lapsed. Counted at the next claim, or when the picture expires."
+            folder,
+            "claims_lapsed",
+            "Claims that lapsed. Counted at the next claim, or when a sweep reports them.",
         )
         self.confirmations = Count(
             folder, "confirmations", "Pictures removed because their reader has them.", "paid", ("true", "false")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TextIO
 
 from heroimg.config import Config, ConfigError
+from heroimg.findings import Finding, check_owner, ok, warning
 from heroimg.stores.files.disk import private_opener
-from heroimg.stores.findings import Finding, check_owner, ok, warning
 
 _SUBJECT = "instance folder"
 

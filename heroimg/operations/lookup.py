@@ -17,7 +17,7 @@ from heroimg.logs import short
 from heroimg.stores.base import Clock, ImageStore
 from heroimg.stores.image import StoredImage, is_image_id
 
-_NAME = re.compile(r"(?P<start>[0-9a-f]{4,32}|cs_(test|live)_[A-Za-z0-9]*)(\.\.\.)?")
+_ARGUMENT = re.compile(r"(?P<start>[0-9a-f]{4,32}|cs_(test|live)_[A-Za-z0-9]*)(\.\.\.)?")
 
 # A whole session id is longer than this. The beginning that the log shows is shorter.
 _WHOLE_SESSION_ID = 20
@@ -97,8 +97,7 @@ class Lookup:
 
     def _end(self, image: StoredImage) -> list[str]:
         """End a picture's sessions; return those that this Stripe account does not have."""
-        with suppress(ImageNotFound):  # a reader got the picture just now, after its sessions were ended
-            self._end_sessions(image)
+        self._end_sessions(image)
         return [session_id for session_id in _unpaid_sessions(image) if not self._is_known(session_id)]
 
     def _remove(self, image_id: str) -> StoredImage | None:
@@ -108,7 +107,7 @@ class Lookup:
 
     def _find(self, name: str) -> StoredImage | None:
         """Find the one picture that a name identifies; None if there is none."""
-        read = _NAME.fullmatch(name)
+        read = _ARGUMENT.fullmatch(name)
         if not read:
             raise click.ClickException(
                 "Give at least four digits of a picture's id, or a Checkout Session's id (cs_...), as the log shows it."
@@ -162,10 +161,10 @@ class Lookup:
             return "none was opened"
         state = "complete" if image.checkout_complete else "ended unpaid" if image.checkout_ended else "open"
         try:
-            stripes = f"Stripe says {self._session_state(image.checkout_session)[0]}"
+            answer = f"Stripe says {self._session_state(image.checkout_session)[0]}"
         except HeroimgError as error:
-            stripes = f"Stripe cannot be asked ({error.code})"
-        return f"{short(image.checkout_session)}, noted as {state}; {stripes}"
+            answer = f"Stripe cannot be asked ({error.code})"
+        return f"{short(image.checkout_session)}, noted as {state}; {answer}"
 
 
 def _names(image: StoredImage) -> tuple[str, ...]:

@@ -12,14 +12,15 @@ from urllib.parse import urlsplit
 import urllib3
 
 from heroimg.config import MAX_REQUEST_BYTES, Config
-from heroimg.stores.findings import Finding, fault, ok, warning
+from heroimg.findings import Finding, fault, ok, warning
 
 # Longer than nginx waits for heroimg (proxy_read_timeout in deploy/nginx.conf).
 _SECONDS = 100.0
 
-# If heroimg does not answer, most web servers in front answer with one of these statuses. Apache may use another, but
-# with our files in deploy/ Apache and nginx always send this code.
-_UNREACHABLE, _UNREACHABLE_CODE = (502, 504), "server_unreachable"
+# If heroimg does not answer, most web servers in front answer with one of these statuses. Apache may use another.
+_UNREACHABLE = (502, 504)
+# nginx and Apache with our files in deploy/ then answer with this code.
+_UNREACHABLE_CODE = "server_unreachable"
 
 # certbot renews a certificate a month before it ends.
 _FEW_DAYS = 14
@@ -74,7 +75,7 @@ def _check_certificate(url: str, context: ssl.SSLContext) -> Finding:
     parts = urlsplit(url)
     if parts.scheme != "https":
         return fault(
-            "tls", f"{url} is not https://, so anybody on the network can read a picture: set TLS up in the web server"
+            "tls", f"{url} is not https://, so the network can read every picture: set TLS up in the web server"
         )
     host = parts.hostname or ""
     with (
@@ -114,6 +115,8 @@ def _check_body_limit(ask: _Asker, config: Config) -> Finding:
         return warning(
             "body limit", "cannot be checked just now, because this address made too many requests: try again"
         )
+    if code == "no_room":
+        return warning("body limit", "cannot be checked just now, because heroimg has no room for uploads")
     return fault(
         "body limit",
         f"the web server in front refuses an upload of {size} bytes with {answer.status}, so a customer does not learn "

@@ -8,8 +8,6 @@ from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from heroimg.config import ConfigError
-
 # The jobs do not run immediately: a process that only imports the application may end soon.
 _START_SECONDS = 2
 
@@ -21,7 +19,7 @@ def run_in_background(jobs: Mapping[Callable[[], object], float]) -> None:
     Passenger). So each forked process starts its own threads.
 
     :param jobs: for each job, the seconds between two runs.
-    :raises ConfigError: this host does not allow threads.
+    :raises RuntimeError: this host does not allow threads.
     """
 
     def start() -> None:
@@ -37,9 +35,5 @@ def run_in_background(jobs: Mapping[Callable[[], object], float]) -> None:
             )
         scheduler.start()
 
-    try:
-        start()
-    except RuntimeError as error:
-        fault = f"HEROIMG_SWEEP_SECONDS is not 0, and this host allows no threads ({error})"
-        raise ConfigError([f"{fault}: set it to 0, so that heroimg sweeps after requests"]) from error
+    start()
     os.register_at_fork(after_in_child=start)

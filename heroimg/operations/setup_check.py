@@ -10,16 +10,16 @@ import click
 
 from heroimg.config import Config, ConfigError
 from heroimg.errors import HeroimgError
+from heroimg.findings import Check, Finding, fault, ok
 from heroimg.operations.instance import check_instance_folder
 from heroimg.operations.public_check import check_public_side
 from heroimg.stores.base import ImageStore
-from heroimg.stores.findings import Check, Finding, fault, ok
 
 _TOKEN = "a-trial-of-the-check"
 
 
 class SetupCheck:
-    """All checks, in the order of their lines.
+    """All checks, in the order of the report.
 
     :param check_payments: checks the Stripe account.
     :param check_rates: counts something as a request does, and raises StoreUnavailable if that fails.

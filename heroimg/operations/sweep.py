@@ -5,7 +5,7 @@ one process sweep at a time. Its modification time is the end of the last sweep:
 at once, and /readyz notices when sweeps stop. A shared store has no lock file: every worker on every machine sweeps it.
 
 On shared hosting threads may be forbidden, or end with an idle process. There, if a sweep is overdue, a request reads
-the folder after its response, and removes what is due for at most 0.1 s.
+the folder after its response. Then it spends at most 0.1 s on removals.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 _OVERDUE_INTERVALS = 3
 
-# The interval between sweeps if no thread sweeps (HEROIMG_SWEEP_SECONDS=0).
+# If no thread sweeps (HEROIMG_SWEEP_SECONDS=0), a request does, after _OVERDUE_INTERVALS of this interval.
 _USUAL_SECONDS = Config.sweep_seconds
 
 # How long a sweep after a response may remove pictures. The thread or process takes its next request after that.
@@ -60,8 +60,8 @@ class Sweeper:
         self._end_sessions = end_sessions
         self._started = int(clock())
         # The lock file has the time of the last sweep. If a sweep fails or has no lock file, its time is kept here. If
-        # threads sweep a shared store, begin with the time at which the process started. So no request sweeps before
-        # the threads do.
+        # threads sweep a shared store, this is at first the start of the process. So no request sweeps before the
+        # threads do.
         self._last_unrecorded = float(self._started) if store.is_shared and config.sweep_seconds else 0.0
         self._lock_path = instance_path(config, "sweep.lock")
         if not store.is_shared:
@@ -112,7 +112,10 @@ class Sweeper:
             return 0
 
     def seconds_overdue(self) -> int:
-        """Return for how many seconds no sweep has run; 0 if sweeps are on time, or if no thread has to sweep."""
+        """Return for how many seconds no sweep has run; 0 if sweeps are on time.
+
+        It is also 0 if no thread has to sweep, and for a shared store, in which pictures expire by themselves.
+        """
         if self._store.is_shared:
             return 0
         since = int(self._clock()) - max(self._started, int(self.last_swept()))
@@ -127,7 +130,7 @@ class Sweeper:
         return respond
 
     def sweep_if_due(self) -> None:
-        """Sweep unless another process swept lately."""
+        """Sweep, unless it is this machine's store and another process swept it lately."""
         # Half an interval, because the workers wake at different moments. With a whole interval, the time between two
         # sweeps could be nearly two intervals.
         if self._store.is_shared or self._seconds_since_last() >= self._config.sweep_seconds / 2:
@@ -151,6 +154,8 @@ class Sweeper:
         return min(abs(self._clock() - last) for last in (self.last_swept(), self._last_unrecorded))
 
     def _report(self, swept: Swept) -> None:
+        for failure in swept.failures:
+            log.error("cannot sweep %s", failure)
         if swept.expired or swept.leftovers:
             log.info("swept %d expired pictures and %d leftovers", len(swept.expired), swept.leftovers)
         for image in swept.expired:

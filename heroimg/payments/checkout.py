@@ -1,7 +1,8 @@
 """The rule of the checkout: each picture has at most one payable Checkout Session, which ends before the picture does.
 
 A session ends HEROIMG_RETURN_SECONDS before its picture. If an unpaid picture is handed over earlier, its session is
-ended before the picture is removed. A picture whose checkout is complete gets no second session.
+ended before the picture is removed; docs/promises.md has the exception. A picture whose checkout is complete gets no
+second session.
 
 Sessions are noted with their picture (notes.py). A customer gets the secret of a session only after the session was
 noted, and after all earlier sessions have ended.
@@ -74,7 +75,7 @@ class Checkout:
         :raises ImageNotFound: there is no picture to pay for.
         :raises ImageClaimed: another reader is fetching the picture, so it cannot be sold.
         :raises CheckoutComplete: the picture was paid for, or a delayed payment is pending.
-        :raises ClockWrong: by Stripe's clock, the session would end too late.
+        :raises ClockWrong: the clocks differ, and the session would end too late, or Stripe refused it.
         """
         image = self._store.get(image_id)
         image.refuse_others(claim, self._now())
@@ -235,7 +236,8 @@ class Checkout:
     def _refuse_to_outlive(self, image: StoredImage, session: Session) -> None:
         """Raise ClockWrong if, by Stripe's clock, the session would end too late."""
         ahead = self._sessions.seconds_ahead
-        # If HEROIMG_RETURN_SECONDS is short, allow half of it for the clocks: even synchronised ones differ a little.
+        # The picture must outlive the session by this. It is half of a short HEROIMG_RETURN_SECONDS, because even
+        # synchronised clocks differ a little.
         margin = min(MIN_RETURN_SECONDS, self._config.return_seconds / 2)
         if session.expires_at + ahead > image.expires - margin:
             raise ClockWrong from RuntimeError(

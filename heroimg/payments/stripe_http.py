@@ -107,14 +107,13 @@ class StripeHttp(stripe.RequestsClient):
         Stripe wrote it between our request and the arrival of the answer.
         """
         try:
-            stripes = parsedate_to_datetime(date or "").timestamp()
+            stripe_time = parsedate_to_datetime(date or "").timestamp()
         except ValueError:
             return
         warned = self.clock_warning()
-        if asked > stripes + 1:
-            self.seconds_ahead = asked - stripes - 1
-        else:
-            self.seconds_ahead = min(0.0, self._clock() - stripes)
+        # The difference is between these two. Of these values, take the one nearest to 0.
+        least, most = asked - (stripe_time + 1), self._clock() - stripe_time
+        self.seconds_ahead = max(least, min(most, 0.0))
         if not warned and (warning := self.clock_warning()):
             log.error("%s", warning)
 

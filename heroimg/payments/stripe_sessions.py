@@ -78,7 +78,7 @@ class StripeSessions:
         params = self._params(image_id, expires_at)
         key = hashlib.sha256(json.dumps([params, after], sort_keys=True).encode()).hexdigest()
         with self._stripe_errors():
-            return self._sessions.create(params=cast(Any, params), options={"idempotency_key": f"heroimg-{key}"})
+            return self._service.create(params=cast(Any, params), options={"idempotency_key": f"heroimg-{key}"})
 
     def retrieve(self, session_id: str) -> Session:
         """Retrieve a session.
@@ -89,7 +89,7 @@ class StripeSessions:
         if not re.fullmatch(r"cs_(test|live)_[A-Za-z0-9]{1,200}", session_id):
             raise SessionIdMalformed
         with self._stripe_errors():
-            return self._sessions.retrieve(session_id)
+            return self._service.retrieve(session_id)
 
     def expire(self, session: Session) -> Session:
         """Expire a session if it is open, and return it as it is then: its `status` is `expired` or `complete`.
@@ -101,7 +101,7 @@ class StripeSessions:
             return session
         try:
             with self._stripe_errors():
-                return self._sessions.expire(session.id)
+                return self._service.expire(session.id)
         except StripeFailed:
             current = self.retrieve(session.id)
             if current.status == "open":
@@ -151,7 +151,7 @@ class StripeSessions:
             log.error("Stripe refused the parameters. %s %s", advice, answer)
 
     @property
-    def _sessions(self) -> SessionService:
+    def _service(self) -> SessionService:
         if self.client is None:
             raise CheckoutNotConfigured
         return self.client.v1.checkout.sessions

@@ -40,7 +40,7 @@ FORMATS = (
 
 # Other files that people choose. Each has a word for programs, a name for people, and a pattern of the first bytes. The
 # first match counts. AVIF and HEIC are containers like MP4 and MOV: ISO/IEC 23008-12.
-_OTHERS = (
+_REFUSED_KINDS = (
     ("avif", "an AVIF picture", rb"\0.{3}ftyp(.{4}){0,10}?avi[fs]"),
     ("heic", "a HEIC photo", rb"\0.{3}ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)"),
     ("webp", "a WebP picture", rb"RIFF.{4}WEBP"),
@@ -55,7 +55,7 @@ _OTHERS = (
     ("nothing", "an empty file", rb"\0*\Z"),
     ("unknown", "a file of another kind", b""),
 )
-_OTHERS_BYTES = 1024
+_REFUSED_KINDS_BYTES = 1024
 
 # The headers of most pictures are shorter than this.
 _HEADER_BYTES = 128 * 1024
@@ -97,7 +97,7 @@ def _check(data: bytes, decode: bool) -> str:
             except Exception as error:  # struct.error, zlib.error, IndexError, ... from damaged bytes
                 raise ImageDamaged from error
             return candidate.media_type
-    start = data[:_OTHERS_BYTES]
-    found, name = next((found, name) for found, name, pattern in _OTHERS if re.match(pattern, start, re.DOTALL))
+    start = data[:_REFUSED_KINDS_BYTES]
+    found, name = next((found, name) for found, name, pattern in _REFUSED_KINDS if re.match(pattern, start, re.DOTALL))
     accepted = " or ".join(known.name for known in FORMATS)
     raise NotAPicture(f"This is {name}. Please choose a {accepted}, such as a screenshot.", found=found)

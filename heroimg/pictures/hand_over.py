@@ -2,8 +2,8 @@
 
 A reader with a claim token fetches as often as it likes, and then confirms. The picture's checkout is ended before the
 picture is removed, so that no customer pays for a picture that is gone. A reader without a token gets the picture once:
-the server confirms as soon as it has sent all of it (`is_for_one_use`). Then the checkout is ended before the first
-byte is sent.
+the server confirms as soon as it has sent all of it (`is_for_one_use`). In this case the server tries to end the
+checkout before it sends the first byte.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class HandOver:
         if self._must_remove:
             self._must_remove = False
             self._all.store.release(self.image.id, self._token)
-            log.info("connection broke, gave back %s", short(self.image.id))
+            log.info("gave back %s, not all of it was sent", short(self.image.id))
 
     def keep_claim(self) -> None:
         """Renew the claim if that is due.

@@ -104,7 +104,7 @@ class Frame:
     def units(self, numbers: bytes) -> int:
         """Count the minimum coded units (MCUs) in a scan of these components, section A.2.
 
-        A scan of one component leaves out the blocks that only fill up an MCU.
+        In a scan of one component each block is an MCU, and none is padding.
 
         :param numbers: the numbers of these components.
         """

@@ -40,7 +40,7 @@ def check(data: bytes, decode: bool) -> None:
     :raises ImageDamaged: or StopIteration, ValueError, struct.error or zlib.error; the caller turns all into
         ImageDamaged.
     :raises TooManyPixels: the picture is too large.
-    :raises ImageTooComplex: the picture has too many chunks.
+    :raises ImageTooComplex: the picture has too many chunks, or a side that is too long.
     """
     chunks = _chunks(data)
     kind, header = next(chunks)
@@ -152,5 +152,5 @@ def _check_rows(pieces: Iterator[bytes], passes: list[tuple[int, int]]) -> None:
             here, piece = piece[:left], piece[left:]
             if here[next_row::stride].translate(None, _FILTERS):
                 raise ImageDamaged
-            next_row = (next_row - len(here)) % stride
+            next_row = (next_row - len(here)) % stride  # counted from the start of the next piece
             left -= len(here)

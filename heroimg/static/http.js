@@ -112,7 +112,7 @@ export function isAskedToWait({ code, status, retryAfter }) {
  *
  * @param {number} seconds
  * @param {AbortSignal} [signal]
- * @returns {Promise<number>} the seconds awake
+ * @returns {Promise<number>} the seconds that have passed, at most `seconds`
  */
 async function waited(seconds, signal) {
   signal?.throwIfAborted(); // onWait may have aborted it

@@ -93,7 +93,7 @@ function lastIndexOf(bytes, text) {
 }
 
 /**
- * Draw a photograph again, upright, as a JPEG within the limits. What was transparent becomes white.
+ * Draw a photograph again, upright, as a JPEG within the limits. Transparent parts become white.
  *
  * @param {Blob | ImageData} source
  * @param {Header} header
@@ -168,7 +168,7 @@ function hasPlainCorner(picture) {
       context.clearRect(0, 0, 4, 4);
       context.drawImage(picture, x, y, 4, 4, 0, 0, 4, 4);
       const pixels = new Uint32Array(context.getImageData(0, 0, 4, 4).data.buffer);
-      const corner = pixels[(x && 3) + 4 * (y && 3)];
+      const corner = pixels[(x ? 3 : 0) + 4 * (y ? 3 : 0)]; // the outermost of the 4 x 4 pixels
       return corner === 0xff808080 || pixels.every((pixel) => pixel === corner);
     }),
   );

@@ -14,8 +14,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple, Protocol, Self
 
+from heroimg.findings import Finding
 from heroimg.logs import short
-from heroimg.stores.findings import Finding
 from heroimg.stores.image import StoredImage
 
 Clock = Callable[[], float]
@@ -82,11 +82,13 @@ class Swept(NamedTuple):
     :param expired: the pictures that it removed because they had expired.
     :param leftovers: how many ids had incomplete data that a crash left; the sweep removed it.
     :param with_sessions_to_end: the ids of the pictures that have sessions to end.
+    :param failures: for each id that it could not sweep, the id, shortened for the log, and the reason.
     """
 
     expired: tuple[Expired, ...] = ()
     leftovers: int = 0
     with_sessions_to_end: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
 
 
 class Staged(Protocol):
@@ -129,8 +131,8 @@ class ImageStore(ABC):
     def pin(self, image_id: str, until: int, renewed: int = 0) -> StoredImage:
         """Put a picture on stable storage, and make it expire no earlier than `until`.
 
-        If it would expire earlier, it expires at `until` or at `renewed`, whichever is later. Concurrent calls converge
-        on one expiry.
+        If it would expire before `until`, its expiry becomes `until` or `renewed`, the later one. Concurrent calls get
+        one expiry.
 
         :raises ImageNotFound: there is no such picture.
         """

@@ -40,8 +40,8 @@ class StoredImage:
     """Everything that a store knows about a picture except its bytes.
 
     A field with metadata is stored in the sidecar and in the Redis hash. The metadata has the field's name there, and
-    the function that reads its value. To store another field, add it here, and set it in `keep` of both stores or in a
-    change (payments/notes.py). The sidecar keeps a claim apart, so no other name may start with `claim_`.
+    the function that reads its value. To store another field, add it here, and set it in `new_record` or in a change
+    (payments/notes.py). The sidecar keeps a claim apart, so no other name may start with `claim_`.
 
     :param size: bytes.
     :param checkout_session: the id of its current Checkout Session; None if none was opened.
@@ -84,7 +84,7 @@ class StoredImage:
         is_current_payable = self.checkout_session and not self.checkout_complete and not self.checkout_ended
         return bool(is_current_payable or self.sessions_to_end)
 
-    def seconds_ahead(self, now: int) -> int:
+    def seconds_stored_ahead(self, now: int) -> int:
         """Return by how much the clock was ahead when the picture was kept, if its times must be corrected; else 0.
 
         They are not corrected while a session might still be paid, because the picture must outlive that session. They
@@ -117,12 +117,18 @@ class StoredImage:
 
 _READERS = [(each.name, each.metadata["name"], each.metadata["read"]) for each in fields(StoredImage) if each.metadata]
 
+
+def new_record(media_type: str, size: int, now: int, image_seconds: int) -> dict[str, Any]:
+    """Return what a store writes about a picture that it begins to keep, by the fields' stored names."""
+    return {"mimetype": media_type, "timestamp": now, "size": size, "expires": now + image_seconds}
+
+
 # The names under which every store writes a picture's fields.
 FIELD_NAMES = (*(key for _, key, _ in _READERS), "claim_token", "claim_until")
 
 
 def new_image_id() -> str:
-    """Make an id that nobody can guess: 128 bits from the system's random source, as 32 hexadecimal digits."""
+    """Make an id that cannot be guessed: 128 bits from the system's random source, as 32 hexadecimal digits."""
     return secrets.token_hex(16)
 
 

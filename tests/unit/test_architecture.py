@@ -11,19 +11,19 @@ from pathlib import Path
 
 from tests.helpers.serving import ROOT
 
-LEAVES = {"config", "errors", "logs"}
+LEAVES = {"config", "errors", "findings", "logs"}
 MAY_IMPORT = {
     "api": {"operations", "payments", "pictures", "stores"} | LEAVES,
     "operations": {"parsers", "stores"} | LEAVES,
     "payments": {"stores"} | LEAVES,
     "pictures": {"stores"} | LEAVES,
     "stores": LEAVES,
-    "config": {"parsers", "prices"},
+    "config": {"parsers"},
     "env_file": {"config"},
     "errors": set(),
+    "findings": {"logs"},
     "logs": set(),
     "parsers": set(),
-    "prices": set(),
 }
 WITHOUT_FLASK = ("operations", "payments", "pictures", "stores")
 

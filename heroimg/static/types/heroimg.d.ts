@@ -8,7 +8,8 @@
  *     const { status, metadata } = await sessionStatus(sessionId);
  *     const blob = await retrieveImage(metadata.imageId);
  *
- * Every function rejects with a {@link HeroimgError}, or with the reason of the signal that stopped it.
+ * Every function that fails rejects with a {@link HeroimgError}, or with the reason of the signal that stopped it. Only
+ * a wrong `maxEdge` is a `RangeError`.
  *
  * @module heroimg
  */

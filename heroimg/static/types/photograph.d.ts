@@ -43,7 +43,7 @@ export type Redrawn = {
  */
 export declare function readHeader(bytes: ArrayBuffer): Header;
 /**
- * Draw a photograph again, upright, as a JPEG within the limits. What was transparent becomes white.
+ * Draw a photograph again, upright, as a JPEG within the limits. Transparent parts become white.
  *
  * @param {Blob | ImageData} source
  * @param {Header} header

@@ -85,7 +85,7 @@ class Folder:
 
     @contextmanager
     def locked(self, image_id: str, *, wait: bool = True) -> Iterator[BinaryIO]:
-        """Hold the lock on a picture, and return the picture, open for reading.
+        """Hold the lock on a picture, and return the picture, which is open.
 
         :raises ImageNotFound: there is no such picture, or it was removed before we had the lock.
         :raises StoreUnavailable: the folder itself is missing, for example because its disk is not mounted.
@@ -158,12 +158,11 @@ class Folder:
 
         :raises OSError: the check failed.
         """
-        with (
-            open_staged_file(self.name) as part,
-            open_to_lock(self.path_of(part.id, ".part")) as same,
-            suppress(BlockingIOError),
-        ):
-            fcntl.flock(same, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with open_staged_file(self.name) as part, open_to_lock(self.path_of(part.id, ".part")) as same:
+            try:
+                fcntl.flock(same, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
             raise OSError(errno.ENOLCK, "locks (flock) do not keep others out")
 
     def _sync_parents(self) -> None:

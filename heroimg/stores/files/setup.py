@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
 
+from heroimg.findings import Finding, check_owner, fault, ok, warning
 from heroimg.stores.files.folder import Folder
-from heroimg.stores.findings import Finding, check_owner, fault, ok, warning
 from heroimg.stores.image import is_image_id
 
 _SUBJECT = "folder"

@@ -26,6 +26,7 @@ from typing import cast
 
 from heroimg.config import Config
 from heroimg.errors import ImageNotFound
+from heroimg.findings import Finding
 from heroimg.stores.base import Claimed, Clock, Held, ImageStore, Room, Staged, Swept
 from heroimg.stores.files.disk import store_errors
 from heroimg.stores.files.folder import Folder
@@ -33,10 +34,9 @@ from heroimg.stores.files.setup import check_folder
 from heroimg.stores.files.sidecar import Sidecar, Sidecars, move_back
 from heroimg.stores.files.staged import StagedFile
 from heroimg.stores.files.sweeping import FolderSweep
-from heroimg.stores.findings import Finding
-from heroimg.stores.image import StoredImage, is_image_id
+from heroimg.stores.image import StoredImage, is_image_id, new_record
 
-_NAME = re.compile(r"([0-9a-f]{32})(|\.json)")
+_FILE_NAME = re.compile(r"([0-9a-f]{32})(|\.json)")
 
 
 class FileStore(ImageStore):
@@ -58,7 +58,7 @@ class FileStore(ImageStore):
     def keep(self, staged: Staged, media_type: str) -> StoredImage:
         part = cast(StagedFile, staged)
         size, now = part.seek(0, os.SEEK_END), self._now()
-        sidecar = {"mimetype": media_type, "timestamp": now, "size": size, "expires": now + self._image_seconds}
+        sidecar = new_record(media_type, size, now, self._image_seconds)
         with store_errors():
             try:
                 self._sidecars.create(part.id, sidecar)
@@ -79,7 +79,7 @@ class FileStore(ImageStore):
         with self._folder.locked(image_id) as picture:
             now = self._now()
             image, sidecar = self._sidecars.read_current(image_id, now)
-            if ahead := image.seconds_ahead(now):
+            if ahead := image.seconds_stored_ahead(now):
                 sidecar = move_back(picture, sidecar, ahead)
             if sidecar["expires"] < until:
                 sidecar["expires"] = max(until, renewed)
@@ -146,7 +146,7 @@ class FileStore(ImageStore):
         current = set[str]()
         with os.scandir(self._folder.name) as entries:
             for entry in entries:
-                name = _NAME.fullmatch(entry.name)
+                name = _FILE_NAME.fullmatch(entry.name)
                 with suppress(FileNotFoundError):
                     if name and not name[2]:
                         pictures[name[1]] = entry.stat()

@@ -2,12 +2,12 @@
 
 A sweep reads names and modification times, and only those sidecars that are due. There are three kinds of leftovers: a
 `.part` file that no process has locked, a `.json` or `.new` file without a picture, and a picture without a valid
-sidecar. A file that another process has locked is in use, and waits for the next sweep.
+sidecar. A `.new` file with a picture is removed too, and not counted. A file that another process has locked is in use,
+and waits for the next sweep.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import random
@@ -22,8 +22,6 @@ from heroimg.stores.files.disk import lock, open_to_lock, unlink_if_there
 from heroimg.stores.files.folder import Folder
 from heroimg.stores.files.sidecar import Sidecars, move_back
 from heroimg.stores.image import is_image_id
-
-log = logging.getLogger(__name__)
 
 
 class FolderSweep:
@@ -40,6 +38,7 @@ class FolderSweep:
         self._expired = list[Expired]()
         self._with_sessions_to_end = list[str]()
         self._leftovers = 0
+        self._failures = list[str]()
 
     def run(self, seconds: float | None = None) -> Swept:
         """Read all names, and remove what is due.
@@ -56,7 +55,9 @@ class FolderSweep:
             self._sweep_id(ids.pop())
             if time.monotonic() >= deadline:
                 break
-        return Swept(tuple(self._expired), self._leftovers, with_sessions_to_end=tuple(self._with_sessions_to_end))
+        return Swept(
+            tuple(self._expired), self._leftovers, tuple(self._with_sessions_to_end), failures=tuple(self._failures)
+        )
 
     def _read_names(self) -> set[str]:
         """Collect the ids of each suffix, and return the ids whose sidecar is due."""
@@ -71,7 +72,7 @@ class FolderSweep:
                     if suffix == ".json" and self._sidecars.is_due(entry.stat().st_mtime, now):
                         due.add(image_id)
                 except OSError:
-                    due.add(image_id)  # either it was removed, or _sweep_id logs the error
+                    due.add(image_id)  # either it was removed, or _sweep_id notes the error
         return due
 
     def _sweep_id(self, image_id: str) -> None:
@@ -85,7 +86,7 @@ class FolderSweep:
         except (BlockingIOError, FileNotFoundError, ImageNotFound):
             pass  # another process uses it, or has removed it
         except (OSError, StoreUnavailable) as error:
-            log.error("cannot sweep %s in %s: %s", short(image_id), self._folder.name, error.__cause__ or error)
+            self._failures.append(f"{short(image_id)} in {self._folder.name}: {error.__cause__ or error}")
 
     def _sweep_picture(self, image_id: str) -> None:
         with self._folder.locked(image_id, wait=False) as picture:
@@ -101,7 +102,7 @@ class FolderSweep:
                 self._expired.append(Expired.from_image(image))
                 return
             unlink_if_there(self._folder.path_of(image_id, ".new"))
-            if ahead := image.seconds_ahead(now):
+            if ahead := image.seconds_stored_ahead(now):
                 self._sidecars.replace(image_id, move_back(picture, sidecar, ahead))
             if image.sessions_to_end:
                 self._with_sessions_to_end.append(image_id)

@@ -32,7 +32,7 @@ class BlocksReader(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         if size < 0:
-            return self.readall()
+            return self.readall()  # with a second copy, so the application does not do this
         if not self._blocks:
             return b""
         block = self._blocks.popleft()

@@ -41,8 +41,9 @@ _CONNECT_SECONDS = 0.5
 _ANSWER_SECONDS = 1.5
 RETRY_AFTER_SECONDS = 2
 
-# Networks drop connections that were idle for minutes. A server that works answers a PING within this time.
+# Networks drop connections that were idle for minutes. So one that was idle for this long is first tried by a PING.
 _IDLE_SECONDS = 1
+# A server that works answers a PING sooner.
 _PING_SECONDS = 0.3
 
 # How many connections to one node a RedisConnection has. Each thread uses one at a time. If all are in use, a thread

@@ -62,7 +62,7 @@ if not is_claimed_by_other(token) then redis.call('UNLINK', KEYS[1]) end
 return cjson.encode(image)
 """
 
-# If the clock was ahead when the picture was kept, move its times back (StoredImage.seconds_ahead).
+# If the clock was ahead when the picture was kept, move its times back (StoredImage.seconds_stored_ahead).
 PIN = f"""{_LOOK_CURRENT}
 local ahead = image.timestamp - now
 local is_payable = image.sessions_to_end or image.checkout_session and not image.checkout_ended

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from redis.exceptions import NoPermissionError
 
-from heroimg.stores.findings import Finding, fault, ok, warning
+from heroimg.findings import Finding, fault, ok, warning
 from heroimg.stores.redis.connection import SCRIPT_HEAD, RedisConnection
 
 _SUBJECT = "redis"
@@ -38,8 +38,8 @@ _WAIT = ("WAIT", 0, 1)
 _OPERATOR_CALLS: tuple[tuple[str | int, ...], ...] = (("SCAN", 0),)
 
 
-def refusals(redis: RedisConnection, replicas: int, *, for_operator: bool = False) -> list[str]:
-    """Try every command that a checkout needs, and say what Redis refuses, and what to do about it.
+def denials(redis: RedisConnection, replicas: int, *, for_operator: bool = False) -> list[str]:
+    """Try every command that a checkout needs, and return what Redis denies, and what to do about it.
 
     :param replicas: how many must have a picture (HEROIMG_REDIS_REPLICAS).
     :param for_operator: try what the operator's commands need, too.
@@ -103,7 +103,7 @@ def check_redis(redis: RedisConnection, replicas: int) -> Iterator[Finding]:
 
     :param replicas: how many must have a picture (HEROIMG_REDIS_REPLICAS).
     """
-    refused = refusals(redis, replicas, for_operator=True)
+    refused = denials(redis, replicas, for_operator=True)
     yield from (fault(_SUBJECT, sentence) for sentence in refused)
     if not refused:
         yield ok(_SUBJECT, "the user of REDIS_URL may run every command that a checkout needs")

@@ -26,15 +26,15 @@ from redis.exceptions import RedisError
 
 from heroimg.config import Config
 from heroimg.errors import ImageNotFound, StoreUnavailable
+from heroimg.findings import Finding
 from heroimg.stores.base import Claimed, Clock, Held, ImageStore, Staged, Swept
-from heroimg.stores.findings import Finding
-from heroimg.stores.image import StoredImage, new_image_id
+from heroimg.stores.image import StoredImage, new_image_id, new_record
 from heroimg.stores.redis import scripts
 from heroimg.stores.redis.blocks import BlocksReader, StagedBytes
 from heroimg.stores.redis.connection import RedisConnection
 from heroimg.stores.redis.due import DueIds
 from heroimg.stores.redis.pictures import RedisPictures, key_of
-from heroimg.stores.redis.setup import check_redis, refusals, risks
+from heroimg.stores.redis.setup import check_redis, denials, risks
 from heroimg.stores.redis.sweeping import DueSweep
 
 _PICTURE_KEY = re.compile(rb"heroimg:\{[0-9a-f]{32}\}")
@@ -64,13 +64,8 @@ class RedisStore(ImageStore):
     def keep(self, staged: Staged, media_type: str) -> StoredImage:
         part = cast(StagedBytes, staged)
         image_id, now, blocks = new_image_id(), self._now(), part.blocks()
-        fields = {
-            "mimetype": media_type,
-            "size": sum(map(len, blocks)),
-            "timestamp": now,
-            "expires": now + self._image_seconds,
-            "blocks": len(blocks),
-        }
+        size = sum(map(len, blocks))
+        fields = new_record(media_type, size, now, self._image_seconds) | {"blocks": len(blocks)}
         items = [item for field in [*fields.items(), *enumerate(blocks)] for item in field]
         with self._redis.client() as client, client.pipeline(transaction=True) as pipe:
             pipe.hset(key_of(image_id), items=items)
@@ -99,7 +94,8 @@ class RedisStore(ImageStore):
             arguments = (*new, *old.values(), *new.values())
             noted, _ = self._pictures.change(image_id, scripts.NOTE, *arguments)
             if noted.checkout_fields() != new:
-                continue
+                continue  # another process has changed it since we read it
+            # Our own change must not seem to be one of another process if the next round reads it.
             first = first or before
             safe = self._pictures.make_safe(image_id, scripts.NOTE, *arguments)
             if safe is None or safe.checkout_fields() == new:
@@ -155,7 +151,7 @@ class RedisStore(ImageStore):
                     yield self.get(key.decode()[len("heroimg:{") : -1])
 
     def check(self) -> None:
-        if refused := refusals(self._redis, self._replicas):
+        if refused := denials(self._redis, self._replicas):
             raise StoreUnavailable from RedisError("Redis: " + "; ".join(refused))
 
     def warnings(self) -> list[str]:
