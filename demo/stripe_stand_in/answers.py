@@ -28,6 +28,7 @@ class Answer:
     status: int
     body: bytes
     media_type: str = "application/json"
+    is_replayed: bool = False
 
 
 class Silence(Enum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from demo.stripe_stand_in.account import StripeAccount
@@ -126,7 +127,7 @@ class StripeApi(StripeAccount):
         if first != request:
             message = f"The idempotency key '{key}' was first used with other parameters or for another endpoint."
             raise Refusal(400, message, type="idempotency_error")
-        return saved
+        return replace(saved, is_replayed=True)
 
     def _execute(self, work: Callable[[], Json]) -> Answer:
         if failure := self._next_failure(FAILURES_INSIDE):

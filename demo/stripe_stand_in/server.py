@@ -96,6 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(answer.status)
             self.send_header("Content-Type", answer.media_type)
             self.send_header("Request-Id", new_id("req", 14))
+            if answer.is_replayed:
+                self.send_header("Idempotent-Replayed", "true")
             if version := self.headers.get("Stripe-Version"):
                 self.send_header("Stripe-Version", version)
             if not self.path.startswith("/v1/"):

@@ -84,6 +84,8 @@ class Checkout:
             raise CheckoutComplete
         needed = self._now() + MIN_CHECKOUT_SECONDS + self._config.return_seconds
         if image.checkout_session and (session := self._reusable(image, image.checkout_session)):
+            # Note it again: the request that opened it may have failed before its note was safe.
+            self._note_opened(image, session, claim)
             return session
         last_session = image.checkout_session
         image = self._store.pin(image_id, needed, renewed=self._now() + self._config.image_seconds)
@@ -124,17 +126,20 @@ class Checkout:
         except (StripeFailed, StripeUnreachable) as error:
             log.error(
                 "%s is handed over, but its checkout %s may still be open (%s): expire it in Stripe's dashboard, or "
-                "refund its payment", short(image.id), short(image.checkout_session or ""), error.code,
+                "refund its payment", short(image.id), " or ".join(map(short, image.payable_sessions)), error.code,
             )  # fmt: skip
 
     def end_replaced(self, image_ids: Iterable[str]) -> None:
         """Try again to end the `sessions_to_end` of these pictures. The sweep calls this."""
-        try:
-            for image_id in image_ids:
-                with suppress(ImageNotFound):
-                    self._end_others(self._store.get(image_id))
-        except (StripeFailed, StripeUnreachable) as error:
-            log.warning("cannot end all replaced checkouts (%s); the next sweep tries again", error.code)
+        for image_id in image_ids:
+            try:
+                self._end_others(self._store.get(image_id))
+            except ImageNotFound:
+                pass
+            except (StripeFailed, StripeUnreachable) as error:
+                log.warning("cannot end all replaced checkouts (%s); the next sweep tries again", error.code)
+                if isinstance(error, StripeUnreachable):  # the others would only wait, too
+                    return
 
     def status(self, session_id: str) -> Session:
         """Retrieve a session. If it is complete, note that with its picture, before the page fetches the picture.
@@ -175,16 +180,17 @@ class Checkout:
                 "ignored an event about checkout %s, which is not in this Stripe account and mode", short(session_id)
             )
             return
-        if image_id := image_id_of(session):
+        if session.status == "complete" and (image_id := image_id_of(session)):
             try:
-                if kind == _FAILED_EVENT:
-                    self._note_failed(image_id, session)
-                elif session.status == "complete":
+                if kind != _FAILED_EVENT:
                     self._keep(image_id, session)
+                elif session.payment_status == "unpaid":
+                    self._note_failed(image_id, session)
             except ImageNotFound:
                 log.info(
                     "checkout %s is complete (%s); %s was handed over already, or has expired",
-                    short(session.id), session.payment_status, short(image_id),
+                    short(session.id), "payment failed" if kind == _FAILED_EVENT else session.payment_status,
+                    short(image_id),
                 )  # fmt: skip
 
     @property
@@ -222,9 +228,12 @@ class Checkout:
         # A picture with a failed delayed payment is kept for longer than Stripe allows a session to last. So no session
         # lasts longer than that of a new picture. Whole minutes let concurrent requests ask for the same session.
         latest = (self._now() // 60 + 1) * 60 + self._config.image_seconds
+        ends = min(image.expires, latest) - self._config.return_seconds
         try:
-            ends = min(image.expires, latest) - self._config.return_seconds
-            return self._sessions.create(image.id, ends, after=last_session)
+            session = self._sessions.create(image.id, ends, after=last_session)
+            # Stripe may have repeated its answer to a request that failed later, and that ended this session.
+            while session.status == "expired":
+                session = self._sessions.create(image.id, ends, after=session.id)
         except StripeFailed as error:
             # Stripe repeats a failure for a day for the same idempotency key, which is made from the parameters. So
             # change them for the next request.
@@ -232,6 +241,10 @@ class Checkout:
             if self._sessions.clock_warning():
                 raise ClockWrong from error
             raise
+        if session.status == "complete":
+            self._note(image.id, _completed(session))
+            raise CheckoutComplete
+        return session
 
     def _refuse_to_outlive(self, image: StoredImage, session: Session) -> None:
         """Raise ClockWrong if, by Stripe's clock, the session would end too late."""
@@ -304,6 +317,8 @@ class Checkout:
         if not image.checkout_complete:
             return
         if image.checkout_session != session.id:
+            if session.payment_status == "unpaid":  # another session was paid since this one's payment failed
+                return
             log.error(
                 "%s was paid for twice, with checkouts %s and %s: refund one in Stripe's dashboard",
                 short(image_id), short(image.checkout_session or ""), short(session.id),

@@ -23,19 +23,20 @@ def opened(image: StoredImage, session_id: str) -> StoredImage:
 def completed(image: StoredImage, session_id: str, *, is_paid: bool) -> StoredImage:
     """Note that a session is complete.
 
-    Stripe may report that a delayed payment failed before it reports that its session is complete. So a session that
-    was noted as ended stays ended until it is paid.
+    Stripe may report that a delayed payment failed before it reports that its session is complete, and may report both
+    again later. So a session that has ended stays ended until it is paid.
 
     :param is_paid: False while a delayed payment is pending, and after it failed.
     """
-    if session_id == image.checkout_session and image.checkout_ended and not is_paid:
+    if not is_paid and not image.checkout_complete and session_id not in image.payable_sessions:
         return image
-    if session_id != image.checkout_session and image.checkout_complete:  # paid for twice
+    if session_id != image.checkout_session and image.checkout_complete:
         return replace(image, sessions_to_end=_without(image, session_id))
     return replace(
         image,
         checkout_session=session_id,
         checkout_complete=True,
+        payment_pending=not is_paid,
         checkout_ended=False,
         sessions_to_end=_others(image, session_id),
     )
@@ -46,7 +47,7 @@ def ended(image: StoredImage, session_id: str) -> StoredImage:
     image = replace(image, sessions_to_end=_without(image, session_id))
     if session_id != image.checkout_session:
         return image
-    return replace(image, checkout_complete=False, checkout_ended=True)
+    return replace(image, checkout_complete=False, payment_pending=False, checkout_ended=True)
 
 
 def _others(image: StoredImage, session_id: str) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ class StripeSessions:
         """Create a session that cannot be paid after `expires_at`.
 
         Concurrent and repeated calls with the same arguments return one session: the idempotency key is derived from
-        them.
+        them. If it was created by an earlier call, it is returned as it is now, and may have ended.
 
         :param after: the picture's last session, which has ended. It is part of the idempotency key: without it Stripe
             might return the ended session again.
@@ -78,7 +78,10 @@ class StripeSessions:
         params = self._params(image_id, expires_at)
         key = hashlib.sha256(json.dumps([params, after], sort_keys=True).encode()).hexdigest()
         with self._stripe_errors():
-            return self._service.create(params=cast(Any, params), options={"idempotency_key": f"heroimg-{key}"})
+            session = self._service.create(params=cast(Any, params), options={"idempotency_key": f"heroimg-{key}"})
+        # Stripe marks an answer that it repeats. https://docs.stripe.com/api/idempotent_requests
+        is_repeated = session.last_response and "Idempotent-Replayed" in session.last_response.headers
+        return self.retrieve(session.id) if is_repeated else session
 
     def retrieve(self, session_id: str) -> Session:
         """Retrieve a session.

@@ -78,7 +78,7 @@ class HandOvers:
         log.info("handing over %s for one use", short(image_id))
         hand_over = HandOver(self, claimed, token, is_for_one_use=True)
         try:
-            if claimed.image.has_payable_session:
+            if claimed.image.payable_sessions:
                 before_stripe()
             self._checkout.end_before_hand_over(claimed.image)
             hand_over.keep_claim()  # Stripe may have taken longer than a claim lasts
@@ -99,7 +99,7 @@ class HandOvers:
         """
         image = self.store.get(image_id)
         image.refuse_others(token, int(self.clock()))
-        if image.has_payable_session:
+        if image.payable_sessions:
             before_stripe()
         self._checkout.end(image)
         if self.remove(image, token):

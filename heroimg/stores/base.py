@@ -52,7 +52,7 @@ class Expired(NamedTuple):
     """A picture that a sweep removed because it had expired.
 
     :param short_id: its id, shortened for the log.
-    :param is_paid: whether a checkout for it was complete.
+    :param is_paid: whether it was paid for, as far as heroimg knows.
     :param is_claimed: whether a reader had claimed it, and had not given the claim back.
     :param has_lapsed_claim: whether that claim had lapsed.
     :param checkout: the id of its last Checkout Session, shortened for the log; None without one.
@@ -69,7 +69,7 @@ class Expired(NamedTuple):
         """Describe a picture that has expired."""
         return cls(
             short(image.id),
-            is_paid=image.checkout_complete,
+            is_paid=image.checkout_complete and not image.payment_pending,
             is_claimed=image.claim is not None or image.claim_lapsed,
             has_lapsed_claim=image.claim_lapsed,
             checkout=short(image.checkout_session) if image.checkout_session else None,

@@ -46,6 +46,7 @@ class StoredImage:
     :param size: bytes.
     :param checkout_session: the id of its current Checkout Session; None if none was opened.
     :param checkout_complete: whether that session is known to be complete.
+    :param payment_pending: whether its delayed payment has not arrived yet.
     :param checkout_ended: whether that session is known to have ended without a payment.
     :param sessions_to_end: the ids of other sessions that might still be paid, and must be ended.
     :param stored: when it was kept.
@@ -61,6 +62,7 @@ class StoredImage:
     expires: int = field(metadata=_stored_as("expires", int))
     checkout_session: str | None = field(default=None, metadata=_stored_as("checkout_session", str))
     checkout_complete: bool = field(default=False, metadata=_stored_as("checkout_complete", bool))
+    payment_pending: bool = field(default=False, metadata=_stored_as("payment_pending", bool))
     checkout_ended: bool = field(default=False, metadata=_stored_as("checkout_ended", bool))
     sessions_to_end: tuple[str, ...] = field(default=(), metadata=_stored_as("sessions_to_end", _words))
     claim: Claim | None = None  # stored as claim_token and claim_until
@@ -79,10 +81,11 @@ class StoredImage:
         return cls(image_id, **values, claim=last if is_current else None, claim_lapsed=bool(last and not is_current))
 
     @property
-    def has_payable_session(self) -> bool:
-        """Whether a session for it might still be paid."""
-        is_current_payable = self.checkout_session and not self.checkout_complete and not self.checkout_ended
-        return bool(is_current_payable or self.sessions_to_end)
+    def payable_sessions(self) -> tuple[str, ...]:
+        """The ids of its sessions that might still be paid."""
+        if not self.checkout_session or self.checkout_complete or self.checkout_ended:
+            return self.sessions_to_end
+        return (self.checkout_session, *self.sessions_to_end)
 
     def seconds_stored_ahead(self, now: int) -> int:
         """Return by how much the clock was ahead when the picture was kept, if its times must be corrected; else 0.
@@ -91,13 +94,14 @@ class StoredImage:
         are not corrected after a payment either, because a paid picture is never kept for less time.
         """
         ahead = self.stored - now
-        return 0 if ahead <= MAX_AHEAD_SECONDS or self.has_payable_session or self.checkout_complete else ahead
+        return 0 if ahead <= MAX_AHEAD_SECONDS or self.payable_sessions or self.checkout_complete else ahead
 
     def checkout_fields(self) -> dict[str, str | int]:
         """Return the fields about the checkout as they are stored. An empty text means that a field is not stored."""
         return {
             "checkout_session": self.checkout_session or "",
             "checkout_complete": 1 if self.checkout_complete else "",
+            "payment_pending": 1 if self.payment_pending else "",
             "checkout_ended": 1 if self.checkout_ended else "",
             "sessions_to_end": " ".join(self.sessions_to_end),
         }

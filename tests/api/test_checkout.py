@@ -15,7 +15,7 @@ from heroimg.payments.stripe_http import DEADLINE_SECONDS
 from heroimg.payments.stripe_sessions import StripeSessions
 from tests.helpers import pictures
 from tests.helpers.api import RETRIEVE, SESSION, STATUS, WEBHOOK, Api
-from tests.helpers.serving import serving, serving_at, wait_for
+from tests.helpers.serving import LONG, serving, serving_at, wait_for
 from tests.helpers.shop import Shop
 
 MINUTE = 60
@@ -371,6 +371,22 @@ def test_a_session_whose_answer_was_lost_on_the_way_is_not_opened_twice(shop: Sh
     image_id = shop.api.keep(pictures.jpeg())
     shop.stand_in.fail_next("lost_answer")
     assert [shop.api.session_of(image_id)] == list(shop.stand_in.sessions)
+
+
+def test_a_session_that_was_ended_after_a_failure_of_the_disk_is_not_given_out_by_the_next_request(shop: Shop) -> None:
+    image_id = shop.api.keep(pictures.jpeg())
+    asked = shop.stand_in.hold()
+    in_the_way = shop.api.server.uploads / f"{image_id}.new"
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(shop.api.open_checkout, image_id)
+        assert asked.wait(LONG)
+        in_the_way.mkdir()  # so the session cannot be noted
+        shop.stand_in.release()
+        assert answer.result().status_code == 503
+    in_the_way.rmdir()
+    session_id = shop.api.session_of(image_id)
+    assert shop.stand_in.sessions[session_id]["status"] == "open"
+    assert [session["status"] for session in shop.stand_in.sessions.values()] == ["expired", "open"]
 
 
 def test_a_stripe_that_once_does_not_answer_is_asked_again(shop: Shop) -> None:

@@ -159,6 +159,33 @@ def test_a_picture_whose_bank_debit_failed_can_be_paid_for_again(shop: Shop, ord
     assert shop.api.open_checkout(image_id).json()["code"] == "checkout_complete"
 
 
+@pytest.mark.parametrize("way", ["the event again", "the old page again"])
+def test_late_news_of_a_failed_bank_debit_does_not_end_the_next_checkout(shop: Shop, way: str) -> None:
+    image_id = shop.api.keep(pictures.jpeg())
+    first = shop.api.session_of(image_id)
+    shop.stand_in.change(first, "pay-later")
+    shop.stand_in.change(first, "decline")
+    second = shop.api.session_of(image_id)
+    if way == "the event again":
+        shop.stand_in.send_webhook("checkout.session.completed", first)
+    else:
+        shop.api.status(first)
+    assert shop.api.session_of(image_id) == second
+    assert shop.stand_in.sessions[second]["status"] == "open"
+
+
+def test_a_picture_whose_bank_debit_is_pending_does_not_count_as_paid_and_never_fetched(shop: Shop) -> None:
+    session_id = shop.api.session_of(shop.api.keep(pictures.jpeg()))
+    shop.stand_in.change(session_id, "pay-later")
+    shop.clock.forward(25 * HOUR)
+    swept = shop.api.server.flask("sweep")
+    wait_for(lambda: shop.api.server.names() == [], "the picture to be swept")
+    shop.stand_in.change(session_id, "decline")
+    log = swept.stderr + shop.api.server.log()
+    assert "was paid for" not in log
+    assert "is complete (payment failed)" in log
+
+
 def test_a_picture_whose_bank_debit_failed_does_not_count_as_paid_and_never_fetched(shop: Shop) -> None:
     image_id = shop.api.keep(pictures.jpeg())
     session_id = shop.api.session_of(image_id)

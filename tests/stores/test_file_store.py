@@ -309,3 +309,12 @@ def test_a_pinned_picture_its_sidecar_and_their_folder_are_synced_before_it_retu
     assert names == ["rename", "fsync", "fsync", "rename", "fsync", "fsync", "rename"]
     assert all(".new" in calls[number] for number in (2, 3, 5, 6))  # the sidecar never loses what was synced
     assert calls[4].endswith("pictures>) = 0")
+
+
+def test_a_note_that_changes_nothing_waits_for_the_folder_too(
+    shelf: Shelf, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, synced = shelf.keep(), list[str]()
+    monkeypatch.setattr("heroimg.stores.files.folder.sync_folder", synced.append)
+    shelf.store.note(image.id, noted())
+    assert synced == [str(folder)]

@@ -11,6 +11,7 @@ import pytest
 
 from heroimg.config import Config
 from heroimg.stores import open_store
+from heroimg.stores.image import StoredImage
 from tests.helpers import pictures
 from tests.helpers.api import Api, new_token
 from tests.helpers.machines import Machines, OpenMachines
@@ -178,6 +179,20 @@ def test_a_worker_has_a_picture_in_memory_once_while_it_passes_and_none_of_those
         for _ in range(40):
             api.keep(pictures.portrait())
         assert memory(worker, "VmRSS") - before < 20
+
+
+def test_a_claim_that_is_made_while_a_session_is_noted_is_seen(redis: RedisServer) -> None:
+    clock = Clock()
+    store, other_machine = (open_store(Config(redis_url=redis.url), clock) for _ in range(2))
+    image = Shelf(store, clock, redis.names).keep()
+
+    def change(seen: StoredImage) -> StoredImage:
+        other_machine.claim(image.id, OTHER).stream.close()  # after the picture was read, before the change is written
+        return noted(checkout_session="cs_test_1")(seen)
+
+    _, after = store.note(image.id, change)
+    assert after.claim
+    assert after.claim.token == OTHER
 
 
 def test_one_machine_reports_a_paid_picture_that_expired_unfetched(

@@ -258,6 +258,31 @@ def test_a_checkout_that_no_replica_has_recorded_is_ended_and_not_returned(
         assert on_replica.retrieve(image_id).status_code == 200
 
 
+def test_a_checkout_that_no_replica_has_recorded_and_that_stays_open_is_not_returned_by_the_next_request(
+    redis: RedisServer, open_machines: OpenMachines, tmp_path: Path
+) -> None:
+    with (
+        RedisServer(tmp_path / "replica", replicaof=f"127.0.0.1 {redis.port}") as replica,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        machines = open_machines(redis.url, HEROIMG_REDIS_REPLICAS="1")
+        other, image_id = machines.one.keep(pictures.jpeg()), machines.one.keep(pictures.jpeg())
+        wait_for(lambda: machines.one.open_checkout(other).status_code == 200, "the replica to follow")
+        asked = machines.stand_in.hold()
+        answer = pool.submit(machines.one.open_checkout, image_id)
+        assert asked.wait(LONG)  # so the pin has reached the replica
+        replica.end()
+        wait_for(lambda: redis.client.info("replication")["connected_slaves"] == 0, "the replica to be lost")
+        machines.stand_in.fail_next("429", times=20)  # so the session cannot be ended either
+        machines.stand_in.release()
+        assert answer.result().status_code == 503
+        machines.stand_in.recover()
+        assert machines.one.open_checkout(image_id).status_code == 503
+        assert [session["status"] for session in machines.stand_in.sessions.values()] == ["open", "open"]
+        replica.start()
+        wait_for(lambda: machines.one.open_checkout(image_id).status_code == 200, "the replica to be back")
+
+
 def test_the_event_of_a_payment_is_asked_for_again_while_no_replica_can_note_it(
     redis: RedisServer, open_machines: OpenMachines, tmp_path: Path
 ) -> None:

@@ -24,7 +24,7 @@ from heroimg.payments.checkout import Checkout
 from heroimg.stores.base import ImageStore
 from heroimg.stores.files.store import FileStore
 from heroimg.stores.image import StoredImage
-from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, Clock
+from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, Clock, noted
 
 MINUTE = 60
 
@@ -265,9 +265,9 @@ def test_a_replaced_session_that_cannot_be_ended_keeps_its_picture_from_being_so
     desk.sessions.during_create = replace_meanwhile
     with pytest.raises(StripeUnreachable):
         desk.checkout.open(image.id)
-    noted = desk.store.get(image.id)
-    assert noted.sessions_to_end == (other,)
-    for act in (lambda: desk.checkout.open(image.id), lambda: desk.checkout.end_before_hand_over(noted)):
+    seen = desk.store.get(image.id)
+    assert seen.sessions_to_end == (other,)
+    for act in (lambda: desk.checkout.open(image.id), lambda: desk.checkout.end_before_hand_over(seen)):
         desk.sessions.failures = [StripeUnreachable()]
         with pytest.raises(StripeUnreachable):
             act()
@@ -319,6 +319,100 @@ def test_a_session_after_a_failed_debit_ends_as_soon_as_any_other(tmp_path: Path
     second = desk.checkout.open(image.id)
     assert 0 <= second.expires_at - (desk.clock.now + 40 * MINUTE) <= MINUTE
     assert desk.store.get(image.id).expires == desk.clock.now + 7 * 24 * HOUR
+
+
+@pytest.mark.parametrize("kind", ["completed", "async_payment_failed"])
+def test_late_events_of_a_failed_debit_do_not_touch_the_next_checkout(
+    desk: Desk, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = desk.keep()
+    first = desk.checkout.open(image.id).id
+    desk.sessions.pay(first, "unpaid")
+    for event in ("completed", "async_payment_failed"):
+        desk.hear(event, first)
+    second = desk.checkout.open(image.id).id
+    desk.hear(kind, first)
+    assert desk.checkout.open(image.id).id == second
+    assert desk.sessions.open_ids() == [second]
+    desk.sessions.pay(second)
+    desk.hear("completed", second)
+    desk.hear(kind, first)
+    assert desk.store.get(image.id).checkout_session == second
+    assert "paid for twice" not in caplog.text
+
+
+def test_an_event_about_a_failed_payment_is_checked_with_stripe(desk: Desk) -> None:
+    image = desk.keep()
+    session_id = desk.checkout.open(image.id).id
+    desk.hear("async_payment_failed", session_id)
+    assert desk.checkout.open(image.id).id == session_id
+    desk.sessions.pay(session_id)
+    desk.hear("async_payment_failed", session_id)
+    desk.hear("completed", session_id)
+    assert desk.store.get(image.id).checkout_complete
+
+
+def test_a_session_that_ended_after_a_failure_is_not_given_out_again(desk: Desk) -> None:
+    image = desk.keep()
+    note, desk.store.note = desk.store.note, None  # type: ignore[assignment, method-assign]
+    for _ in range(2):  # the sessions are created and expired, and not noted
+        with pytest.raises(TypeError):
+            desk.checkout.open(image.id)
+        desk.sessions.all[list(desk.sessions.all)[-1]]["status"] = "expired"
+    desk.store.note = note  # type: ignore[method-assign]
+    session = desk.checkout.open(image.id)
+    assert (session.status, len(desk.sessions.all)) == ("open", 3)
+
+
+def test_a_session_that_was_paid_although_its_note_failed_is_not_opened_again(desk: Desk) -> None:
+    image = desk.keep()
+    note, desk.store.note = desk.store.note, None  # type: ignore[assignment, method-assign]
+    with pytest.raises(TypeError):
+        desk.checkout.open(image.id)
+    desk.store.note = note  # type: ignore[method-assign]
+    (session_id,) = desk.sessions.all
+    desk.sessions.pay(session_id)
+    with pytest.raises(CheckoutComplete):
+        desk.checkout.open(image.id)
+    assert desk.store.get(image.id).checkout_session == session_id
+
+
+def test_a_reader_that_claims_while_stripe_is_asked_about_the_open_session_keeps_others_from_paying(desk: Desk) -> None:
+    image = desk.keep()
+    session = desk.checkout.open(image.id)
+    retrieve = desk.sessions.retrieve
+
+    def claimed_meanwhile(session_id: str) -> Session:
+        desk.store.claim(image.id, OTHER).stream.close()
+        return retrieve(session_id)
+
+    desk.sessions.retrieve = claimed_meanwhile  # type: ignore[method-assign]
+    with pytest.raises(ImageClaimed):
+        desk.checkout.open(image.id, CLAIM)
+    assert desk.checkout.open(image.id, OTHER).id == session.id
+
+
+def test_the_log_names_the_session_that_may_still_be_open_not_the_one_that_was_paid(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = desk.keep()
+    paid = desk.checkout.open(image.id).id
+    desk.sessions.pay(paid)
+    desk.hear("completed", paid)
+    desk.store.note(image.id, lambda seen: notes.opened(seen, "cs_test_another_one"))
+    desk.sessions.failures = [StripeUnreachable()]
+    desk.checkout.end_before_hand_over(desk.store.get(image.id))
+    assert "its checkout cs_test_anot... may still be open" in caplog.text
+
+
+def test_one_session_that_cannot_be_ended_does_not_keep_the_sweep_from_the_others(desk: Desk) -> None:
+    images = [desk.keep() for _ in range(2)]
+    for image, session_id in zip(images, ("cs_test_0", "cs_test_1"), strict=True):
+        desk.sessions.all[session_id] = {"id": session_id, "status": "open", "payment_status": "unpaid"}
+        desk.store.note(image.id, noted(sessions_to_end=(session_id,)))
+    desk.sessions.failures = [StripeFailed()]
+    desk.checkout.end_replaced([image.id for image in images])
+    assert desk.sessions.open_ids() == ["cs_test_0"]
 
 
 def test_the_status_of_a_complete_session_is_noted_with_its_picture(desk: Desk) -> None:

@@ -95,7 +95,7 @@ class FileStore(ImageStore):
             if after != before:
                 noted = sidecar | after.checkout_fields()
                 self._sidecars.replace(image_id, {name: value for name, value in noted.items() if value != ""})
-                self._folder.sync()
+            self._folder.sync()  # even without a change: an earlier call may have failed before this line
             return before, after
 
     def claim(self, image_id: str, token: str) -> Claimed:

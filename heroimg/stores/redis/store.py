@@ -99,7 +99,7 @@ class RedisStore(ImageStore):
             first = first or before
             safe = self._pictures.make_safe(image_id, scripts.NOTE, *arguments)
             if safe is None or safe.checkout_fields() == new:
-                return first, after
+                return first, safe or noted  # these have the claim as it is now
 
     def claim(self, image_id: str, token: str) -> Claimed:
         now = self._now()
