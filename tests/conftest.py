@@ -12,9 +12,9 @@ from playwright.sync_api import Browser
 from demo.stripe_stand_in import StandIn
 from tests.helpers.api import Api
 from tests.helpers.browser import Visitor, chromium
+from tests.helpers.needed_programs import require
 from tests.helpers.proxy import Proxy
 from tests.helpers.redis_servers import RedisServer
-from tests.helpers.requirements import require
 from tests.helpers.serving import DrivenClock, serving, serving_at
 from tests.helpers.shop import Shop, Site, stripe_settings
 

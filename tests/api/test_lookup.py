@@ -11,8 +11,8 @@ import pytest
 from demo.stripe_stand_in import StandIn
 from tests.helpers import pictures
 from tests.helpers.api import Api, new_token
+from tests.helpers.needed_programs import require
 from tests.helpers.redis_servers import RedisServer
-from tests.helpers.requirements import require
 from tests.helpers.serving import DrivenClock, serving
 from tests.helpers.shop import Shop, stripe_settings
 

@@ -20,7 +20,7 @@ from heroimg.config import Config
 from heroimg.operations.counters import Count, Counters, open_counters
 from tests.helpers import pictures
 from tests.helpers.api import Api, new_token
-from tests.helpers.requirements import needs_root
+from tests.helpers.needed_programs import needs_root
 from tests.helpers.serving import DrivenClock, Server, serving, serving_at, wait_for
 from tests.helpers.shop import Shop
 from tests.helpers.system_calls import needs_ptrace, trace

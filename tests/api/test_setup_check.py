@@ -25,8 +25,8 @@ from heroimg.stores.files.setup import check_folder
 from heroimg.stores.redis import setup as redis_setup
 from tests.helpers import pictures
 from tests.helpers.api import Api
+from tests.helpers.needed_programs import needs, needs_root, require
 from tests.helpers.redis_servers import RedisServer
-from tests.helpers.requirements import needs, needs_root, require
 from tests.helpers.serving import DrivenClock, Server, serving, wait_for
 from tests.helpers.shop import stripe_settings
 from tests.helpers.store_shelf import UNKNOWN

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, Route
 from pytest_httpserver import HTTPServer
 
 from tests.helpers import pictures
-from tests.helpers.module import STATUS, answer, call, waits
+from tests.helpers.heroimg_js import STATUS, answer, call, waits
 from tests.helpers.node_tools import run_node_tool
 from tests.helpers.proxy import Stop
 from tests.helpers.serving import ROOT, wait_for

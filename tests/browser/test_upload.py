@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, Route
 
 from tests.helpers import pictures
-from tests.helpers.module import answer, call, waits
+from tests.helpers.heroimg_js import answer, call, waits
 from tests.helpers.proxy import Stop
 from tests.helpers.serving import wait_for
 from tests.helpers.shop import Site

@@ -19,7 +19,7 @@ from demo.stripe_stand_in import StandIn
 from heroimg import errors
 from tests.helpers import pictures
 from tests.helpers.api import Api
-from tests.helpers.requirements import needs, require
+from tests.helpers.needed_programs import needs, require
 from tests.helpers.serving import LONG, ROOT, DrivenClock, free_port, serving_at, wait_for
 from tests.helpers.shop import stripe_settings
 

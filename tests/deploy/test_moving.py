@@ -14,8 +14,8 @@ from demo.stripe_stand_in import StandIn
 from tests.helpers import pictures
 from tests.helpers.api import Api
 from tests.helpers.fenced_files import fenced_files
+from tests.helpers.needed_programs import require
 from tests.helpers.redis_servers import RedisServer
-from tests.helpers.requirements import require
 from tests.helpers.serving import LONG, ROOT, Server, free_port, serving, wait_for
 
 pytestmark = pytest.mark.proof

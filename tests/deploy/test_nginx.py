@@ -17,8 +17,8 @@ import requests
 
 from tests.helpers import pictures
 from tests.helpers.api import RETRIEVE, UPLOAD
+from tests.helpers.needed_programs import needs, needs_root
 from tests.helpers.production import Phone, Production, production
-from tests.helpers.requirements import needs, needs_root
 from tests.helpers.serving import LONG, wait_for
 
 MEGABYTE = 2**20

@@ -14,7 +14,7 @@ from demo.stripe_stand_in import StandIn
 from heroimg.payments.stripe_http import MAX_CALLS_AT_ONCE
 from tests.helpers import pictures
 from tests.helpers.api import Api
-from tests.helpers.requirements import needs_root
+from tests.helpers.needed_programs import needs_root
 from tests.helpers.serving import ROOT, DrivenClock, Server, wait_for
 from tests.helpers.shop import stripe_settings
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers import pictures
 from tests.helpers.api import Api, new_token
-from tests.helpers.requirements import needs, needs_root
+from tests.helpers.needed_programs import needs, needs_root
 from tests.helpers.serving import ROOT, Server, wait_for
 
 GUNICORN = (sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.helpers.requirements import needs
+from tests.helpers.needed_programs import needs
 from tests.helpers.serving import LONG, ROOT, Server, free_port, wait_for
 
 README = (ROOT / "README.md").read_text()

@@ -24,8 +24,8 @@ from tests.helpers import pictures
 from tests.helpers.apache import MODULES, Apache, has_the_tests_python, make_environment
 from tests.helpers.api import RETRIEVE, SESSION, UPLOAD, Api, multipart, new_token
 from tests.helpers.fenced_files import fenced_files
+from tests.helpers.needed_programs import needs_root, require, require_file
 from tests.helpers.production import make_certificate
-from tests.helpers.requirements import needs_root, require, require_file
 from tests.helpers.serving import LONG, ROOT, Server, wait_for
 from tests.helpers.store_shelf import UNKNOWN
 

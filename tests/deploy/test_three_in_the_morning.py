@@ -17,9 +17,9 @@ import pytest
 from demo.stripe_stand_in import StandIn
 from tests.helpers import pictures
 from tests.helpers.api import Api, new_token
+from tests.helpers.needed_programs import require
 from tests.helpers.production import Production, make_certificate, production
 from tests.helpers.redis_servers import RedisServer
-from tests.helpers.requirements import require
 from tests.helpers.serving import ROOT, Server, serving, wait_for
 from tests.helpers.shop import stripe_settings
 

@@ -14,7 +14,7 @@ from tests.helpers import pictures
 from tests.helpers.apache import has_the_tests_python, make_environment
 from tests.helpers.api import RETRIEVE, Api, new_token
 from tests.helpers.fenced_files import fenced_files
-from tests.helpers.requirements import require
+from tests.helpers.needed_programs import require
 from tests.helpers.serving import ROOT, DrivenClock, Server, free_port, wait_for
 from tests.helpers.shop import Shop, stripe_settings
 

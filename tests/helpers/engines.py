@@ -18,7 +18,7 @@ from typing import Any
 
 import requests
 
-from tests.helpers.requirements import require
+from tests.helpers.needed_programs import require
 from tests.helpers.serving import LONG, free_port, wait_for
 
 ENGINES = ("chromium", "firefox", "webkit")

@@ -18,7 +18,7 @@ from requests.adapters import HTTPAdapter
 
 from demo.stripe_stand_in import StandIn
 from tests.helpers.api import Api, new_token
-from tests.helpers.requirements import require
+from tests.helpers.needed_programs import require
 from tests.helpers.serving import LONG, ROOT, Server, free_port, wait_for
 from tests.helpers.shop import stripe_settings
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.requirements import require
+from tests.helpers.needed_programs import require
 from tests.soak.torture import torture
 
 

@@ -17,8 +17,8 @@ from heroimg.stores import open_store
 from heroimg.stores.base import Expired, Swept
 from heroimg.stores.files.store import FileStore
 from heroimg.stores.image import Claim, is_image_id
+from tests.helpers.needed_programs import require
 from tests.helpers.redis_servers import RedisCluster, RedisServer, has_expired
-from tests.helpers.requirements import require
 from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, START, UNKNOWN, Clock, Shelf, noted
 
 

@@ -21,7 +21,7 @@ from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull
 from heroimg.stores.base import Swept
 from heroimg.stores.files.store import FileStore
 from heroimg.stores.image import Claim
-from tests.helpers.requirements import needs
+from tests.helpers.needed_programs import needs
 from tests.helpers.serving import Server
 from tests.helpers.store_shelf import CLAIM, START, UNKNOWN, Clock, Shelf, noted
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from demo.stripe_stand_in import StandIn
 from tests.helpers import pictures
 from tests.helpers.api import Api
-from tests.helpers.requirements import needs_root
+from tests.helpers.needed_programs import needs_root
 from tests.helpers.serving import Server, serving, wait_for
 from tests.helpers.shop import stripe_settings
 from tests.helpers.store_shelf import CLAIM, OTHER

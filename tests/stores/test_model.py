@@ -32,8 +32,8 @@ from heroimg.stores.base import Expired, Held, Staged
 from heroimg.stores.image import Claim, StoredImage
 from heroimg.stores.redis.blocks import BLOCK_BYTES
 from heroimg.stores.redis.store import RedisStore
+from tests.helpers.needed_programs import require
 from tests.helpers.redis_servers import RedisServer, has_expired
-from tests.helpers.requirements import require
 from tests.helpers.store_shelf import HOUR, START, UNKNOWN, Clock, Shelf, noted
 
 pytestmark = pytest.mark.timeout(900)  # a sequence that fails is made shorter before it is shown

@@ -12,7 +12,7 @@ import requests
 from demo.stripe_stand_in import StandIn
 from tests.helpers import pictures
 from tests.helpers.api import Api
-from tests.helpers.requirements import needs
+from tests.helpers.needed_programs import needs
 from tests.helpers.serving import ROOT, Server, serving, wait_for
 from tests.helpers.shop import stripe_settings
 from tests.helpers.store_shelf import CLAIM, OTHER, UNKNOWN

@@ -11,8 +11,8 @@ from heroimg.stores.redis import setup
 from tests.helpers import pictures
 from tests.helpers.api import Api
 from tests.helpers.machines import OpenMachines
+from tests.helpers.needed_programs import require
 from tests.helpers.redis_servers import RedisCluster, RedisServer
-from tests.helpers.requirements import require
 from tests.helpers.serving import ROOT, serving, wait_for
 from tests.helpers.store_shelf import CLAIM
 
