@@ -231,7 +231,7 @@ def test_confirming_an_unpaid_picture_while_stripe_is_out_of_reach_removes_nothi
     session_id = shop.api.session_of(image_id)
     shop.stand_in.fail_next("disconnect", times=2)
     answer = shop.api.confirm(image_id)
-    assert told(answer) == (503, "payment_unreachable", "2")
+    assert failure_of(answer) == (503, "payment_unreachable", "2")
     assert shop.api.retrieve(image_id, method="HEAD").status_code == 200
     assert shop.api.confirm(image_id).status_code == 204
     assert shop.stand_in.sessions[session_id]["status"] == "expired"
@@ -325,7 +325,7 @@ FAILURES = {
 }
 
 
-def told(answer: requests.Response) -> tuple[int, str, str | None]:
+def failure_of(answer: requests.Response) -> tuple[int, str, str | None]:
     return answer.status_code, answer.json()["code"], answer.headers.get("Retry-After")
 
 
@@ -335,7 +335,7 @@ def test_each_failure_of_stripe_has_an_answer_and_the_next_attempt_succeeds(shop
     # What Stripe's library asks again by itself fails twice; a 500 is repeated by Stripe, for it was saved.
     shop.stand_in.fail_next(mode, 2 if mode in ("not_json", "disconnect") else 1)
     answer = shop.api.open_checkout(image_id)
-    assert told(answer) == FAILURES[mode]
+    assert failure_of(answer) == FAILURES[mode]
     assert "Stripe" not in answer.text
     assert shop.api.session_of(image_id) in shop.stand_in.sessions
 
@@ -344,7 +344,7 @@ def test_each_failure_of_stripe_has_an_answer_and_the_next_attempt_succeeds(shop
 def test_each_failure_of_stripe_has_an_answer_for_a_status_too(shop: Shop, mode: str) -> None:
     session_id = shop.api.session_of(shop.api.keep(pictures.jpeg()))
     shop.stand_in.fail_next(mode, 2 if mode in ("500", "not_json", "disconnect") else 1)
-    assert told(shop.api.status(session_id)) == FAILURES[mode]
+    assert failure_of(shop.api.status(session_id)) == FAILURES[mode]
     assert shop.api.status(session_id).status_code == 200
 
 

@@ -112,12 +112,12 @@ NO_PICTURES = {
 }
 
 
-@pytest.mark.parametrize(("found", "content"), NO_PICTURES.items(), ids=NO_PICTURES.keys())
-def test_a_file_that_is_no_png_or_jpeg_is_refused_by_name(shared: Api, found: str, content: bytes) -> None:
+@pytest.mark.parametrize(("kind", "content"), NO_PICTURES.items(), ids=NO_PICTURES.keys())
+def test_a_file_that_is_no_png_or_jpeg_is_refused_by_name(shared: Api, kind: str, content: bytes) -> None:
     answer = shared.upload(content, "photo.jpg")
     assert answer.status_code == 415
     assert answer.json().keys() == {"error", "code", "found"}
-    assert (answer.json()["code"], answer.json()["found"]) == ("not_a_picture", found)
+    assert (answer.json()["code"], answer.json()["found"]) == ("not_a_picture", kind)
 
 
 def test_a_refusal_says_what_to_choose_instead(shared: Api) -> None:

@@ -108,10 +108,10 @@ def test_refusals_are_counted_by_their_codes(watched: Shop) -> None:
     watched.api.upload(b"not a picture")
     watched.api.retrieve("0" * 32)
     watched.api.request("GET", "/nowhere")
-    found = figures(watched.api)
-    assert found["refusals_total not_a_picture"] == 2
-    assert found["refusals_total image_not_found"] == 1
-    assert found["refusals_total not_found"] == 1
+    counted = figures(watched.api)
+    assert counted["refusals_total not_a_picture"] == 2
+    assert counted["refusals_total image_not_found"] == 1
+    assert counted["refusals_total not_found"] == 1
 
 
 def test_expired_pictures_are_counted_by_what_had_happened_to_them(watched: Shop) -> None:

@@ -371,7 +371,9 @@ def test_an_old_redis_is_a_fault(tmp_path: Path, redis: RedisServer, monkeypatch
     monkeypatch.setattr(redis_setup, "_CALLS", (("EVAL", "#", 0),))  # Redis 6.2 answers the same to a script with flags
     config = Config(redis_url=redis.url, instance_dir=tmp_path)
     setup = SetupCheck(config, open_store(config, lambda: 0), lambda _url: (), lambda: None)
-    (sentence,) = {found.sentence for found in setup.run() if (found.state, found.subject) == ("fault", "redis")}
+    (sentence,) = {
+        finding.sentence for finding in setup.run() if (finding.state, finding.subject) == ("fault", "redis")
+    }
     assert "too old to run heroimg's scripts: install 7.0 or later, or Valkey" in sentence
 
 

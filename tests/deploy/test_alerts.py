@@ -85,8 +85,8 @@ def ask(url: str, query: str) -> list[dict[str, Any]]:
     except requests.ConnectionError:  # it has just started
         return []
     assert answer.status_code in (200, 503), answer.text
-    found: list[dict[str, Any]] = answer.json()["data"]["result"] if answer.status_code == 200 else []
-    return found
+    series: list[dict[str, Any]] = answer.json()["data"]["result"] if answer.status_code == 200 else []
+    return series
 
 
 @pytest.mark.proof

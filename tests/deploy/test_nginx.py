@@ -23,7 +23,7 @@ from tests.helpers.serving import LONG, wait_for
 
 MEGABYTE = 2**20
 IMAGE_ID, SESSION_ID = "8cf0c9" + "d" * 26, "cs_test_" + "e" * 40
-PAGE = {"Referer": f"https://heroimg.example.com/hero-me?session_id={SESSION_ID}"}
+REFERER = {"Referer": f"https://heroimg.example.com/hero-me?session_id={SESSION_ID}"}
 # At this level nginx also logs that a body or a response goes to a temporary file.
 WARN = {"heroimg-nginx.sock error;": "heroimg-nginx.sock warn;"}
 # Otherwise Linux takes up to 4 MB of a response that the reader does not read (net.ipv4.tcp_wmem).
@@ -39,13 +39,13 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
 
 
 def retrieve(house: Production) -> requests.Response:
-    return house.ask(house.customer(), f"{RETRIEVE}?imageId={IMAGE_ID}&claim={'f' * 24}", headers=PAGE)
+    return house.ask(house.customer(), f"{RETRIEVE}?imageId={IMAGE_ID}&claim={'f' * 24}", headers=REFERER)
 
 
 def upload(house: Production, size: int) -> requests.Response:
     form = {"image": ("photo.jpg", bytes(size))}
     address = f"{house.url}{UPLOAD}?imageId={IMAGE_ID}"
-    return house.customer().send("POST", address, files=form, headers=PAGE, timeout=LONG)
+    return house.customer().send("POST", address, files=form, headers=REFERER, timeout=LONG)
 
 
 def upload_with_curl(house: Production, version: str, picture: bytes) -> str:

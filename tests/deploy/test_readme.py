@@ -51,8 +51,8 @@ def test_the_journey_in_the_readme_prints_what_the_readme_says(served: tuple[Ser
         )
         ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=True)
         expected = [shape(line) for line in printed]
-        found = shape(ran.stdout.replace(f"localhost:{port}", "localhost:3000")).splitlines()
-        assert found == expected
+        printed = shape(ran.stdout.replace(f"localhost:{port}", "localhost:3000")).splitlines()
+        assert printed == expected
         assert "ERROR" not in server.log()
     finally:
         server.stop()

@@ -107,9 +107,9 @@ class Engine:
 
         wait_for(is_seen, f"{selector} in {self.name}")
         using = {"using": "css selector", "value": selector}
-        found = self.command("FindElement", "POST", "/element", using)
-        found = found.get("value", found)
-        return str(found[_ELEMENT])
+        element = self.command("FindElement", "POST", "/element", using)
+        element = element.get("value", element)
+        return str(element[_ELEMENT])
 
     def click(self, selector: str) -> None:
         """Click by script: WebKit's own click misses a button that moves while the page grows."""

@@ -237,6 +237,6 @@ def _listens(port: int) -> bool:
 
 def shipped(file: str, pattern: str) -> int:
     """Return the number that the pattern's group matches in a file of the repository."""
-    found = re.search(pattern, (ROOT / file).read_text(), re.MULTILINE)
-    assert found, f"{pattern} is not in {file}"
-    return int(found[1])
+    match = re.search(pattern, (ROOT / file).read_text(), re.MULTILINE)
+    assert match, f"{pattern} is not in {file}"
+    return int(match[1])

@@ -127,12 +127,12 @@ class Server:
             )
         try:
             wait_for(lambda: re.search(listening, self.log(start)) or self.has_ended(), "the server to listen")
-            found = re.search(listening, self.log(start))
-            assert found, self.log()
+            match = re.search(listening, self.log(start))
+            assert match, self.log()
         except AssertionError:
             self.stop()
             raise
-        self.url = found[1]
+        self.url = match[1]
 
     def gunicorn(
         self, *arguments: str, app: str = "wsgi:app", workers: int = 2, socket: socket.socket | None = None

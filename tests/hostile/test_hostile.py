@@ -76,7 +76,7 @@ def test_any_boundary_is_one_or_none(target: Api, boundary: str) -> None:
     ids=range(9),
 )  # fmt: skip
 def test_a_file_name_reaches_neither_a_header_nor_the_disk_nor_the_log(target: Api, name: bytes) -> None:
-    body = hostile.part(pictures.jpeg(), disposition=b'form-data; name="image"; ' + name) + hostile.END
+    body = hostile.part(pictures.jpeg(), disposition=b'form-data; name="image"; ' + name) + hostile.FORM_END
     answer = target.request("POST", UPLOAD, data=body, headers=FORM)
     assert "X-Evil" not in answer.headers
     if answer.status_code == 200:

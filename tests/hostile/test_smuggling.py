@@ -16,7 +16,7 @@ import pytest
 from tests.helpers import pictures
 from tests.helpers.api import RETRIEVE, SESSION, UPLOAD, Api
 from tests.helpers.production import Production, make_journey, production, shipped
-from tests.helpers.raw_http import Answer, say, say_by_http2, to_nginx
+from tests.helpers.raw_http import RawResponse, say, say_by_http2, to_nginx
 from tests.helpers.serving import wait_for
 
 pytestmark = pytest.mark.proof
@@ -80,17 +80,17 @@ NO_HTTP = {
 }  # fmt: skip
 
 # nginx takes these for what they are meant to be: it writes each request anew for gunicorn.
-_NGINX_MENDS = {
+_NGINX_CORRECTS = {
     "line feeds alone", "101 headers", "two Content-Types", "an underscore in a header", "another path in a header",
     "schemes that contradict", "three long lists of addresses", "an expectation",
     "a header without a colon",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("said", "status"), NO_HTTP.values(), ids=NO_HTTP.keys())
-def test_gunicorn_alone_answers_invalid_http_in_html(shared: Api, said: bytes, status: int) -> None:
+@pytest.mark.parametrize(("data", "status"), NO_HTTP.values(), ids=NO_HTTP.keys())
+def test_gunicorn_alone_answers_invalid_http_in_html(shared: Api, data: bytes, status: int) -> None:
     with shared.connection() as connection:
-        answers = say(connection, said, hang_up=True)
+        answers = say(connection, data, hang_up=True)
     assert [answer.status for answer in answers] == [status]
     assert ("text/html" in answers[0].headers["content-type"]) == (status != 200)
     assert "Traceback" not in shared.server.log()
@@ -100,7 +100,7 @@ def test_gunicorn_alone_answers_invalid_http_in_html(shared: Api, said: bytes, s
 def test_nginx_answers_it_in_json_or_makes_http_of_it(house: Production, name: str) -> None:
     with to_nginx(house) as connection:
         answers = say(connection, NO_HTTP[name][0])
-    if name in _NGINX_MENDS:
+    if name in _NGINX_CORRECTS:
         assert [(answer.status, json.loads(answer.body)) for answer in answers] == [(200, {"status": "ok"})]
     else:
         assert all(answer.status in (400, 414, 431, 505) and answer.code for answer in answers)
@@ -186,15 +186,15 @@ def smuggling(rest: bytes, image_id: str) -> bytes:
     return (head + rest).replace(b"LENGTH", str(len(body)).encode()).replace(b"SMUGGLED", hidden(image_id))
 
 
-def assert_is_untouched(api: Api, image_id: str, answers: list[Answer]) -> None:
+def assert_is_untouched(api: Api, image_id: str, answers: list[RawResponse]) -> None:
     assert not [answer for answer in answers if answer.status == 200]
     assert api.retrieve(image_id, method="HEAD").status_code == 200
     assert not re.search(f"(claimed|handing over) {image_id[:6]}", api.server.log())
 
 
 def by_http2(*more: tuple[bytes, bytes], **pseudo: bytes) -> list[tuple[bytes, bytes]]:
-    found = {"method": b"GET", "scheme": b"https", "path": b"/healthz", "authority": b"heroimg.example.com"} | pseudo
-    return [(f":{name}".encode(), value) for name, value in found.items()] + list(more)
+    fields = {"method": b"GET", "scheme": b"https", "path": b"/healthz", "authority": b"heroimg.example.com"} | pseudo
+    return [(f":{name}".encode(), value) for name, value in fields.items()] + list(more)
 
 
 @pytest.mark.parametrize(
@@ -258,8 +258,8 @@ def test_plain_http_leads_nowhere_else_whatever_is_asked(house: Production, targ
 def test_the_application_gets_the_address_that_nginx_saw_and_one_host(house: Production) -> None:
     """For any values of X-Forwarded-For and Host, any number of these headers, and names with - or _."""
     with to_nginx(house) as connection:
-        said = [b"X-Forwarded-For: 10.0.0.%d\r\nX_Forwarded_For: 10.1.0.%d\r\n" % (n, n) for n in range(9)]
-        answers = say(connection, HEALTH + b"Host: evil.example\r\n" + CLOSE + b"".join(said) + b"\r\n")
+        data = [b"X-Forwarded-For: 10.0.0.%d\r\nX_Forwarded_For: 10.1.0.%d\r\n" % (n, n) for n in range(9)]
+        answers = say(connection, HEALTH + b"Host: evil.example\r\n" + CLOSE + b"".join(data) + b"\r\n")
     assert [answer.status for answer in answers] == [200]
     assert b"evil" not in answers[0].body + str(answers[0].headers).encode()
 

@@ -16,7 +16,7 @@ from heroimg.stores.base import ImageStore
 from tests.helpers import pictures
 from tests.helpers.api import RETRIEVE, SESSION, STATUS, UPLOAD, new_token
 from tests.helpers.production import Production
-from tests.soak.model import Model, Picture
+from tests.soak.model import Picture, TortureModel
 
 # For how many seconds a customer retries: less than a claim lasts, so that no two readers may have one picture.
 PATIENCE = 120
@@ -29,7 +29,9 @@ class Customer:
     :param earlier: the same store, with a clock that is almost an hour behind.
     """
 
-    def __init__(self, house: Production, url: str, model: Model, earlier: ImageStore, rng: random.Random) -> None:
+    def __init__(
+        self, house: Production, url: str, model: TortureModel, earlier: ImageStore, rng: random.Random
+    ) -> None:
         self._house, self._url, self._model = house, url.replace("http:", "https:"), model
         self._earlier, self._rng = earlier, rng
         self._local = threading.local()
@@ -121,7 +123,7 @@ class Customer:
             elif answer is not None and answer.status_code == 200:
                 self._compare(answer, content, picture)
                 if begun > kept.expires + 1:
-                    self._model.violate("kept or found too long", f"{kept.id}, {begun - kept.expires} s after its time")
+                    self._model.violate("available too long", f"{kept.id}, {begun - kept.expires} s after its time")
             time.sleep(0.1)
 
     def _fetch_before_paying(self) -> None:
@@ -190,7 +192,7 @@ class Customer:
             picture.is_gone = True
             answer = self._ask("GET", RETRIEVE, imageId=picture.image_id, claim=new_token())
             if answer is not None and answer.status_code in (200, 409):
-                self._model.violate("kept or found too long", f"{picture.image_id}, after it was confirmed")
+                self._model.violate("available too long", f"{picture.image_id}, after it was confirmed")
 
     def look_at_what_is_left(self) -> None:
         """After the disturbances, fetch every picture that must be there."""

@@ -18,7 +18,7 @@ PROMISES = (
     "pictures lost",
     "handed to two holders",
     "paid without a picture",
-    "kept or found too long",
+    "available too long",
     "left behind",
     "5xx not caused by a fault",
     "other wrong answers",
@@ -49,7 +49,7 @@ class Picture:
         return not self.is_gone and not self.may_be_gone and time.time() < self.expires - 1
 
 
-class Model:
+class TortureModel:
     """One run's: it counts what happened, and notes whatever was not as promised."""
 
     def __init__(self, store: str, seed: int) -> None:
@@ -130,9 +130,9 @@ class Model:
             self.violate("left behind", f"after their time: {names}")
 
     def check_log(self, log: str) -> None:
-        for found in re.finditer(r"Traceback .*\n(?:[ \t].*\n)*.*", log):
-            if "ResourceWarning: unclosed <socket" not in found[0]:  # gunicorn's own, of the socket it was handed
-                self.violate("other wrong answers", f"a traceback in the log: {found[0]}")
+        for match in re.finditer(r"Traceback .*\n(?:[ \t].*\n)*.*", log):
+            if "ResourceWarning: unclosed <socket" not in match[0]:  # gunicorn's own, of the socket it was handed
+                self.violate("other wrong answers", f"a traceback in the log: {match[0]}")
 
     def check_journeys(self, least: int) -> None:
         if sum(self.journeys.values()) < least:

@@ -27,7 +27,7 @@ from tests.helpers.proxy import Proxy, Stop
 from tests.helpers.redis_servers import RedisServer
 from tests.helpers.serving import wait_for
 from tests.soak.customers import Customer
-from tests.soak.model import Model
+from tests.soak.model import TortureModel
 
 WORKERS = 4
 STRIPE_FAILURES = ("401", "429", "500", "not_json", "disconnect", "lost_answer")
@@ -37,7 +37,7 @@ DAYS = 2 * 86400
 class Network(Proxy):
     """Cuts one connection in five, after a random number of bytes in one direction or the other."""
 
-    def __init__(self, model: Model, rng: random.Random) -> None:
+    def __init__(self, model: TortureModel, rng: random.Random) -> None:
         super().__init__()
         self._model, self._rng = model, rng
         self.is_calm = False
@@ -56,7 +56,7 @@ class Network(Proxy):
 class Faults:
     """What breaks the server, each in a thread of its own, until they are to stop."""
 
-    def __init__(self, house: Production, model: Model, seed: int) -> None:
+    def __init__(self, house: Production, model: TortureModel, seed: int) -> None:
         self._house, self._model, self._seed = house, model, seed
         self._is_over = threading.Event()
         self._asked_before = 0
@@ -106,9 +106,9 @@ class Faults:
                 self._house.stand_in.fail_next(rng.choice(STRIPE_FAILURES))
 
 
-def torture(folder: Path, store: str, seed: int, customers: int, seconds: float) -> Model:
+def torture(folder: Path, store: str, seed: int, customers: int, seconds: float) -> TortureModel:
     """Let them come for so long, then let everything calm down, and look at what is left."""
-    model = Model(store, seed)
+    model = TortureModel(store, seed)
     rng = random.Random(seed)
     settings = {"HEROIMG_SWEEP_SECONDS": "1"}
     with ExitStack() as stack:

@@ -23,7 +23,7 @@ from heroimg.stores.files.store import FileStore
 from heroimg.stores.image import Claim
 from tests.helpers.needed_programs import needs
 from tests.helpers.serving import Server
-from tests.helpers.store_shelf import CLAIM, START, UNKNOWN, Clock, Shelf, noted
+from tests.helpers.store_shelf import START, TOKEN, UNKNOWN, Clock, Shelf, noted
 
 LIVING = "f" * 32
 
@@ -77,7 +77,7 @@ def test_every_leftover_of_a_crash_is_not_found_and_gone_after_one_sweep(
     with pytest.raises(ImageNotFound):
         shelf.store.get(UNKNOWN)
     with pytest.raises(ImageNotFound):
-        shelf.store.claim(UNKNOWN, CLAIM)
+        shelf.store.claim(UNKNOWN, TOKEN)
     assert shelf.store.sweep() == Swept(leftovers=1)
     assert shelf.names() == []
 
@@ -118,7 +118,7 @@ def test_a_claim_by_hand_is_a_claim(shelf: Shelf, folder: Path) -> None:
     (folder / UNKNOWN).write_bytes(b"by hand")
     (folder / f"{UNKNOWN}.json").write_text(sidecar(claim={"token": 1, "until": START + 5.5}))
     with pytest.raises(ImageClaimed):
-        shelf.store.claim(UNKNOWN, CLAIM)
+        shelf.store.claim(UNKNOWN, TOKEN)
 
 
 def test_a_file_that_cannot_be_swept_is_logged_and_does_not_stop_the_sweep(
@@ -154,7 +154,7 @@ def test_the_sidecar_says_what_the_design_says(shelf: Shelf, folder: Path) -> No
     fields = {"mimetype": "image/png", "timestamp": START, "size": 7, "expires": START + 3600}
     assert json.loads(path.read_text()) == fields
     shelf.read(image.id)
-    assert json.loads(path.read_text()) == fields | {"claim": {"token": CLAIM, "until": START + 300}}
+    assert json.loads(path.read_text()) == fields | {"claim": {"token": TOKEN, "until": START + 300}}
 
 
 def test_a_sweep_reads_only_the_sidecars_that_are_due(shelf: Shelf, folder: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_sweep_moves_a_picture_that_was_kept_while_the_clock_was_ahead_back_to
     shelf.clock.now = START
     assert shelf.store.sweep() == Swept()
     moved = shelf.store.get(image.id)
-    assert (moved.stored, moved.expires, moved.claim) == (START, START + 3600, Claim(CLAIM, START + 300))
+    assert (moved.stored, moved.expires, moved.claim) == (START, START + 3600, Claim(TOKEN, START + 300))
     assert (folder / image.id).stat().st_mtime == START
     shelf.clock.now = START + 3600
     assert len(shelf.store.sweep().expired) == 1
@@ -280,7 +280,7 @@ def test_a_picture_without_room_for_its_sidecar_leaves_nothing(shelf: Shelf) -> 
 def test_a_claim_that_finds_no_room_changes_nothing(shelf: Shelf) -> None:
     image = shelf.keep()
     with no_file_larger_than(10), pytest.raises(StoreFull):
-        shelf.store.claim(image.id, CLAIM)
+        shelf.store.claim(image.id, TOKEN)
     assert shelf.names() == [image.id, f"{image.id}.json"]
     assert shelf.read(image.id, "the-token-of-two") == b"picture"
 

@@ -25,7 +25,7 @@ from tests.helpers.interrupted_store import (
     anonymous,
     names_of,
 )
-from tests.helpers.store_shelf import OTHER
+from tests.helpers.store_shelf import OTHER_TOKEN
 from tests.helpers.system_calls import needs_ptrace, trace
 
 pytestmark = [needs_ptrace, pytest.mark.proof]
@@ -37,7 +37,7 @@ PAIRS = [
     for first in OPERATIONS
     if first.name in ("claim", "pin", "remove", "sweep of an expired one")
     for second in (
-        Operation("claim by another", lambda store, image_id: store.claim(image_id, OTHER).stream.close()),
+        Operation("claim by another", lambda store, image_id: store.claim(image_id, OTHER_TOKEN).stream.close()),
         Operation("remove", lambda store, image_id: store.remove(image_id)),
         SWEEP,
     )
@@ -87,9 +87,9 @@ def test_done_between_any_two_system_calls_of_another_it_is_as_if_one_had_come_a
     def outcome(shelf: FolderShelf, answers: tuple[str, str]) -> tuple[object, ...]:
         store = shelf.open()
         store.sweep()
-        found = shelf.pictures(store)
-        assert shelf.names() == names_of(found)
-        return (*answers, anonymous(found))
+        pictures = shelf.pictures(store)
+        assert shelf.names() == names_of(pictures)
+        return (*answers, anonymous(pictures))
 
     one, other = bench.copy(bench.start), bench.copy(bench.start)
     done = answer(first.act, one.open(), bench.image_id)
@@ -99,13 +99,13 @@ def test_done_between_any_two_system_calls_of_another_it_is_as_if_one_had_come_a
     for number in count(1):
         shelf = bench.copy(bench.start)
         interruption = Interruption(bench, shelf, second.act, number)
-        store, said = shelf.open(), shelf.folder / "said"
+        store, first_answer = shelf.open(), shelf.folder / "answer"
         trace(
             nowhere,
-            lambda: said.write_text(answer(first.act, store, bench.image_id)),  # noqa: B023
+            lambda: first_answer.write_text(answer(first.act, store, bench.image_id)),  # noqa: B023
             meanwhile=interruption,
         )
         if interruption.calls < number:
             break
         if interruption.answer != "not asked":
-            assert outcome(shelf, (said.read_text(), interruption.answer)) in (one_first, other_first), number
+            assert outcome(shelf, (first_answer.read_text(), interruption.answer)) in (one_first, other_first), number

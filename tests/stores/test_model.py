@@ -63,7 +63,7 @@ TOKENS = ["the-token-of-one", "-" * 64]
 AHEAD = st.sampled_from([0, 1, HOUR])
 
 
-class Model:
+class StoreModel:
     """The contract. `kept` has each picture with its last claim, until it is removed or swept."""
 
     def __init__(self, clock: Clock) -> None:
@@ -152,7 +152,7 @@ class Sequence(RuleBasedStateMachine):
     def __init__(self, shelf: Shelf) -> None:
         super().__init__()
         self.shelf, self.store, self.clock = shelf, shelf.store, shelf.clock
-        self.model = Model(shelf.clock)
+        self.model = StoreModel(shelf.clock)
         self.is_redis = isinstance(shelf.store, RedisStore)
         self.contents = dict[str, bytes]()
         self.arriving = list[tuple[Staged, bytes]]()

@@ -16,7 +16,7 @@ from tests.helpers.api import Api, new_token
 from tests.helpers.machines import Machines, OpenMachines
 from tests.helpers.redis_servers import RedisServer
 from tests.helpers.serving import serving, wait_for
-from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, START, Clock, Shelf, noted
+from tests.helpers.store_shelf import HOUR, OTHER_TOKEN, START, TOKEN, Clock, Shelf, noted
 
 
 @pytest.mark.proof
@@ -42,18 +42,18 @@ def test_a_journey_begun_on_one_machine_ends_on_the_other(machines: Machines, re
     machines.stand_in.pay(session_id)
     assert one.status(session_id).json()["status"] == "complete"
     assert two.open_checkout(image_id).json()["code"] == "checkout_complete"
-    answer = two.retrieve(image_id, CLAIM)
+    answer = two.retrieve(image_id, TOKEN)
     assert (answer.content, answer.headers["Content-Type"]) == (pictures.portrait(), "image/jpeg")
-    assert one.retrieve(image_id, OTHER).status_code == 409
-    assert one.confirm(image_id, CLAIM).status_code == 204
-    assert two.retrieve(image_id, CLAIM).status_code == 404
+    assert one.retrieve(image_id, OTHER_TOKEN).status_code == 409
+    assert one.confirm(image_id, TOKEN).status_code == 204
+    assert two.retrieve(image_id, TOKEN).status_code == 404
     assert redis.names() == []
     for api in (one, two):
         assert not (api.server.folder / "uploads").exists()
         assert not (api.server.folder / "instance").exists()
 
 
-@pytest.mark.parametrize("claim", [None, CLAIM], ids=["plain", "with a claim"])
+@pytest.mark.parametrize("claim", [None, TOKEN], ids=["plain", "with a claim"])
 def test_a_machine_killed_in_the_middle_of_a_retrieval_leaves_the_picture_to_the_other(
     redis: RedisServer, open_machines: OpenMachines, claim: str | None
 ) -> None:
@@ -65,9 +65,9 @@ def test_a_machine_killed_in_the_middle_of_a_retrieval_leaves_the_picture_to_the
         connection.sendall(f"GET /api/temp-image-retrieve{query} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
         assert connection.recv(1000)
         one.server.kill()
-    assert two.retrieve(image_id, OTHER).status_code == 409
+    assert two.retrieve(image_id, OTHER_TOKEN).status_code == 409
     machines.clock.forward(301)
-    assert two.retrieve(image_id, OTHER).content == pictures.long_jpeg()
+    assert two.retrieve(image_id, OTHER_TOKEN).content == pictures.long_jpeg()
 
 
 def test_rates_hold_over_all_machines(redis: RedisServer, open_machines: OpenMachines) -> None:
@@ -100,11 +100,11 @@ def test_keys_of_others_in_the_same_redis_are_neither_read_nor_deleted(machines:
 
 def test_a_script_cache_that_was_flushed_does_no_harm(machines: Machines, redis: RedisServer) -> None:
     image_id = machines.one.keep(pictures.jpeg())
-    assert machines.one.retrieve(image_id, CLAIM).status_code == 200
+    assert machines.one.retrieve(image_id, TOKEN).status_code == 200
     redis.client.script_flush()
-    assert machines.one.retrieve(image_id, CLAIM).status_code == 200
+    assert machines.one.retrieve(image_id, TOKEN).status_code == 200
     redis.client.script_flush()
-    assert machines.one.confirm(image_id, CLAIM).status_code == 204
+    assert machines.one.confirm(image_id, TOKEN).status_code == 204
 
 
 def test_redis_removes_a_picture_when_its_time_is_over(tmp_path: Path, redis: RedisServer) -> None:
@@ -234,5 +234,5 @@ def test_an_id_that_a_crash_left_in_the_set_of_due_pictures_does_no_harm(
     wait_for(
         lambda: redis.client.zrange("heroimg:due", 0, -1, withscores=True) == [(image_id.encode(), expires)], "a sweep"
     )
-    assert machines.one.retrieve(image_id, CLAIM).status_code == 200
-    assert machines.one.confirm(image_id, CLAIM).status_code == 204
+    assert machines.one.retrieve(image_id, TOKEN).status_code == 200
+    assert machines.one.confirm(image_id, TOKEN).status_code == 204

@@ -14,7 +14,7 @@ from tests.helpers.machines import OpenMachines
 from tests.helpers.needed_programs import require
 from tests.helpers.redis_servers import RedisCluster, RedisServer
 from tests.helpers.serving import ROOT, serving, wait_for
-from tests.helpers.store_shelf import CLAIM
+from tests.helpers.store_shelf import TOKEN
 
 PAGE = (ROOT / "docs" / "redis.md").read_text().partition("## TLS and permissions\n")[2].partition("\n## ")[0]
 COMMANDS = re.findall(r"^ACL SETUSER heroimg .*", PAGE, re.MULTILINE)
@@ -45,8 +45,8 @@ def expect_that_nothing_is_refused(open_machines: OpenMachines, servers: list[Re
         assert server.flask(*command).returncode == 0
     machines.stand_in.pay(session_id)
     assert api.status(session_id).json()["status"] == "complete"
-    assert api.retrieve(image_id, CLAIM).content == pictures.jpeg()
-    assert api.confirm(image_id, CLAIM).status_code == 204
+    assert api.retrieve(image_id, TOKEN).content == pictures.jpeg()
+    assert api.confirm(image_id, TOKEN).status_code == 204
     checked = server.flask("check")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert server.flask("forget", api.keep(pictures.jpeg())).returncode == 0

@@ -20,7 +20,7 @@ from tests.helpers.api import WEBHOOK, Api, new_token
 from tests.helpers.machines import Machines, OpenMachines
 from tests.helpers.redis_servers import RedisCluster, RedisServer
 from tests.helpers.serving import LONG, Server, serving, wait_for
-from tests.helpers.store_shelf import CLAIM, OTHER
+from tests.helpers.store_shelf import OTHER_TOKEN, TOKEN
 
 pytestmark = pytest.mark.proof
 
@@ -39,9 +39,9 @@ def test_a_full_redis_refuses_uploads_and_hands_pictures_over(tmp_path: Path, op
         ready = one.request("GET", "/readyz")
         assert (ready.status_code, "maxmemory" in ready.json()["error"]) == (503, True)
         for image_id in kept:
-            assert one.retrieve(image_id, CLAIM).content == pictures.portrait()
-            assert one.retrieve(image_id, OTHER).status_code == 409
-            assert one.confirm(image_id, CLAIM).status_code == 204
+            assert one.retrieve(image_id, TOKEN).content == pictures.portrait()
+            assert one.retrieve(image_id, OTHER_TOKEN).status_code == 409
+            assert one.confirm(image_id, TOKEN).status_code == 204
         redis.client.config_set("maxmemory", "12mb")
         assert one.upload(pictures.portrait()).status_code == 200
 
@@ -49,7 +49,7 @@ def test_a_full_redis_refuses_uploads_and_hands_pictures_over(tmp_path: Path, op
 EVERYTHING: list[Callable[[Api, str], requests.Response]] = [
     lambda api, _: api.upload(pictures.jpeg()),
     lambda api, image_id: api.retrieve(image_id),
-    lambda api, image_id: api.retrieve(image_id, CLAIM, "HEAD"),
+    lambda api, image_id: api.retrieve(image_id, TOKEN, "HEAD"),
     lambda api, image_id: api.confirm(image_id),
     lambda api, image_id: api.open_checkout(image_id),
     lambda api, _: api.request("GET", "/healthz"),

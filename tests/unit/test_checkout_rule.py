@@ -24,7 +24,7 @@ from heroimg.payments.checkout import Checkout
 from heroimg.stores.base import ImageStore
 from heroimg.stores.files.store import FileStore
 from heroimg.stores.image import StoredImage
-from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, Clock
+from tests.helpers.store_shelf import HOUR, OTHER_TOKEN, TOKEN, Clock
 
 MINUTE = 60
 
@@ -151,11 +151,11 @@ def test_nothing_is_opened_for_an_unknown_picture(desk: Desk) -> None:
 
 def test_a_claimed_picture_is_sold_to_its_holder_alone(desk: Desk) -> None:
     image = desk.keep()
-    desk.store.claim(image.id, CLAIM).stream.close()
-    for claim in (None, OTHER):
+    desk.store.claim(image.id, TOKEN).stream.close()
+    for claim in (None, OTHER_TOKEN):
         with pytest.raises(ImageClaimed):
             desk.checkout.open(image.id, claim)
-    assert desk.checkout.open(image.id, CLAIM).status == "open"
+    assert desk.checkout.open(image.id, TOKEN).status == "open"
 
 
 @pytest.mark.parametrize("event", ["claimed", "removed"])
@@ -164,7 +164,7 @@ def test_a_picture_handed_over_while_stripe_is_asked_has_no_payable_session(desk
 
     def hand_over() -> None:
         if event == "claimed":
-            desk.store.claim(image.id, CLAIM).stream.close()
+            desk.store.claim(image.id, TOKEN).stream.close()
         else:
             desk.store.remove(image.id)
 
