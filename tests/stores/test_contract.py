@@ -13,47 +13,22 @@ import pytest
 from heroimg.config import Config
 from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull
 from heroimg.logs import short
-from heroimg.stores import open_store
 from heroimg.stores.base import Expired, Swept
 from heroimg.stores.files.store import FileStore
 from heroimg.stores.image import Claim, is_image_id
-from tests.helpers.needed_programs import require
-from tests.helpers.redis_servers import RedisCluster, RedisServer, has_expired
 from tests.helpers.store_shelf import HOUR, OTHER_TOKEN, START, TOKEN, UNKNOWN, Clock, Shelf, noted
+from tests.helpers.stores import STORES_AND_CLUSTER, StoreBackend
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    require("redis-server")
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
+@pytest.fixture(scope="module", params=STORES_AND_CLUSTER)
+def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreBackend]:
+    with STORES_AND_CLUSTER[request.param](tmp_path_factory.mktemp(request.param)) as opened:
+        yield opened
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
-    require("redis-server")
-    with RedisCluster(tmp_path_factory.mktemp("cluster")) as servers:
-        yield servers
-
-
-@pytest.fixture(params=["files", "redis", "cluster"])
-def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
-    clock = Clock()
-    if request.param == "files":
-        config = Config(upload_dir=tmp_path / "uploads", min_free_bytes=0)
-        return Shelf(
-            open_store(config, clock), clock, lambda: sorted(path.name for path in config.upload_dir.iterdir())
-        )
-    servers = request.getfixturevalue(request.param)
-    nodes = [servers] if request.param == "redis" else servers.nodes
-    for node in nodes:
-        node.client.flushall()
-
-    def names() -> list[str]:
-        """List the keys that Redis would still have if it were as late as our clock says."""
-        return [key for node in nodes for key in node.names() if not has_expired(node, key, clock.now)]
-
-    return Shelf(open_store(Config(redis_url=servers.url), clock), clock, names)
+@pytest.fixture
+def shelf(backend: StoreBackend) -> Shelf:
+    return backend.open_shelf()
 
 
 def test_a_kept_picture_is_described_and_given_as_it_came(shelf: Shelf) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,16 +24,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from heroimg.config import Config
 from heroimg.errors import HeroimgError, ImageClaimed, ImageNotFound
-from heroimg.stores import open_store
 from heroimg.stores.base import Expired, Held, Staged
 from heroimg.stores.image import Claim, StoredImage
 from heroimg.stores.redis.blocks import BLOCK_BYTES
 from heroimg.stores.redis.store import RedisStore
-from tests.helpers.needed_programs import require
-from tests.helpers.redis_servers import RedisServer, has_expired
-from tests.helpers.store_shelf import HOUR, START, UNKNOWN, Clock, Shelf, noted
+from tests.helpers.store_shelf import HOUR, UNKNOWN, Clock, Shelf, noted
+from tests.helpers.stores import STORES
 
 pytestmark = pytest.mark.timeout(900)  # a sequence that fails is made shorter before it is shown
 
@@ -282,9 +278,9 @@ class Sequence(RuleBasedStateMachine):
             expired = [image for image in expired if image.is_paid]
         reported = sorted(image for image in swept.expired if image.is_paid or not self.is_redis)
         assert (reported, swept.leftovers) == (expired, 0)
-        suffixes = [""] if self.is_redis else ["", ".json"]
         names = [name for name in self.shelf.names() if not name.endswith((".part", ":due"))]
-        assert names == sorted(image_id + suffix for image_id in self.model.kept for suffix in suffixes)
+        patterns = ["heroimg:{%s}"] if self.is_redis else ["%s", "%s.json"]
+        assert names == sorted(pattern % image_id for image_id in self.model.kept for pattern in patterns)
 
     @invariant()
     def agree_on_everything(self) -> None:
@@ -304,43 +300,15 @@ class Sequence(RuleBasedStateMachine):
         assert self.shelf.names() == []
 
 
-def search(open_shelf: Callable[[], Shelf]) -> None:
-    class Counted(Sequence):
-        def __init__(self) -> None:
-            super().__init__(open_shelf())
+@pytest.mark.proof
+@pytest.mark.parametrize("name", STORES)
+def test_every_sequence_is_answered_as_the_contract_says(tmp_path: Path, name: str) -> None:
+    with STORES[name](tmp_path) as backend:
 
-    run_state_machine_as_test(Counted, settings=SETTINGS)
+        class Counted(Sequence):
+            def __init__(self) -> None:
+                super().__init__(backend.open_shelf())
+
+        run_state_machine_as_test(Counted, settings=SETTINGS)
     print(f"{Counted.steps} steps")
     assert Counted.steps > SETTINGS.max_examples
-
-
-@pytest.mark.proof
-def test_files_answer_every_sequence_as_the_contract_says(tmp_path: Path) -> None:
-    numbers = count()
-
-    def open_shelf() -> Shelf:
-        clock, folder = Clock(), tmp_path / str(next(numbers))
-        store = open_store(Config(upload_dir=folder, min_free_bytes=0), clock)
-        return Shelf(store, clock, lambda: sorted(path.name for path in folder.iterdir()))
-
-    search(open_shelf)
-
-
-@pytest.mark.proof
-def test_redis_answers_every_sequence_as_the_contract_says(tmp_path: Path) -> None:
-    require("redis-server")
-    with RedisServer(tmp_path) as server:
-        clock = Clock()
-        store = open_store(Config(redis_url=server.url), clock)
-
-        def names() -> list[str]:
-            """List the pictures that Redis would still have if it were as late as our clock says."""
-            keys = [key for key in server.names() if not has_expired(server, key, clock.now)]
-            return [key.removeprefix("heroimg:{").removesuffix("}") for key in keys if "rate" not in key]
-
-        def open_shelf() -> Shelf:
-            server.client.flushall()
-            clock.now = START
-            return Shelf(store, clock, names)
-
-        search(open_shelf)
