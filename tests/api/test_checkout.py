@@ -332,7 +332,7 @@ def failure_of(answer: requests.Response) -> tuple[int, str, str | None]:
 @pytest.mark.parametrize("mode", FAILURES)
 def test_each_failure_of_stripe_has_an_answer_and_the_next_attempt_succeeds(shop: Shop, mode: str) -> None:
     image_id = shop.api.keep(pictures.jpeg())
-    # What Stripe's library asks again by itself fails twice; a 500 is repeated by Stripe, for it was saved.
+    # Stripe's library retries two of these by itself, so they fail twice. Stripe saves a 500, and replays it.
     shop.stand_in.fail_next(mode, 2 if mode in ("not_json", "disconnect") else 1)
     answer = shop.api.open_checkout(image_id)
     assert failure_of(answer) == FAILURES[mode]

@@ -90,7 +90,7 @@ def test_workers_killed_during_uploads_and_retrievals_lose_nothing_and_leave_not
     # A worker killed between its reader's last byte and the confirmation leaves the claim, which keeps others out.
     for image_id in held.intersection(ledger.received):
         assert own.retrieve(image_id).status_code == 409
-    # A reader that was cut off may have had the last byte handed to its connection, and counts as served then.
+    # A reader that was cut off counts as served if the server had handed the last byte to its connection.
     assert ledger.acknowledged - set(ledger.received) - ledger.cut <= held
     for image_id in (held & ledger.acknowledged) - ledger.cut - set(ledger.received):
         assert own.retrieve(image_id).content == PICTURE

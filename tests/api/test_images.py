@@ -64,7 +64,7 @@ def test_a_whole_picture_comes_back_as_it_came(shared: Api, picture: bytes) -> N
     assert back.headers["Content-Disposition"] == f'inline; filename="picture.{"png" if is_png else "jpg"}"'
 
 
-# Pictures drawn after public bug reports. They are accepted if Chromium's <img> shows all of them.
+# Pictures modelled on public bug reports. They are accepted if Chromium's <img> shows all of them.
 CASES = {
     "baseline-no-eoi.jpg": 200,
     "exif-xresolution-empty-ascii.jpg": 200,

@@ -88,7 +88,7 @@ def test_show_explains_a_payment_whose_picture_is_gone(operator: Operator) -> No
     assert "Stripe has no such session" in operator.error("show", "cs_test_" + "x" * 58)
 
 
-def test_a_session_that_its_picture_has_forgotten_still_finds_the_picture(operator: Operator) -> None:
+def test_a_replaced_session_still_leads_to_its_picture(operator: Operator) -> None:
     replaced = operator.api.session_of(image_id := operator.api.keep(pictures.jpeg()))
     operator.shop.stand_in.expire(replaced)
     current = operator.api.session_of(image_id)
@@ -108,7 +108,7 @@ def test_a_session_that_its_picture_has_forgotten_still_finds_the_picture(operat
     assert "No picture is held" in operator.error("forget", replaced)
 
 
-def test_a_name_that_is_none_or_means_several_pictures_is_refused(operator: Operator) -> None:
+def test_a_name_that_is_invalid_or_matches_several_pictures_is_refused(operator: Operator) -> None:
     assert "Give at least four digits" in operator.error("show", "abc")
     for _ in range(2):
         operator.api.session_of(operator.api.keep(pictures.jpeg()))

@@ -247,7 +247,7 @@ def test_first_requests_that_come_together_are_all_counted(watched: Shop) -> Non
     assert figures(watched.api)["refusals_total image_not_found"] == 64
 
 
-def test_no_figure_tells_an_id(watched: Shop) -> None:
+def test_no_figure_contains_an_id(watched: Shop) -> None:
     image_id = watched.api.keep(pictures.jpeg())
     watched.api.retrieve(image_id, token := new_token())
     text = watched.api.request("GET", "/metrics").text

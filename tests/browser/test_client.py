@@ -140,7 +140,7 @@ def test_the_claim_survives_a_reload_and_is_forgotten_once_confirmed(site: Site,
     assert len(claim) == 32
     assert site.api.retrieve(image_id).status_code == 409
     for _ in range(25):
-        page.clock.run_for(16_000)  # past all patience with the confirmation
+        page.clock.run_for(16_000)  # longer than the module retries a confirmation
     assert page.evaluate("Object.values(sessionStorage)") == [claim]
     page.unroute(RETRIEVE)
     page.reload()

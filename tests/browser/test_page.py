@@ -72,7 +72,7 @@ def expect_nothing_held(site: Site) -> None:
 
 
 def problem(page: Page) -> str:
-    """Wait for the page to explain a problem, and return the sentence. It shows no other message."""
+    """Wait for the page to explain a problem, and return the sentence. The page shows no other message."""
     text = page.get_by_role("alert").locator("p")
     text.wait_for()
     expect(page.locator("#fetching")).to_be_hidden()

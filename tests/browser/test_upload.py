@@ -91,7 +91,7 @@ def test_a_silent_upload_is_given_up_and_tried_again_within_two_minutes(site: Si
 
 
 def test_an_upload_without_an_answer_is_sent_again(site: Site, page: Page) -> None:
-    # The first request of a connection: Chromium tries again by itself if it had used the connection before.
+    # Each upload is the first request of its connection, because Chromium itself retries on a reused connection.
     for after, upwards in ((20_000, True), (10, False)):
         site.proxy.clear()
         site.proxy.stop_at(Stop(POST, after=after, upwards=upwards))

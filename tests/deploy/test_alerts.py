@@ -59,7 +59,7 @@ def test_every_error_with_5xx_is_in_a_rule() -> None:
 
 @contextmanager
 def prometheus(folder: Path, target: str) -> Iterator[str]:
-    """Scrape a server every second with the shipped rules; give Prometheus' address."""
+    """Scrape a server every second with the shipped rules; return the address of Prometheus."""
     require("prometheus")
     folder.mkdir()
     shutil.copy(FOLDER / "heroimg-rules.yml", folder)
@@ -79,7 +79,7 @@ def prometheus(folder: Path, target: str) -> Iterator[str]:
 
 
 def ask(url: str, query: str) -> list[dict[str, Any]]:
-    """Run a query; give its series."""
+    """Run a query; return its series."""
     try:
         answer = requests.get(f"{url}/api/v1/query", params={"query": query}, timeout=LONG)
     except requests.ConnectionError:  # it has just started

@@ -90,7 +90,7 @@ def an_error_is_logged_without_the_request(house: Production, *expected: str) ->
 
 @contextmanager
 def another_socket(house: Production) -> Iterator[socket.socket]:
-    """Put another socket, to bind or to use as it is, in the place of gunicorn's."""
+    """Move gunicorn's socket away; yield another one, which the caller may bind in its place."""
     path = house.folder / "heroimg.sock"
     path.rename(path.with_suffix(".gunicorn"))
     try:
@@ -101,7 +101,7 @@ def another_socket(house: Production) -> Iterator[socket.socket]:
 
 
 def is_refused(house: Production) -> bool:
-    """Ask for a picture; nginx may still have a connection to gunicorn."""
+    """Return whether nginx answers 502. It may still have a connection to gunicorn, and then it does not."""
     return retrieve(house).status_code == 502
 
 

@@ -43,7 +43,7 @@ def _uid() -> int:
 
 
 def _limited(processes: int, *command: str) -> tuple[str, ...]:
-    """Run a command as a user who may have so many processes and threads. It may read files in other users' folders."""
+    """Run a command as a user with a limit of processes and threads, who may read all files."""
     capabilities = [f"--{kind}=-all,+dac_read_search" for kind in ("bounding-set", "inh-caps", "ambient-caps")]
     user = (f"--reuid={_uid()}", f"--regid={_uid()}", "--clear-groups")
     return ("setpriv", *user, *capabilities, "prlimit", f"--nproc={processes}", sys.executable, "-m", *command)

@@ -23,14 +23,14 @@ def served(tmp_path: Path) -> tuple[Server, int]:
 
 
 def journey() -> tuple[list[str], list[str]]:
-    """Find the commands of the README's journey, and what they print."""
+    """Return the commands of the README's journey, and the lines that they print."""
     (block,) = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
     lines = block.splitlines()
     return [line[2:] for line in lines if line.startswith("$ ")], [line for line in lines if not line.startswith("$ ")]
 
 
 def shape(line: str) -> str:
-    """Replace what differs from run to run."""
+    """Replace the parts that differ from run to run."""
     line = re.sub(r"cs_test_[A-Za-z0-9]+(_secret_[A-Za-z0-9]+)?", "cs_test_", line)
     return re.sub(r"\b[0-9a-f]{32}\b", "0", line)
 

@@ -89,7 +89,7 @@ def test_the_whole_journey(shop: Shop) -> None:
     wait_for(lambda: shop.api.is_gone(once), "the picture to be gone")
 
 
-def test_5_mb_pass_and_what_is_larger_is_refused_by_the_application(shop: Shop) -> None:
+def test_5_mb_pass_and_a_larger_picture_is_refused_by_the_application(shop: Shop) -> None:
     shop.api.keep(pictures.jpeg().ljust(FIVE_MB, b"\0"))
     for size in (FIVE_MB + 1, 32 * 1024 * 1024):
         answer = shop.api.upload(pictures.jpeg().ljust(size, b"\0"))

@@ -1,4 +1,4 @@
-"""Chromium as a phone (light) and as a desktop (dark), with the errors of its console."""
+"""Chromium as a phone (light) and as a desktop (dark), with the errors in its console."""
 
 from __future__ import annotations
 

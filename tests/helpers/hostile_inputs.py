@@ -124,7 +124,7 @@ FORMS: dict[str, tuple[bytes, str]] = {
     "a part in an unknown alphabet": (
         part(headers=b"Content-Type: a/b; charset=utf-7\r\n") + FORM_END, "not_a_picture",
     ),
-    "headers that are no UTF-8": (part(headers=b"a: \xff\xfe\r\n") + FORM_END, "no_image"),
+    "headers that are not UTF-8": (part(headers=b"a: \xff\xfe\r\n") + FORM_END, "no_image"),
     "no disposition": (b"--b\r\nContent-Type: image/png\r\n\r\nx\r\n" + FORM_END, "no_image"),
     "a null byte in the field's name": (
         part(disposition=b'form-data; name="image\0"; filename="a"') + FORM_END, "no_image",
@@ -134,12 +134,12 @@ FORMS: dict[str, tuple[bytes, str]] = {
 
 NOT_IDS = {
     "a null byte": "0" * 31 + "\0",
-    "a null byte behind": "0" * 32 + "\0",
-    "a line break behind": "0" * 32 + "\n",
+    "a null byte at the end": "0" * 32 + "\0",
+    "a line break at the end": "0" * 32 + "\n",
     "capitals": "A" * 32,
     "wide digits": "０" * 32,
     "Arabic digits": "٠" * 32,
-    "a name of the store's": "0" * 32 + ".json",
+    "the name of a sidecar": "0" * 32 + ".json",
     "the folder": ".",
     "the folder above": "../" * 10 + "etc/passwd",
     "an absolute path": "/etc/passwd",

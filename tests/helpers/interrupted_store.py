@@ -241,7 +241,7 @@ class Bench:
         steps = self.run(done, act)
         outcomes = [shelf.pictures(shelf.open()) for shelf in (self.start, done)]
         if done.names() != names_of(outcomes[1]):
-            self.tally.note(f"done, it leaves {done.names()}", leftovers=1)
+            self.tally.note(f"completed, it leaves {done.names()}", leftovers=1)
         self.examine(done, outcomes[1:], "done")
         swept = set[tuple[tuple[str, int], ...]]()
         for number in range(1, len(steps) + 1):
@@ -263,7 +263,7 @@ class Bench:
             self.examine(again, outcomes, f"{when}, and after step {number} of the sweep")
 
     def examine(self, shelf: FolderShelf, outcomes: list[list[Seen]], when: str) -> None:
-        """Check that each picture is in its state before or after the operation, and what a sweep leaves."""
+        """Check that each picture is as before or after the operation, and that a sweep leaves nothing else."""
         self.tally.states += 1
         store = shelf.open()
         pictures = shelf.pictures(store)
@@ -271,7 +271,7 @@ class Bench:
             is_lost = len(pictures) < min(map(len, outcomes))
             self.tally.note(f"{when}: {pictures}", lost=is_lost, half=not is_lost)
         if store.sweep().expired and shelf.clock.now < START + HOUR:
-            self.tally.note(f"{when}: swept what has not expired", lost=1)
+            self.tally.note(f"{when}: a sweep removed an unexpired picture", lost=1)
         if shelf.names() != names_of(pictures) or shelf.pictures(store) != pictures:
             self.tally.note(f"{when}: a sweep leaves {shelf.names()} for {pictures}", leftovers=1)
         if store.held().images != len(pictures):
@@ -284,4 +284,4 @@ class Bench:
         shelf.clock.now = ALL_EXPIRED
         store.sweep()
         if shelf.names():
-            self.tally.note(f"{when}: once all have expired a sweep leaves {shelf.names()}", leftovers=1)
+            self.tally.note(f"{when}: after all have expired, a sweep leaves {shelf.names()}", leftovers=1)

@@ -110,4 +110,4 @@ def _status_in_frames(connection: socket.socket) -> int | None:
 
 def _literal_status(content: bytes) -> int:
     text = content[2 : 2 + (content[1] & 0x7F)]
-    return int(text) if not content[1] & 0x80 else -1  # -1: a Huffman-coded status, so none that a test expects
+    return int(text) if not content[1] & 0x80 else -1  # -1: a Huffman-coded status, which no test expects

@@ -20,7 +20,7 @@ LONG = 80.0  # seconds; longer than heroimg.js waits on a silent connection
 
 
 def wait_for(fact: Callable[[], object], what: str, seconds: float = LONG) -> None:
-    """Wait until a function returns a true value; after too many seconds fail, and name it.
+    """Wait until a function returns a true value; fail after too many seconds.
 
     :param what: the words after "waited in vain for".
     """

@@ -50,7 +50,7 @@ def corpus(kind: str) -> dict[str, bytes]:
 
 @some.composite
 def changed(draw: some.DrawFn, kind: str) -> bytes:
-    """Take one of the corpus and cut, repeat, turn, flip or fill a piece of it, a few times."""
+    """Take an input of the corpus and change it a few times: cut, repeat, reverse, invert or fill a piece."""
     data = draw(some.sampled_from(list(corpus(kind).values())))
     for _ in range(draw(some.integers(0, 4))):
         start = draw(some.integers(0, len(data)))
@@ -65,7 +65,7 @@ def changed(draw: some.DrawFn, kind: str) -> bytes:
     return data[: draw(some.integers(0, len(data)))] if draw(some.booleans()) else data
 
 
-# What parsers look for.
+# Sequences that parsers look for.
 _WORDS = [
     b"--b", b"--b--", b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"\0", b"\xff\xd8", b"\xff\xd9", b"\xff\xda", b"\xff\xc0",
     b"\xff\xc2", b"IEND", b"IDAT", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b'"', b"\\", b"{", b"[", b"null", b"1e999",
@@ -79,7 +79,7 @@ def upload(api: Api, body: bytes, content_type: bytes) -> None:
 
 
 def send_signed(api: Api, body: bytes) -> None:
-    """Sign as Stripe does, whose payloads are text."""
+    """Sign a body as Stripe does. The body becomes text first, because Stripe's payloads are text."""
     text = body.decode("utf-8", "replace")
     header = WebhookSignature.generate_signature_header(text, "whsec_standin")
     api.request("POST", WEBHOOK, data=text.encode(), headers={"Stripe-Signature": header})
@@ -98,7 +98,7 @@ _SENDERS = {
 
 
 @pytest.mark.parametrize("kind", _SENDERS)
-def test_what_has_hurt_once_does_not_hurt_again(attacked: Api, kind: str) -> None:
+def test_no_input_of_the_corpus_does_harm(attacked: Api, kind: str) -> None:
     for body in corpus(kind).values():
         with unharmed(attacked):
             _SENDERS[kind](attacked, body)
@@ -107,7 +107,7 @@ def test_what_has_hurt_once_does_not_hurt_again(attacked: Api, kind: str) -> Non
 @pytest.mark.parametrize("kind", _SENDERS)
 @fuzz
 @given(data=some.data())
-def test_no_body_is_answered_otherwise_than_documented(attacked: Api, kind: str, data: some.DataObject) -> None:
+def test_every_body_gets_a_documented_answer(attacked: Api, kind: str, data: some.DataObject) -> None:
     with unharmed(attacked):
         _SENDERS[kind](attacked, data.draw(changed(kind)))
 
@@ -164,7 +164,7 @@ def test_no_id_and_no_claim_breaks_anything(attacked: Api, image_id: str, claim:
     path=some.sampled_from([f"{RETRIEVE}?imageId={'0' * 32}", "/static/heroimg.js", "/healthz", "/readyz", "/nowhere"]),
     method=some.sampled_from(["GET", "HEAD", "OPTIONS", "DELETE"]),
 )  # fmt: skip
-def test_no_header_is_answered_otherwise_than_documented(
+def test_every_header_gets_a_documented_answer(
     attacked: Api, headers: dict[str, bytes], path: str, method: str
 ) -> None:
     with unharmed(attacked):
@@ -174,7 +174,7 @@ def test_no_header_is_answered_otherwise_than_documented(
 
 @fuzz
 @given(body=changed("events"), signature=_header_value, at=some.integers(-(2**70), 2**70) | some.just(int(time.time())))
-def test_no_signature_but_stripes_is_believed(attacked: Api, body: bytes, signature: bytes, at: int) -> None:
+def test_only_stripes_signature_is_accepted(attacked: Api, body: bytes, signature: bytes, at: int) -> None:
     for header in (signature, b"t=%d,v1=" % at + signature, b"t=%d,v1=%s,v0=x" % (at, b"0" * 64)):
         with unharmed(attacked):
             answer = attacked.request("POST", WEBHOOK, data=body, headers={"Stripe-Signature": header})

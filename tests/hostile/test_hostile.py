@@ -1,6 +1,6 @@
 """Hostile input gets a documented answer, costs little CPU and memory, leaves no file, and ends no worker.
 
-The kernel counts what a worker needs: its memory, and the processor time of each request (helpers/process_usage.py).
+The kernel counts a worker's memory and the CPU time of each request (helpers/process_usage.py).
 test_smuggling.py tests what happens below HTTP, test_fuzz.py tests random input.
 """
 
@@ -43,7 +43,7 @@ def attacked(open_attacked: Api) -> Iterator[Api]:
 
 
 def code_of(answer: requests.Response) -> str:
-    """Give the code of a refusal, or nothing."""
+    """Return the code of a refusal, or "" for a success."""
     return "" if answer.status_code == 200 else str(answer.json()["code"])
 
 
@@ -60,7 +60,7 @@ def test_a_form_that_no_browser_sends_is_refused_and_leaves_nothing(attacked: Ap
 
 
 @pytest.mark.parametrize("boundary", ['""', "é", "b" * 8_000, "-" * 8_000, "b; boundary=c", "b\t", "*", "("])
-def test_any_boundary_is_one_or_none(attacked: Api, boundary: str) -> None:
+def test_a_form_with_an_unusual_boundary_is_refused(attacked: Api, boundary: str) -> None:
     content_type = f"multipart/form-data; boundary={boundary}".encode("latin-1")
     answer = attacked.request("POST", UPLOAD, data=b"--b--\r\n" * 9, headers={"Content-Type": content_type})
     assert answer.status_code == 400
@@ -106,13 +106,13 @@ def test_an_unknown_id_and_a_malformed_one_are_answered_alike(attacked: Api) -> 
     assert len({(answer.status_code, answer.content, tuple(answer.headers.items())) for answer in answers}) == 1
 
 
-def test_an_id_given_twice_is_the_first(attacked: Api) -> None:
+def test_the_first_of_two_ids_counts(attacked: Api) -> None:
     image_id = attacked.keep(pictures.jpeg())
     twice = f"{RETRIEVE}?imageId={image_id}&imageId={'0' * 32}"
     assert attacked.request("HEAD", twice).status_code == 200
 
 
-def test_an_id_of_1_mb_is_refused_where_it_is_read(attacked: Api) -> None:
+def test_an_id_that_is_too_long_is_refused_in_a_body_and_in_an_address(attacked: Api) -> None:
     assert attacked.open_checkout("0" * 2**20).json()["code"] == "request_too_large"
     with attacked.connection() as connection:
         connection.sendall(f"GET {RETRIEVE}?imageId={'0' * 10_000}".encode())
@@ -129,7 +129,7 @@ def test_an_id_of_1_mb_is_refused_where_it_is_read(attacked: Api) -> None:
     ],
     ids=range(15),
 )  # fmt: skip
-def test_json_that_is_meant_to_hurt_is_refused(attacked: Api, body: bytes) -> None:
+def test_hostile_json_is_refused(attacked: Api, body: bytes) -> None:
     answer = attacked.request("POST", SESSION, data=body, headers={"Content-Type": "application/json"})
     assert answer.status_code in (400, 404)
 
@@ -160,7 +160,7 @@ def test_a_client_cannot_choose_price_product_or_return_address(shop: Shop) -> N
     ],
     ids=range(16),
 )  # fmt: skip
-def test_a_signed_event_that_is_none_is_refused(attacked: Api, event: str) -> None:
+def test_a_signed_body_that_is_no_event_is_refused(attacked: Api, event: str) -> None:
     header = WebhookSignature.generate_signature_header(event, "whsec_standin")
     answer = attacked.request("POST", WEBHOOK, data=event.encode(), headers={"Stripe-Signature": header})
     assert answer.status_code == 400
@@ -169,7 +169,7 @@ def test_a_signed_event_that_is_none_is_refused(attacked: Api, event: str) -> No
 @pytest.mark.parametrize(
     "header", ["t=" + "9" * 5_000 + ",v1=a", "t=,v1=", "t,v1", "=" * 5_000, "t=1," * 1_500, "t=nan,v1=a"]
 )
-def test_a_signature_that_is_none_is_refused(attacked: Api, header: str) -> None:
+def test_an_invalid_signature_is_refused(attacked: Api, header: str) -> None:
     answer = attacked.request("POST", WEBHOOK, data=b"{}", headers={"Stripe-Signature": header})
     assert answer.json()["code"] == "signature_invalid"
 
@@ -222,7 +222,7 @@ def test_an_address_with_too_much_in_it_is_not_found_and_leads_nowhere(attacked:
     assert json.loads(body)["code"] == ("image_not_found" if path == "//api/temp-image-retrieve" else "not_found")
 
 
-def test_every_answer_of_the_api_forbids_to_keep_it(attacked: Api) -> None:
+def test_every_answer_of_the_api_forbids_caching(attacked: Api) -> None:
     image_id = attacked.keep(pictures.jpeg())
     kept = attacked.retrieve(image_id, new_token())
     for answer in (

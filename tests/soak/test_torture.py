@@ -12,7 +12,7 @@ from tests.soak.torture import torture
 
 @pytest.mark.proof
 @pytest.mark.parametrize("store", ["files", "redis"])
-def test_whole_journeys_while_everything_breaks_are_as_promised(tmp_path: Path, store: str) -> None:
+def test_whole_journeys_keep_the_promises_while_faults_happen(tmp_path: Path, store: str) -> None:
     require("nginx")
     require("openssl")
     if store == "redis":

@@ -64,10 +64,10 @@ def test_ended_after_any_step_every_picture_is_whole_or_absent_and_one_sweep_lea
 
 @dataclass(frozen=True)
 class Story:
-    """An operation after a pin, and what must be true once it has returned.
+    """An operation after a pin, and the effects that a power cut may have.
 
-    :param is_safe: no power cut undoes it.
-    :param is_end: the picture may be gone.
+    :param is_safe: once the operation has returned, no power cut undoes it.
+    :param is_end: the picture may be gone after a power cut.
     """
 
     name: str
@@ -126,7 +126,7 @@ STORIES = [
 
 
 class Cuts:
-    """A story, run once by a process that is stopped at every step, and all states that a power cut may leave.
+    """Runs a story once, stopped at every step, and examines every state that a power cut may leave.
 
     :ivar survivors: for each state of the disk, the story's picture if it is there when the store is opened anew.
     """
@@ -136,7 +136,7 @@ class Cuts:
         self.steps = self.record(FolderShelf(folder / "recorded"))
         self.image_id = (self.steps[-1].look["kept"].content or b"").decode()
         self.survivors = list[Seen | None]()
-        # What there was without a power cut: after one there is nothing else, and never a half of it.
+        # The pictures after each step. A power cut leaves no other picture, and no half picture.
         restored = [self.restore(_as_it_is(step)) for step in self.steps]
         really = [shelf.pictures(shelf.open()) for shelf in restored]
         self.whole, self.last = list(chain(*really)), really[-1]
@@ -148,7 +148,7 @@ class Cuts:
             if self.story is not UPLOAD_STORY:
                 store.pin(image_id, START + 2 * HOUR)
             self.story.before(store, image_id)
-            (shelf.folder / "kept").write_text(image_id)  # how the parent learns how far this is
+            (shelf.folder / "kept").write_text(image_id)  # marks the step at which the operation begins
             self.story.act(store, image_id)
             (shelf.folder / "done").touch()
 
@@ -195,11 +195,11 @@ class Cuts:
             self.tally.note(f"{when}: undone in {state}", lost=1)
         store.sweep()
         if shelf.pictures(store) != pictures:
-            self.tally.note(f"{when}: swept what has not expired from {state}", lost=1)
+            self.tally.note(f"{when}: a sweep removed an unexpired picture from {state}", lost=1)
         shelf.clock.now = ALL_EXPIRED
         store.sweep()
         if shelf.names():
-            self.tally.note(f"{when}: once all have expired a sweep leaves {shelf.names()}", leftovers=1)
+            self.tally.note(f"{when}: after all have expired, a sweep leaves {shelf.names()}", leftovers=1)
 
 
 def _content(step: Step, path: str) -> bytes | None:

@@ -1,4 +1,4 @@
-"""FileStore, interrupted by another process between any two system calls: as if one had run after the other.
+"""Two processes on one FileStore, interleaved at every system call: the result is as if one had followed the other.
 
 The first process is stopped after each of its system calls, as in test_crash_points.py. The second then runs its whole
 operation, unless it would have to wait for a lock that the first one holds. Then the first continues.
@@ -30,7 +30,7 @@ from tests.helpers.system_calls import needs_ptrace, trace
 
 pytestmark = [needs_ptrace, pytest.mark.proof]
 
-# It does not wait for locks; what it passes over then, it does not count.
+# A sweep does not wait for locks. It skips a locked picture and does not count it.
 SWEEP = Operation("sweep", lambda store, _: str(store.sweep()))
 PAIRS = [
     (first, second)
@@ -78,7 +78,7 @@ def answer(act: Act, store: FileStore, image_id: str) -> str:
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS, ids=lambda operation: operation.name)
-def test_done_between_any_two_system_calls_of_another_it_is_as_if_one_had_come_after_the_other(
+def test_two_interleaved_operations_have_the_result_of_one_after_the_other(
     first: Operation, second: Operation, tmp_path: Path
 ) -> None:
     bench = Bench(tmp_path, first, Tally(first.name))

@@ -40,7 +40,7 @@ SETTINGS = (
     settings() if IS_LONG else settings(derandomize=True, deadline=None, max_examples=100, stateful_step_count=25)
 )
 
-# By name: Hypothesis writes down what it draws from, and a megabyte each time would be slow.
+# Drawn by name, because Hypothesis records every value that it draws, and recording a megabyte is slow.
 CONTENTS = {"none": b"", "some": b"one picture", "more": b"another\0\xff" * 1000, "blocks": b"x" * (BLOCK_BYTES + 1)}
 WRONG_IDS = [UNKNOWN, "", "..", "x" * 32, UNKNOWN + "\n", UNKNOWN.upper(), f"{UNKNOWN}.json"]
 SESSIONS = st.sampled_from(["cs_test_1", "cs_test_2"])
@@ -60,7 +60,7 @@ AHEAD = st.sampled_from([0, 1, HOUR])
 
 
 class StoreModel:
-    """The contract. `kept` has each picture with its last claim, until it is removed or swept."""
+    """A model of the contract. `kept` has each picture with its last claim, until it is removed or swept."""
 
     def __init__(self, clock: Clock) -> None:
         self.kept = dict[str, StoredImage]()
@@ -155,7 +155,7 @@ class Sequence(RuleBasedStateMachine):
         self.streams = list[tuple[BinaryIO, bytes]]()
 
     def an_id(self, one: int | str) -> str:
-        """Return an invalid id unchanged; for a number, the id of one of the latest pictures, of which two are held."""
+        """Return an invalid id unchanged; for a number, return the id of a recent picture. Two are always held."""
         if isinstance(one, str):
             return one
         while self.model.held().images < 2:
@@ -246,7 +246,7 @@ class Sequence(RuleBasedStateMachine):
 
     @rule(coming=COMING)
     def come_again(self, coming: dict[str, Any]) -> None:
-        """The same rule again, so that it runs more often than the others."""
+        """Repeat the rule, so that it runs more often than the others."""
         self.come_back(**coming)
 
     @precondition(lambda self: self.streams)
@@ -274,7 +274,7 @@ class Sequence(RuleBasedStateMachine):
         self.store.check()
         assert self.store.warnings() == []
         swept, expired = self.store.sweep(), self.model.sweep()
-        if self.is_redis:  # which removes the others by itself, and reports none of them
+        if self.is_redis:  # Redis itself removes unpaid pictures, and the store does not report them
             expired = [image for image in expired if image.is_paid]
         reported = sorted(image for image in swept.expired if image.is_paid or not self.is_redis)
         assert (reported, swept.leftovers) == (expired, 0)

@@ -145,7 +145,7 @@ def test_redis_removes_a_picture_after_its_time_and_a_paid_one_a_day_later_whate
 
 
 def memory(worker: int, what: str) -> int:
-    """Read how many megabytes a process has, or had at the most since it was last asked to forget."""
+    """Read the memory of a process in megabytes: VmRSS now, or VmHWM for the peak since its last reset."""
     line = next(line for line in Path(f"/proc/{worker}/status").read_text().splitlines() if line.startswith(what))
     return int(line.split()[1]) // 1024
 
@@ -162,7 +162,7 @@ def test_a_worker_has_a_picture_in_memory_once_while_it_passes_and_none_of_those
         api.retrieve(api.keep(picture))  # the heap keeps some of what the first large picture needed while it grew
 
         def peak_of(act: Callable[[], object]) -> int:
-            Path(f"/proc/{worker}/clear_refs").write_text("5")  # forget the peak
+            Path(f"/proc/{worker}/clear_refs").write_text("5")  # resets the peak
             before = memory(worker, "VmRSS")
             act()
             return memory(worker, "VmHWM") - before
@@ -191,7 +191,7 @@ def test_one_machine_reports_a_paid_picture_that_expired_unfetched(
     assert two.retrieve(image_id, method="HEAD").status_code == 200
     machines.clock.forward(101)
     assert two.retrieve(image_id).status_code == 404
-    wait_for(lambda: redis.names() == [f"heroimg:{{{unpaid}}}"], "a sweep")  # that one is left to Redis' own expiry
+    wait_for(lambda: redis.names() == [f"heroimg:{{{unpaid}}}"], "a sweep")  # Redis itself expires this one
 
     def reports() -> list[str]:
         log = one.server.log() + two.server.log()

@@ -27,14 +27,14 @@ def _programs() -> None:
 
 
 def allow(servers: list[RedisServer], further: str) -> None:
-    """Make the user of the page."""
+    """Create the Redis user of docs/redis.md."""
     for server in servers:
         for command in (*COMMANDS, f"ACL SETUSER heroimg {further}"):
             server.client.execute_command(*command.split())
 
 
 def expect_that_nothing_is_refused(open_machines: OpenMachines, servers: list[RedisServer], url: str) -> None:
-    """Do all that heroimg does with Redis, and look whether Redis refused anything."""
+    """Do everything that heroimg does with Redis; fail if Redis refused a command."""
     settings = {"HEROIMG_REDIS_REPLICAS": "1", "HEROIMG_UPLOAD_RATE": "9 per second", "HEROIMG_SWEEP_SECONDS": "1"}
     machines = open_machines(url.replace("://", "://heroimg:password@"), **settings)
     api, server = machines.one, machines.one.server

@@ -162,7 +162,7 @@ def expect_promises_kept(machines: Machines, traffic: Traffic) -> None:
 def test_redis_killed_and_started_again_in_the_middle_of_traffic_loses_and_doubles_nothing(
     tmp_path: Path, open_machines: OpenMachines
 ) -> None:
-    # As docs/redis.md asks for: with everysec, Redis puts a write off while a slow disk is busy, and answers before it.
+    # docs/redis.md asks for this. With everysec, Redis answers before a write if a slow disk is busy.
     with RedisServer(tmp_path / "redis", appendfsync="always") as redis:
         machines = open_machines(redis.url)
         traffic = Traffic(machines)
@@ -219,7 +219,7 @@ def test_no_checkout_is_opened_for_a_picture_that_too_few_replicas_have(
     assert "0 of 1 replicas" in machines.one.server.log()
     assert machines.stand_in.sessions == {}
     with RedisServer(tmp_path / "replica", replicaof=f"127.0.0.1 {redis.port}") as replica:
-        # The answer itself: a replica that is connected may still take longer than a checkout waits for it.
+        # Ask until the checkout opens: a connected replica may still take longer than a checkout waits for it.
         wait_for(lambda: machines.one.open_checkout(image_id).status_code == 200, "the replica to have the picture")
         assert replica.names() == redis.names()
 

@@ -30,7 +30,7 @@ MINUTE = 60
 
 
 class Sessions:
-    """Sessions in memory, by the names of StripeSessions' methods. Calls can fail, or be interrupted by an act."""
+    """Sessions in memory, by the names of StripeSessions' methods. Calls can fail, or run an action first."""
 
     seconds_ahead = 0.0
 

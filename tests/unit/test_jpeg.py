@@ -68,7 +68,7 @@ def is_whole(data: bytes) -> bool:
         jpeg.check(data, True)
     except ImageTooComplex:
         raise
-    except Exception:  # formats.py takes any exception for damage
+    except Exception:  # formats.py treats any exception as damage
         return False
     return True
 

@@ -55,13 +55,13 @@ def is_whole(data: bytes) -> bool:
         png.check(data, True)
     except ImageTooComplex:
         raise
-    except Exception:  # formats.py takes any exception for damage
+    except Exception:  # formats.py treats any exception as damage
         return False
     return True
 
 
 WHOLE = {
-    "as it should be": HEADER + TEXT + DATA + IEND,
+    "with text": HEADER + TEXT + DATA + IEND,
     "no end": HEADER + DATA,
     "broken end": HEADER + DATA + broken(IEND),
     "bytes behind": HEADER + DATA + IEND + b"more" * 99,
@@ -99,7 +99,7 @@ DAMAGED = {
     "unknown compression": HEADER[:8] + chunk(b"IHDR", HEADER[16:26] + b"\1\0\0") + DATA + IEND,
     "unknown filter method": HEADER[:8] + chunk(b"IHDR", HEADER[16:26] + b"\0\1\0") + DATA + IEND,
     "unknown interlacing": HEADER[:8] + chunk(b"IHDR", HEADER[16:26] + b"\0\0\2") + DATA + IEND,
-    "depth that its colour type has not": png_header(WIDTH, HEIGHT, depth=4) + DATA + IEND,
+    "depth that its colour type does not have": png_header(WIDTH, HEIGHT, depth=4) + DATA + IEND,
     "no data": HEADER + IEND,
     "end before the data": HEADER + IEND + DATA,
     "broken data": HEADER + broken(DATA) + IEND,
@@ -115,7 +115,7 @@ DAMAGED = {
     "dictionary in zlib's header": HEADER + chunk(b"IDAT", b"\x78\xbb" + STREAM[2:]) + IEND,
     "text between its data": HEADER + chunk(b"IDAT", STREAM[:500]) + TEXT + chunk(b"IDAT", STREAM[500:]) + IEND,
     "unknown critical chunk": HEADER + chunk(b"ABCD", b"?") + DATA + IEND,
-    "kind that is none": HEADER + chunk(b"t3Xt", b"?") + DATA + IEND,
+    "invalid chunk type": HEADER + chunk(b"t3Xt", b"?") + DATA + IEND,
     "text that claims 2 GB": HEADER + b"\x80\0\0\0tEXt" + DATA + IEND,
     "data that claim 2 GB": HEADER + b"\x80\0\0\0IDAT" + STREAM,
     "missing palette": INDEXED + INDEXED_DATA + IEND,
@@ -135,7 +135,7 @@ def test_a_png_without_all_its_rows_is_damaged(picture: bytes) -> None:
 def test_a_png_cut_anywhere_in_its_rows_is_damaged() -> None:
     picture = HEADER + DATA + IEND
     whole = [length for length in range(len(picture)) if is_whole(picture[:length])]
-    # Behind the last row there are zlib's end of at most two bytes, its checksum, the chunk's and the end chunk.
+    # After the last row come zlib's end of at most two bytes, its checksum, the chunk's checksum and the end chunk.
     assert whole == list(range(whole[0], len(picture)))
     assert whole[0] >= len(picture) - 2 - 4 - 4 - 12
 
