@@ -17,7 +17,7 @@ from tests.helpers.store_shelf import Clock, Shelf
 
 @dataclass
 class StoreBackend:
-    """The place where a store keeps its pictures: a folder, a Redis or a cluster.
+    """A folder, a Redis or a cluster in which a store keeps its pictures.
 
     :param config: opens the store.
     :param settings: select the store, as environment variables of a server.

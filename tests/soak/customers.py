@@ -18,7 +18,7 @@ from tests.helpers.api import RETRIEVE, SESSION, STATUS, UPLOAD, new_token
 from tests.helpers.production import Production
 from tests.soak.model import Picture, TortureModel
 
-# Seconds for which a customer retries. A claim lasts longer, so no second reader may get the picture meanwhile.
+# Seconds for which a customer retries. A claim lasts longer, so no second reader can get the picture in that time.
 PATIENCE = 120
 
 
