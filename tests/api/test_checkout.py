@@ -367,13 +367,13 @@ def test_a_failure_that_stripe_would_repeat_for_a_day_is_not_asked_for_again(
     assert all(key and len(key) <= 255 for key in keys)
 
 
-def test_a_session_whose_answer_was_lost_on_the_way_is_not_opened_twice(shop: Shop) -> None:
+def test_a_session_whose_answer_was_lost_is_not_opened_twice(shop: Shop) -> None:
     image_id = shop.api.keep(pictures.jpeg())
     shop.stand_in.fail_next("lost_answer")
     assert [shop.api.session_of(image_id)] == list(shop.stand_in.sessions)
 
 
-def test_a_stripe_that_once_does_not_answer_is_asked_again(shop: Shop) -> None:
+def test_stripe_is_asked_again_if_it_does_not_answer_once(shop: Shop) -> None:
     image_id = shop.api.keep(pictures.jpeg())
     shop.stand_in.fail_next("timeout")
     assert shop.api.session_of(image_id) in shop.stand_in.sessions
@@ -466,7 +466,7 @@ def test_a_session_that_stripe_does_not_know_is_not_found(shop: Shop) -> None:
     assert (answer.status_code, answer.json()["code"]) == (404, "session_not_found")
 
 
-def test_a_status_tells_no_more_than_the_front_end_needs(shop: Shop) -> None:
+def test_a_status_contains_no_more_than_the_front_end_needs(shop: Shop) -> None:
     image_id = shop.api.keep(pictures.jpeg())
     session_id = shop.api.session_of(image_id)
     for change, payment_status in ((None, "unpaid"), ("pay-later", "unpaid"), ("settle", "paid")):

@@ -97,7 +97,7 @@ def test_workers_killed_during_uploads_and_retrievals_lose_nothing_and_leave_not
         wait_for(lambda image_id=image_id: own.is_gone(image_id), "the picture to be gone")  # type: ignore[misc]
 
 
-def test_what_was_acknowledged_is_there_after_the_server_was_killed_and_started_again(own: Api) -> None:
+def test_acknowledged_pictures_are_there_after_the_server_was_killed_and_started_again(own: Api) -> None:
     ids = [own.keep(PICTURE) for _ in range(5)]
     own.server.kill()
     own.server.gunicorn()

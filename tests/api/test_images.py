@@ -211,7 +211,7 @@ def test_only_the_header_is_checked_if_the_setting_says_so(tmp_path: Path) -> No
         assert api.upload(pictures.png_of_size(60000, 60000)).status_code == 422
 
 
-def test_our_samples_are_what_they_are_called() -> None:
+def test_the_samples_match_their_names() -> None:
     assert Image.open(BytesIO(WHOLE["phone's jpeg"])).format == "MPO"
     assert Image.open(BytesIO(WHOLE["interlaced png"])).info["interlace"] == 1
     assert getattr(Image.open(BytesIO(WHOLE["animated png"])), "n_frames") == 2  # noqa: B009

@@ -18,7 +18,7 @@ from tests.helpers.shop import Shop, stripe_settings
 
 
 class Operator:
-    """A shop, the operator's commands, and what its store holds."""
+    """A shop, the operator's commands, and the names in its store."""
 
     def __init__(self, shop: Shop, redis: RedisServer | None) -> None:
         self.shop = shop

@@ -22,7 +22,7 @@ OTHER_TOKEN = "claim-of-another-page"
 
 @pytest.mark.proof
 @pytest.mark.parametrize("claims", [False, True], ids=["plain", "with claims"])
-def test_of_16_readers_at_once_exactly_one_gets_the_picture_in_each_of_100_rounds(shared: Api, claims: bool) -> None:
+def test_exactly_one_of_16_readers_at_once_gets_the_picture_in_each_of_100_rounds(shared: Api, claims: bool) -> None:
     for _ in range(100):
         image_id = shared.keep(pictures.jpeg())
         answers = shared.many(16, image_id, claims)
@@ -278,7 +278,7 @@ def test_a_claim_of_the_wrong_form_is_refused_and_uses_nothing_up(shared: Api, c
     assert shared.retrieve(image_id).status_code == 200
 
 
-def test_without_a_claim_delete_removes_a_picture_that_nobody_holds(shared: Api) -> None:
+def test_without_a_claim_delete_removes_a_picture_that_is_not_claimed(shared: Api) -> None:
     image_id = shared.keep(pictures.jpeg())
     assert shared.confirm(image_id).status_code == 204
     assert shared.confirm(image_id).status_code == 204

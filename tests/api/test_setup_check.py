@@ -179,7 +179,7 @@ def test_files_that_others_can_read_are_a_warning(tmp_path: Path) -> None:
 
 
 @needs("strace")
-def test_a_lock_that_excludes_nobody_is_a_fault(tmp_path: Path) -> None:
+def test_a_lock_that_excludes_no_process_is_a_fault(tmp_path: Path) -> None:
     before = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e", "inject=flock:retval=0")
     checked = check(Server(tmp_path, {}), before=before)
     assert checked.status == 1
@@ -252,7 +252,7 @@ def test_few_free_inodes_are_a_warning(tmp_path: Path) -> None:
         ("rk_test_checkout", "ok", "the key may not read the account's name, and heroimg does not need it"),
     ],
 )
-def test_what_a_key_may_not_do_is_reported(
+def test_the_missing_permissions_of_a_key_are_reported(
     tmp_path: Path, stand_in: StandIn, key: str, state: str, sentence: str
 ) -> None:
     checked = check(server_of(tmp_path, stand_in, STRIPE_SECRET_KEY=key))

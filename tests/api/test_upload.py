@@ -288,7 +288,7 @@ def test_an_address_that_uploads_too_often_gets_the_seconds_to_wait(tmp_path: Pa
         assert len(server.names()) == 4
 
 
-def test_what_a_short_rate_refuses_does_not_use_up_a_long_one(tmp_path: Path) -> None:
+def test_an_upload_refused_by_a_short_rate_does_not_count_for_a_long_one(tmp_path: Path) -> None:
     with serving(tmp_path / "served", {"HEROIMG_UPLOAD_RATE": "3 per 2 hour; 1 per hour"}, workers=1) as server:
         answers = [Api(server).upload(pictures.jpeg()) for _ in range(6)]
         assert [answer.status_code for answer in answers] == [200] + [429] * 5
@@ -325,7 +325,7 @@ def test_customers_whose_addresses_cannot_be_read_share_one_rate_and_the_log_say
         assert "set HEROIMG_TRUSTED_PROXIES to 1" not in server.log()
 
 
-def test_forged_addresses_are_not_believed_without_trusted_proxies(tmp_path: Path) -> None:
+def test_forged_addresses_are_ignored_without_trusted_proxies(tmp_path: Path) -> None:
     with serving(tmp_path / "served", {"HEROIMG_UPLOAD_RATE": "1 per hour"}, workers=1) as server:
         api = Api(server)
         statuses = [

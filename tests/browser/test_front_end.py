@@ -86,7 +86,7 @@ def test_the_plain_page_works_with_the_policy_of_the_documentation(shop: ShopEls
     assert picture_saved(page).startswith(b"\xff\xd8")
 
 
-def test_the_plain_page_of_the_documentation_tells_failures(shop: ShopElsewhere, page: Page) -> None:
+def test_the_plain_page_of_the_documentation_shows_failures(shop: ShopElsewhere, page: Page) -> None:
     shop.front_end.serve({"/hero-me": shop.fill_in(PLAIN)})
     page.goto(f"{shop.front_end.url}/hero-me")
     choose(page, b"no picture")

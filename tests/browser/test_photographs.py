@@ -47,7 +47,7 @@ class UploadPage:
         return str(self.engine.call(UPLOAD_FILE, self.shop.api.server.url, {"fit": fit}, has_decoder))
 
     def uploaded(self, data: bytes, **options: Any) -> bytes:
-        """Choose and upload a file; return what the server got."""
+        """Choose and upload a file; return the bytes that the server got."""
         answer = self.shop.api.retrieve(self.upload(data, **options))
         assert answer.status_code == 200, answer.text
         return answer.content

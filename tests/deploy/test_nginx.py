@@ -151,7 +151,7 @@ def test_a_full_disk_below_nginx_is_in_the_journal(house: Production) -> None:
 def test_connections_that_run_out_are_in_the_journal(tmp_path: Path) -> None:
     with production(tmp_path / "whole", 2, {"768": "20"}) as house, ExitStack() as stack:
         while "20 worker_connections are not enough" not in house.nginx_errors():
-            with suppress(OSError):  # nginx closes what it has no connection for
+            with suppress(OSError):  # nginx closes connections that exceed its limit
                 Phone(house, stack).asks("POST", f"{UPLOAD}?imageId={IMAGE_ID}", "Content-Length: 9\r\n", b"1")
         assert IMAGE_ID not in house.logs()
 

@@ -84,7 +84,7 @@ def test_plain_http_and_a_silent_address_are_faults(house: Production) -> None:
     assert "does not answer" in check(house, url="https://127.0.0.1:1")["fault", "public"]
 
 
-def test_what_nginx_does_not_pass_on_is_a_fault(broken_house: Production) -> None:
+def test_requests_that_nginx_does_not_pass_on_are_faults(broken_house: Production) -> None:
     sentences = check(broken_house)
     assert "in nginx by client_max_body_size 34m" in sentences["fault", "body limit"]
     assert "cannot read the answer to OPTIONS and GET" in sentences["fault", "cors"]

@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text()
 
 @pytest.fixture
 def served(tmp_path: Path) -> tuple[Server, int]:
-    """Run what `make run` runs, on free ports."""
+    """Return a server for the program of `make run`, and a free port."""
     return Server(tmp_path, {"PYTHONWARNINGS": "default"}), free_port()
 
 

@@ -72,7 +72,7 @@ class Engine:
         self.command("Back", "POST", "/back", {})
 
     def run(self, script: str, *arguments: Any) -> Any:
-        """Run the body of an async function with `args`, and return what it returns.
+        """Run the body of an async function with `args`, and return its result.
 
         In Firefox it sees the page, but not the page's variables.
         """

@@ -141,14 +141,14 @@ OPERATIONS = [
     Operation("held", lambda store, _: store.held()),
     Operation("check", lambda store, _: store.check()),
     Operation("claim", claim),
-    Operation("claim anew", claim, before=claim),
+    Operation("claim again", claim, before=claim),
     Operation(
         "claim after another", lambda store, image_id: store.claim(image_id, OTHER_TOKEN), before=claim, later=300
     ),
     Operation("claim refused", is_refused(lambda store, image_id: store.claim(image_id, OTHER_TOKEN)), before=claim),
     Operation("claim without room", fail(claim)),
     Operation("claim on a full disk", on_full_disk(claim)),
-    Operation("claim anew on a full disk", on_full_disk(claim), before=on_full_disk(claim)),
+    Operation("claim again on a full disk", on_full_disk(claim), before=on_full_disk(claim)),
     Operation("claim after changes on a full disk", claim, before=on_full_disk(claim)),
     Operation("renew", lambda store, image_id: store.renew(image_id, TOKEN), before=claim),
     Operation("release", lambda store, image_id: store.release(image_id, TOKEN), before=claim),

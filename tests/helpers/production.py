@@ -97,7 +97,7 @@ class Production:
         self.server.gunicorn(socket=self.socket, workers=self.workers)
 
     def logs(self) -> str:
-        """Read what nginx, its journal and gunicorn have logged."""
+        """Read the logs of nginx, its journal and gunicorn."""
         return "".join(path.read_text() for path in [*self.folder.glob("nginx/*.log"), self.server.log_path])
 
     def nginx_errors(self) -> str:

@@ -149,12 +149,12 @@ class Server:
         wait_for(lambda: self.log().count("ready: ") >= ready, "all workers to be ready")
 
     def log(self, start: int | None = None) -> str:
-        """Return the log from a byte offset, by default from where it was at the last :meth:`clear`."""
+        """Return the log from a byte offset, by default from its end at the last :meth:`clear`."""
         start = self._log_start if start is None else start
         return self.log_path.read_bytes()[start:].decode() if self.log_path.exists() else ""
 
     def clear(self) -> None:
-        """Empty the folder of the pictures, and start the log anew."""
+        """Empty the folder of the pictures, and restart the log."""
         for path in self.uploads.iterdir():
             path.unlink(missing_ok=True)
         self._log_start = self.log_path.stat().st_size

@@ -133,7 +133,7 @@ def test_a_strangers_renew_makes_no_claim_and_extends_none(shelf: Shelf) -> None
         shelf.store.renew(UNKNOWN, OTHER_TOKEN)
 
 
-def test_a_lapsed_claim_is_renewed_if_nobody_has_claimed_since(shelf: Shelf) -> None:
+def test_a_lapsed_claim_is_renewed_if_no_other_has_claimed_since(shelf: Shelf) -> None:
     image = shelf.keep()
     shelf.read(image.id)
     shelf.clock.now += 301
@@ -200,7 +200,7 @@ def test_only_the_holder_removes_a_claimed_picture(shelf: Shelf) -> None:
     assert shelf.names() == []
 
 
-def test_a_lapsed_holder_may_remove_what_nobody_else_has_claimed(shelf: Shelf) -> None:
+def test_a_lapsed_holder_may_remove_a_picture_that_no_other_has_claimed(shelf: Shelf) -> None:
     image = shelf.keep()
     shelf.read(image.id)
     shelf.clock.now += 301
@@ -328,7 +328,7 @@ def test_an_expired_picture_cannot_be_removed_and_is_left_to_the_sweep(shelf: Sh
     assert shelf.names() == []
 
 
-def test_of_many_pins_at_once_all_get_the_same_answer(shelf: Shelf) -> None:
+def test_concurrent_pins_get_the_same_answer(shelf: Shelf) -> None:
     image = shelf.keep()
     with ThreadPoolExecutor(8) as pool:
         pins = pool.map(lambda n: shelf.store.pin(image.id, START + HOUR + 1, renewed=START + HOUR + 100 + n), range(8))
@@ -352,7 +352,7 @@ def test_the_checkouts_notes_are_kept_with_the_picture_and_survive_claims(shelf:
         image = after
 
 
-def test_of_many_notes_at_once_none_is_lost(shelf: Shelf) -> None:
+def test_concurrent_notes_are_all_kept(shelf: Shelf) -> None:
     image = shelf.keep()
 
     def add(number: int) -> None:

@@ -87,10 +87,10 @@ STORIES = [
     Story("power cut during sweep", sweep),
     Story("power cut during keep of another", lambda store, _: keep(store, b"another")),
     Story("power cut during claim", claim),
-    Story("power cut during claim anew", claim, before=claim),
+    Story("power cut during claim again", claim, before=claim),
     Story("power cut during claim without room", fail(claim)),
     Story("power cut during claim on a full disk", on_full_disk(claim)),
-    Story("power cut during claim anew on a full disk", on_full_disk(claim), before=on_full_disk(claim)),
+    Story("power cut during claim again on a full disk", on_full_disk(claim), before=on_full_disk(claim)),
     Story("power cut during claim after changes on a full disk", claim, before=on_full_disk(claim)),
     Story(
         "power cut during pin on a full disk",

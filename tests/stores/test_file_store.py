@@ -310,5 +310,5 @@ def test_a_pinned_picture_its_sidecar_and_their_folder_are_synced_before_it_retu
     assert ".part" in calls[0]
     names = [call.partition("(")[0].removesuffix("at") for call in calls]
     assert names == ["rename", "fsync", "fsync", "rename", "fsync", "fsync", "rename"]
-    assert all(".new" in calls[number] for number in (2, 3, 5, 6))  # the sidecar never loses what was synced
+    assert all(".new" in calls[number] for number in (2, 3, 5, 6))  # the sidecar never loses synced data
     assert calls[4].endswith("pictures>) = 0")

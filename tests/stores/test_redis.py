@@ -1,4 +1,4 @@
-"""Pictures in Redis: two gunicorns as two machines, and what they write there."""
+"""Pictures in Redis: two gunicorns as two machines, and the keys that they write."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.helpers.store_shelf import HOUR, OTHER_TOKEN, START, TOKEN, Clock, Sh
 
 
 @pytest.mark.proof
-def test_of_16_readers_on_two_machines_exactly_one_gets_the_picture_in_each_of_100_rounds(machines: Machines) -> None:
+def test_exactly_one_of_16_readers_on_two_machines_gets_the_picture_in_each_of_100_rounds(machines: Machines) -> None:
     apis = [machines.one, machines.two]
     data = pictures.jpeg()
     with ThreadPoolExecutor(16) as pool:

@@ -125,7 +125,7 @@ def test_metadata_and_trailers_do_not_matter(picture: bytes) -> None:
     ids=["second start", "reserved", "hierarchical", "extension", "restart interval of 3 bytes", "endless metadata",
          "no tables", "12 bits", "progressive in 12 bits", "progressive called baseline", "two frames"],
 )  # fmt: skip
-def test_what_no_browser_decodes_is_refused(picture: bytes) -> None:
+def test_a_jpeg_that_no_browser_decodes_is_refused(picture: bytes) -> None:
     assert not is_whole(picture)
 
 
