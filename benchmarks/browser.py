@@ -1,4 +1,4 @@
-"""Measure what fitting a photograph costs in Chromium: `python -m benchmarks.browser [--rounds 5]`.
+"""Measure the cost of fitting a photograph in Chromium: `python -m benchmarks.browser [--rounds 5]`.
 
 Each round starts a browser of its own. Memory is the peak of all its processes while they fit the photograph, minus
 their memory before. `blocked` is the longest time in which the page could not run a timer.
@@ -50,7 +50,7 @@ _FIT = """async (maxEdge) => {
 
 @dataclass
 class Fitted:
-    """A photograph as the module has fitted it, and what that took."""
+    """A fitted photograph, and the time and memory that fitting took."""
 
     data: bytes
     milliseconds: float

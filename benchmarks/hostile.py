@@ -1,4 +1,4 @@
-"""Show what hostile input costs a worker, in CPU seconds and peak memory: `python -m benchmarks.hostile`.
+"""Show the CPU seconds and the peak memory that hostile input costs a worker: `python -m benchmarks.hostile`.
 
 A new worker gets each case, because the peak of a costly case would hide the next one's.
 """

@@ -1,4 +1,4 @@
-"""Photographs for the benchmarks, made of noise: as large and as costly to decode as what people upload."""
+"""Photographs for the benchmarks, made of noise: as large and as costly to decode as those that people upload."""
 
 from __future__ import annotations
 

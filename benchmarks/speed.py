@@ -1,7 +1,7 @@
-"""Measure an upload and its retrieval, compared with what a team would use instead: `make bench`.
+"""Compare an upload and its retrieval with the usual alternatives: `make bench`.
 
 All contenders run at the same time and take turns, so that other load on the machine affects all of them. The figures
-are medians of all turns. CPU time and memory are of all of a contender's processes, as the kernel counts them.
+are medians of all turns. CPU time and memory include all processes of a contender, as the kernel counts them.
 """
 
 from __future__ import annotations

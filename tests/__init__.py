@@ -1,1 +1,1 @@
-"""Tests: in by the front door, then a look at the disk."""
+"""Tests: most send HTTP requests, then check the disk or Redis."""

@@ -12,11 +12,11 @@ from playwright.sync_api import Browser
 from demo.stripe_stand_in import StandIn
 from tests.helpers.api import Api
 from tests.helpers.browser import Visitor, chromium
+from tests.helpers.needed_programs import require
 from tests.helpers.proxy import Proxy
-from tests.helpers.redis_servers import RedisServer
-from tests.helpers.requirements import require
 from tests.helpers.serving import DrivenClock, serving, serving_at
 from tests.helpers.shop import Shop, Site, stripe_settings
+from tests.helpers.stores import STORES
 
 # For a search that takes minutes: tests/stores/test_model.py.
 settings.register_profile("long", deadline=None, max_examples=2000, stateful_step_count=100, print_blob=True)
@@ -48,15 +48,11 @@ def clock(tmp_path: Path) -> DrivenClock:
     return DrivenClock(tmp_path / "clock")
 
 
-@pytest.fixture(params=["files", "redis"])
+@pytest.fixture(params=STORES)
 def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
     """Return the settings that select each store."""
-    if request.param == "files":
-        yield {}
-        return
-    require("redis-server")
-    with RedisServer(tmp_path / "redis") as redis:
-        yield {"REDIS_URL": redis.url}
+    with STORES[request.param](tmp_path) as backend:
+        yield backend.settings
 
 
 @pytest.fixture(scope="session")

@@ -231,7 +231,7 @@ def test_confirming_an_unpaid_picture_while_stripe_is_out_of_reach_removes_nothi
     session_id = shop.api.session_of(image_id)
     shop.stand_in.fail_next("disconnect", times=2)
     answer = shop.api.confirm(image_id)
-    assert told(answer) == (503, "payment_unreachable", "2")
+    assert failure_of(answer) == (503, "payment_unreachable", "2")
     assert shop.api.retrieve(image_id, method="HEAD").status_code == 200
     assert shop.api.confirm(image_id).status_code == 204
     assert shop.stand_in.sessions[session_id]["status"] == "expired"
@@ -325,17 +325,17 @@ FAILURES = {
 }
 
 
-def told(answer: requests.Response) -> tuple[int, str, str | None]:
+def failure_of(answer: requests.Response) -> tuple[int, str, str | None]:
     return answer.status_code, answer.json()["code"], answer.headers.get("Retry-After")
 
 
 @pytest.mark.parametrize("mode", FAILURES)
 def test_each_failure_of_stripe_has_an_answer_and_the_next_attempt_succeeds(shop: Shop, mode: str) -> None:
     image_id = shop.api.keep(pictures.jpeg())
-    # What Stripe's library asks again by itself fails twice; a 500 is repeated by Stripe, for it was saved.
+    # Stripe's library retries two of these by itself, so they fail twice. Stripe saves a 500, and replays it.
     shop.stand_in.fail_next(mode, 2 if mode in ("not_json", "disconnect") else 1)
     answer = shop.api.open_checkout(image_id)
-    assert told(answer) == FAILURES[mode]
+    assert failure_of(answer) == FAILURES[mode]
     assert "Stripe" not in answer.text
     assert shop.api.session_of(image_id) in shop.stand_in.sessions
 
@@ -344,7 +344,7 @@ def test_each_failure_of_stripe_has_an_answer_and_the_next_attempt_succeeds(shop
 def test_each_failure_of_stripe_has_an_answer_for_a_status_too(shop: Shop, mode: str) -> None:
     session_id = shop.api.session_of(shop.api.keep(pictures.jpeg()))
     shop.stand_in.fail_next(mode, 2 if mode in ("500", "not_json", "disconnect") else 1)
-    assert told(shop.api.status(session_id)) == FAILURES[mode]
+    assert failure_of(shop.api.status(session_id)) == FAILURES[mode]
     assert shop.api.status(session_id).status_code == 200
 
 
@@ -367,7 +367,7 @@ def test_a_failure_that_stripe_would_repeat_for_a_day_is_not_asked_for_again(
     assert all(key and len(key) <= 255 for key in keys)
 
 
-def test_a_session_whose_answer_was_lost_on_the_way_is_not_opened_twice(shop: Shop) -> None:
+def test_a_session_whose_answer_was_lost_is_not_opened_twice(shop: Shop) -> None:
     image_id = shop.api.keep(pictures.jpeg())
     shop.stand_in.fail_next("lost_answer")
     assert [shop.api.session_of(image_id)] == list(shop.stand_in.sessions)
@@ -389,7 +389,7 @@ def test_a_session_that_was_ended_after_a_failure_of_the_disk_is_not_given_out_b
     assert [session["status"] for session in shop.stand_in.sessions.values()] == ["expired", "open"]
 
 
-def test_a_stripe_that_once_does_not_answer_is_asked_again(shop: Shop) -> None:
+def test_stripe_is_asked_again_if_it_does_not_answer_once(shop: Shop) -> None:
     image_id = shop.api.keep(pictures.jpeg())
     shop.stand_in.fail_next("timeout")
     assert shop.api.session_of(image_id) in shop.stand_in.sessions
@@ -482,7 +482,7 @@ def test_a_session_that_stripe_does_not_know_is_not_found(shop: Shop) -> None:
     assert (answer.status_code, answer.json()["code"]) == (404, "session_not_found")
 
 
-def test_a_status_tells_no_more_than_the_front_end_needs(shop: Shop) -> None:
+def test_a_status_contains_no_more_than_the_front_end_needs(shop: Shop) -> None:
     image_id = shop.api.keep(pictures.jpeg())
     session_id = shop.api.session_of(image_id)
     for change, payment_status in ((None, "unpaid"), ("pay-later", "unpaid"), ("settle", "paid")):

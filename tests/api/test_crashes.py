@@ -90,14 +90,14 @@ def test_workers_killed_during_uploads_and_retrievals_lose_nothing_and_leave_not
     # A worker killed between its reader's last byte and the confirmation leaves the claim, which keeps others out.
     for image_id in held.intersection(ledger.received):
         assert own.retrieve(image_id).status_code == 409
-    # A reader that was cut off may have had the last byte handed to its connection, and counts as served then.
+    # A reader that was cut off counts as served if the server had handed the last byte to its connection.
     assert ledger.acknowledged - set(ledger.received) - ledger.cut <= held
     for image_id in (held & ledger.acknowledged) - ledger.cut - set(ledger.received):
         assert own.retrieve(image_id).content == PICTURE
         wait_for(lambda image_id=image_id: own.is_gone(image_id), "the picture to be gone")  # type: ignore[misc]
 
 
-def test_what_was_acknowledged_is_there_after_the_server_was_killed_and_started_again(own: Api) -> None:
+def test_acknowledged_pictures_are_there_after_the_server_was_killed_and_started_again(own: Api) -> None:
     ids = [own.keep(PICTURE) for _ in range(5)]
     own.server.kill()
     own.server.gunicorn()

@@ -64,7 +64,7 @@ def test_a_whole_picture_comes_back_as_it_came(shared: Api, picture: bytes) -> N
     assert back.headers["Content-Disposition"] == f'inline; filename="picture.{"png" if is_png else "jpg"}"'
 
 
-# Pictures drawn after public bug reports. They are accepted if Chromium's <img> shows all of them.
+# Pictures modelled on public bug reports. They are accepted if Chromium's <img> shows all of them.
 CASES = {
     "baseline-no-eoi.jpg": 200,
     "exif-xresolution-empty-ascii.jpg": 200,
@@ -112,12 +112,12 @@ NO_PICTURES = {
 }
 
 
-@pytest.mark.parametrize(("found", "content"), NO_PICTURES.items(), ids=NO_PICTURES.keys())
-def test_a_file_that_is_no_png_or_jpeg_is_refused_by_name(shared: Api, found: str, content: bytes) -> None:
+@pytest.mark.parametrize(("kind", "content"), NO_PICTURES.items(), ids=NO_PICTURES.keys())
+def test_a_file_that_is_no_png_or_jpeg_is_refused_by_name(shared: Api, kind: str, content: bytes) -> None:
     answer = shared.upload(content, "photo.jpg")
     assert answer.status_code == 415
     assert answer.json().keys() == {"error", "code", "found"}
-    assert (answer.json()["code"], answer.json()["found"]) == ("not_a_picture", found)
+    assert (answer.json()["code"], answer.json()["found"]) == ("not_a_picture", kind)
 
 
 def test_a_refusal_says_what_to_choose_instead(shared: Api) -> None:
@@ -211,7 +211,7 @@ def test_only_the_header_is_checked_if_the_setting_says_so(tmp_path: Path) -> No
         assert api.upload(pictures.png_of_size(60000, 60000)).status_code == 422
 
 
-def test_our_samples_are_what_they_are_called() -> None:
+def test_the_samples_match_their_names() -> None:
     assert Image.open(BytesIO(WHOLE["phone's jpeg"])).format == "MPO"
     assert Image.open(BytesIO(WHOLE["interlaced png"])).info["interlace"] == 1
     assert getattr(Image.open(BytesIO(WHOLE["animated png"])), "n_frames") == 2  # noqa: B009

@@ -57,7 +57,7 @@ def test_a_traceback_is_shortened_too() -> None:
     assert "'/var/uploads/012345...'" in logging.Formatter().format(record)
 
 
-def test_ids_are_shortened_the_same_way_where_we_log_them_ourselves() -> None:
+def test_ids_are_shortened_the_same_way_in_our_own_log_lines() -> None:
     assert short(IMAGE_ID) == redacted(IMAGE_ID)
     assert short("cs_test_a1b2c3d4e5") == redacted("cs_test_a1b2c3d4e5")
 

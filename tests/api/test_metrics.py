@@ -20,7 +20,7 @@ from heroimg.config import Config
 from heroimg.operations.counters import Count, Counters, open_counters
 from tests.helpers import pictures
 from tests.helpers.api import Api, new_token
-from tests.helpers.requirements import needs_root
+from tests.helpers.needed_programs import needs_root
 from tests.helpers.serving import DrivenClock, Server, serving, serving_at, wait_for
 from tests.helpers.shop import Shop
 from tests.helpers.system_calls import needs_ptrace, trace
@@ -108,10 +108,10 @@ def test_refusals_are_counted_by_their_codes(watched: Shop) -> None:
     watched.api.upload(b"not a picture")
     watched.api.retrieve("0" * 32)
     watched.api.request("GET", "/nowhere")
-    found = figures(watched.api)
-    assert found["refusals_total not_a_picture"] == 2
-    assert found["refusals_total image_not_found"] == 1
-    assert found["refusals_total not_found"] == 1
+    counted = figures(watched.api)
+    assert counted["refusals_total not_a_picture"] == 2
+    assert counted["refusals_total image_not_found"] == 1
+    assert counted["refusals_total not_found"] == 1
 
 
 def test_expired_pictures_are_counted_by_what_had_happened_to_them(watched: Shop) -> None:
@@ -247,7 +247,7 @@ def test_first_requests_that_come_together_are_all_counted(watched: Shop) -> Non
     assert figures(watched.api)["refusals_total image_not_found"] == 64
 
 
-def test_no_figure_tells_an_id(watched: Shop) -> None:
+def test_no_figure_contains_an_id(watched: Shop) -> None:
     image_id = watched.api.keep(pictures.jpeg())
     watched.api.retrieve(image_id, token := new_token())
     text = watched.api.request("GET", "/metrics").text

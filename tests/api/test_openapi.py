@@ -39,7 +39,7 @@ REQUEST_ID = description.document["components"]["headers"]["RequestId"]["schema"
     suppress_health_check=list(hypothesis.HealthCheck),
     phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
 )
-def test_whatever_is_asked_the_answer_is_as_described(case: Case[Any], open_shop: Shop) -> None:
+def test_every_request_gets_an_answer_that_is_described(case: Case[Any], open_shop: Shop) -> None:
     answer = case.call_and_validate(base_url=open_shop.api.server.url, checks=CHECKS, timeout=20)
     (request,) = answer.headers["x-request-id"]
     assert re.fullmatch(REQUEST_ID["pattern"], request)

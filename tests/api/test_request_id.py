@@ -12,7 +12,7 @@ from tests.helpers.api import RETRIEVE, Api, new_token
 from tests.helpers.production import production
 from tests.helpers.serving import ROOT, wait_for
 
-PLAIN = "6d1b8c3e-0d3f-4a51-9d5a-0f2e4f6a7b8c"
+PLAIN_ID = "6d1b8c3e-0d3f-4a51-9d5a-0f2e4f6a7b8c"
 MADE = re.compile("[0-9a-f]{16}")
 
 
@@ -22,10 +22,10 @@ def lines_of(log: str, request: str) -> list[str]:
 
 def test_a_plain_id_is_in_the_answer_and_in_every_line_of_the_request(api: Api) -> None:
     image_id = api.keep(pictures.jpeg())
-    answer = api.retrieve(image_id, headers={"X-Request-ID": PLAIN})
-    assert answer.headers["X-Request-ID"] == PLAIN
-    wait_for(lambda: len(lines_of(api.server.log(), PLAIN)) == 2, "both lines of the request")
-    first, second = lines_of(api.server.log(), PLAIN)
+    answer = api.retrieve(image_id, headers={"X-Request-ID": PLAIN_ID})
+    assert answer.headers["X-Request-ID"] == PLAIN_ID
+    wait_for(lambda: len(lines_of(api.server.log(), PLAIN_ID)) == 2, "both lines of the request")
+    first, second = lines_of(api.server.log(), PLAIN_ID)
     assert "handing over" in first
     assert f"handed over {image_id[:6]}" in second
 
@@ -62,17 +62,17 @@ def test_nginx_passes_the_id_on_logs_it_and_answers_with_it(tmp_path: Path) -> N
     with production(tmp_path / "whole", 1) as house:
         customer, token = house.customer(), new_token()
         image_id = customer.keep(pictures.jpeg())
-        for given in (PLAIN, image_id, None):
+        for given in (PLAIN_ID, image_id, None):
             headers = {"X-Request-ID": given} if given else {}
             answer = customer.retrieve(image_id, token, headers=headers)
             request = answer.headers["X-Request-ID"]
-            assert request == PLAIN if given == PLAIN else MADE.fullmatch(request)
+            assert request == PLAIN_ID if given == PLAIN_ID else MADE.fullmatch(request)
             assert lines_of(house.server.log(), request)
             pattern = rf"GET {RETRIEVE} 200 .* request {request}$"
             wait_for(lambda pattern=pattern: re.search(pattern, house.logs(), re.MULTILINE), "nginx's line")  # type: ignore[misc]
         assert image_id not in house.logs()
-        own = house.ask(customer, "/only-nginx-answers", headers={"X-Request-ID": PLAIN})
-        assert (own.status_code, own.headers["X-Request-ID"]) == (404, PLAIN)
+        own = house.ask(customer, "/only-nginx-answers", headers={"X-Request-ID": PLAIN_ID})
+        assert (own.status_code, own.headers["X-Request-ID"]) == (404, PLAIN_ID)
 
 
 def test_nginx_and_heroimg_have_one_expression_for_plain_ids() -> None:

@@ -16,13 +16,13 @@ from tests.helpers.api import RETRIEVE, Api, new_token
 from tests.helpers.serving import DrivenClock, Server, serving, serving_at, wait_for
 
 THREE_MB = pictures.jpeg(3)
-CLAIM = "claim-of-the-one-page"
-OTHER = "claim-of-another-page"
+TOKEN = "claim-of-the-one-page"
+OTHER_TOKEN = "claim-of-another-page"
 
 
 @pytest.mark.proof
 @pytest.mark.parametrize("claims", [False, True], ids=["plain", "with claims"])
-def test_of_16_readers_at_once_exactly_one_gets_the_picture_in_each_of_100_rounds(shared: Api, claims: bool) -> None:
+def test_exactly_one_of_16_readers_at_once_gets_the_picture_in_each_of_100_rounds(shared: Api, claims: bool) -> None:
     for _ in range(100):
         image_id = shared.keep(pictures.jpeg())
         answers = shared.many(16, image_id, claims)
@@ -36,8 +36,8 @@ def test_of_16_readers_at_once_exactly_one_gets_the_picture_in_each_of_100_round
 
 def test_a_refused_reader_gets_the_seconds_to_wait(shared: Api) -> None:
     image_id = shared.keep(pictures.jpeg())
-    shared.retrieve(image_id, CLAIM)
-    answer = shared.retrieve(image_id, OTHER)
+    shared.retrieve(image_id, TOKEN)
+    answer = shared.retrieve(image_id, OTHER_TOKEN)
     assert (answer.status_code, answer.json()["code"]) == (409, "image_claimed")
     assert 200 <= int(answer.headers["Retry-After"]) <= 300
 
@@ -46,13 +46,13 @@ def test_a_refused_reader_gets_the_seconds_to_wait(shared: Api) -> None:
 def test_a_claim_survives_a_reader_that_hangs_up(shared: Api, count: int) -> None:
     image_id = shared.keep(THREE_MB)
     for _ in range(2):
-        shared.hang_up_after(count, image_id, CLAIM)
-        assert shared.retrieve(image_id, OTHER).status_code == 409
-        assert shared.confirm(image_id, OTHER).status_code == 409
+        shared.hang_up_after(count, image_id, TOKEN)
+        assert shared.retrieve(image_id, OTHER_TOKEN).status_code == 409
+        assert shared.confirm(image_id, OTHER_TOKEN).status_code == 409
         assert shared.confirm(image_id).status_code == 409
-    assert shared.retrieve(image_id, CLAIM).content == THREE_MB
-    assert shared.confirm(image_id, CLAIM).status_code == 204
-    assert shared.retrieve(image_id, CLAIM).status_code == 404
+    assert shared.retrieve(image_id, TOKEN).content == THREE_MB
+    assert shared.confirm(image_id, TOKEN).status_code == 204
+    assert shared.retrieve(image_id, TOKEN).status_code == 404
 
 
 @pytest.mark.parametrize("count", [1, 100_000])
@@ -68,30 +68,30 @@ def test_a_claim_lapses_and_the_picture_can_be_claimed_again(tmp_path: Path, clo
     with serving_at(clock, tmp_path / "served") as server:
         api = Api(server)
         image_id = api.keep(pictures.jpeg())
-        assert api.retrieve(image_id, CLAIM).status_code == 200
+        assert api.retrieve(image_id, TOKEN).status_code == 200
         clock.forward(200)
-        assert api.retrieve(image_id, OTHER).status_code == 409
+        assert api.retrieve(image_id, OTHER_TOKEN).status_code == 409
         clock.forward(101)
-        assert api.retrieve(image_id, OTHER).status_code == 200
-        assert api.retrieve(image_id, CLAIM).status_code == 409
-        assert api.confirm(image_id, CLAIM).status_code == 409
-        assert api.retrieve(image_id, OTHER).content == pictures.jpeg()
+        assert api.retrieve(image_id, OTHER_TOKEN).status_code == 200
+        assert api.retrieve(image_id, TOKEN).status_code == 409
+        assert api.confirm(image_id, TOKEN).status_code == 409
+        assert api.retrieve(image_id, OTHER_TOKEN).content == pictures.jpeg()
 
 
 def test_head_neither_makes_nor_renews_nor_revives_a_claim(tmp_path: Path, clock: DrivenClock) -> None:
     with serving_at(clock, tmp_path / "served") as server:
         api = Api(server)
         image_id = api.keep(pictures.jpeg())
-        assert api.retrieve(image_id, OTHER, method="HEAD").status_code == 200
-        assert api.retrieve(image_id, CLAIM).status_code == 200
+        assert api.retrieve(image_id, OTHER_TOKEN, method="HEAD").status_code == 200
+        assert api.retrieve(image_id, TOKEN).status_code == 200
         clock.forward(200)
-        assert api.retrieve(image_id, CLAIM, method="HEAD").status_code == 200
+        assert api.retrieve(image_id, TOKEN, method="HEAD").status_code == 200
         clock.forward(101)
-        assert api.retrieve(image_id, CLAIM, method="HEAD").status_code == 200
-        assert api.retrieve(image_id, OTHER).status_code == 200
+        assert api.retrieve(image_id, TOKEN, method="HEAD").status_code == 200
+        assert api.retrieve(image_id, OTHER_TOKEN).status_code == 200
 
 
-@pytest.mark.parametrize("claim", [None, CLAIM], ids=["plain", "with a claim"])
+@pytest.mark.parametrize("claim", [None, TOKEN], ids=["plain", "with a claim"])
 def test_a_slow_reader_keeps_its_claim_for_as_long_as_it_reads(
     tmp_path: Path, clock: DrivenClock, claim: str | None
 ) -> None:
@@ -108,7 +108,7 @@ def test_a_slow_reader_keeps_its_claim_for_as_long_as_it_reads(
             while claim_of(server, image_id) == first:
                 assert connection.recv(65536)
             clock.forward(200)
-            assert api.retrieve(image_id, OTHER).status_code == 409
+            assert api.retrieve(image_id, OTHER_TOKEN).status_code == 409
 
 
 def test_a_reader_whose_claim_has_lapsed_and_passed_to_another_does_not_get_the_rest(
@@ -123,10 +123,10 @@ def test_a_reader_whose_claim_has_lapsed_and_passed_to_another_does_not_get_the_
             request = f"GET {RETRIEVE}?imageId={image_id} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
             connection.sendall(request.encode())
             connection.recv(1000)
-            while (answer := api.retrieve(image_id, OTHER)).status_code == 409:
+            while (answer := api.retrieve(image_id, OTHER_TOKEN)).status_code == 409:
                 clock.forward(301)  # until the server cannot send any more, it renews the claim
             assert answer.content == picture
-            assert api.confirm(image_id, OTHER).status_code == 204
+            assert api.confirm(image_id, OTHER_TOKEN).status_code == 204
             with suppress(ConnectionError):
                 assert len(connection.makefile("rb").read()) < len(picture)
         assert image_id not in server.log()
@@ -171,7 +171,7 @@ def test_head_gives_the_headers_and_uses_nothing_up(shared: Api) -> None:
 
 def test_the_file_is_closed_once_its_reader_has_it(shared: Api) -> None:
     image_id = shared.keep(pictures.jpeg())
-    shared.retrieve(image_id, CLAIM)
+    shared.retrieve(image_id, TOKEN)
 
     def open_files() -> list[str]:
         targets = []
@@ -186,10 +186,10 @@ def test_the_file_is_closed_once_its_reader_has_it(shared: Api) -> None:
 
 def test_head_of_a_claimed_picture_answers_as_get_would(shared: Api) -> None:
     image_id = shared.keep(pictures.jpeg())
-    shared.retrieve(image_id, CLAIM)
+    shared.retrieve(image_id, TOKEN)
     assert shared.retrieve(image_id, method="HEAD").status_code == 409
-    assert shared.retrieve(image_id, OTHER, method="HEAD").status_code == 409
-    assert shared.retrieve(image_id, CLAIM, method="HEAD").status_code == 200
+    assert shared.retrieve(image_id, OTHER_TOKEN, method="HEAD").status_code == 409
+    assert shared.retrieve(image_id, TOKEN, method="HEAD").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_an_invalid_id_of_any_form_is_not_found(shared: Api, image_id: str) -> N
     for method in ("GET", "HEAD"):
         assert shared.retrieve(image_id, method=method).status_code == 404
     assert shared.retrieve(image_id).json() == {"error": "Image not found or expired", "code": "image_not_found"}
-    assert shared.retrieve(image_id, CLAIM).status_code == 404
+    assert shared.retrieve(image_id, TOKEN).status_code == 404
     assert shared.confirm(image_id).status_code == 204
 
 
@@ -278,7 +278,7 @@ def test_a_claim_of_the_wrong_form_is_refused_and_uses_nothing_up(shared: Api, c
     assert shared.retrieve(image_id).status_code == 200
 
 
-def test_without_a_claim_delete_removes_a_picture_that_nobody_holds(shared: Api) -> None:
+def test_without_a_claim_delete_removes_a_picture_that_is_not_claimed(shared: Api) -> None:
     image_id = shared.keep(pictures.jpeg())
     assert shared.confirm(image_id).status_code == 204
     assert shared.confirm(image_id).status_code == 204
@@ -306,14 +306,14 @@ def test_a_picture_is_gone_the_second_its_hour_is_over_whether_or_not_a_sweep_ra
         api = Api(server)
         image_id = api.keep(pictures.jpeg())
         claimed = api.keep(pictures.jpeg())
-        api.retrieve(claimed, CLAIM)
+        api.retrieve(claimed, TOKEN)
         clock.forward(3500)
         assert api.retrieve(image_id, method="HEAD").status_code == 200
-        assert api.retrieve(claimed, CLAIM).status_code == 200
+        assert api.retrieve(claimed, TOKEN).status_code == 200
         clock.forward(101)
         for method in ("HEAD", "GET"):
             assert api.retrieve(image_id, method=method).status_code == 404
-            assert api.retrieve(claimed, CLAIM, method=method).status_code == 404
+            assert api.retrieve(claimed, TOKEN, method=method).status_code == 404
         assert len(server.names()) == 4
 
 

@@ -25,8 +25,8 @@ from heroimg.stores.files.setup import check_folder
 from heroimg.stores.redis import setup as redis_setup
 from tests.helpers import pictures
 from tests.helpers.api import Api
+from tests.helpers.needed_programs import needs, needs_root, require
 from tests.helpers.redis_servers import RedisServer
-from tests.helpers.requirements import needs, needs_root, require
 from tests.helpers.serving import DrivenClock, Server, serving, wait_for
 from tests.helpers.shop import stripe_settings
 from tests.helpers.store_shelf import UNKNOWN
@@ -179,7 +179,7 @@ def test_files_that_others_can_read_are_a_warning(tmp_path: Path) -> None:
 
 
 @needs("strace")
-def test_a_lock_that_excludes_nobody_is_a_fault(tmp_path: Path) -> None:
+def test_a_lock_that_excludes_no_process_is_a_fault(tmp_path: Path) -> None:
     before = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e", "inject=flock:retval=0")
     checked = check(Server(tmp_path, {}), before=before)
     assert checked.status == 1
@@ -252,7 +252,7 @@ def test_few_free_inodes_are_a_warning(tmp_path: Path) -> None:
         ("rk_test_checkout", "ok", "the key may not read the account's name, and heroimg does not need it"),
     ],
 )
-def test_what_a_key_may_not_do_is_reported(
+def test_the_missing_permissions_of_a_key_are_reported(
     tmp_path: Path, stand_in: StandIn, key: str, state: str, sentence: str
 ) -> None:
     checked = check(server_of(tmp_path, stand_in, STRIPE_SECRET_KEY=key))
@@ -371,7 +371,9 @@ def test_an_old_redis_is_a_fault(tmp_path: Path, redis: RedisServer, monkeypatch
     monkeypatch.setattr(redis_setup, "_CALLS", (("EVAL", "#", 0),))  # Redis 6.2 answers the same to a script with flags
     config = Config(redis_url=redis.url, instance_dir=tmp_path)
     setup = SetupCheck(config, open_store(config, lambda: 0), lambda _url: (), lambda: None)
-    (sentence,) = {found.sentence for found in setup.run() if (found.state, found.subject) == ("fault", "redis")}
+    (sentence,) = {
+        finding.sentence for finding in setup.run() if (finding.state, finding.subject) == ("fault", "redis")
+    }
     assert "too old to run heroimg's scripts: install 7.0 or later, or Valkey" in sentence
 
 

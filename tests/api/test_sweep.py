@@ -157,7 +157,7 @@ def test_sweeps_are_not_overdue_just_after_the_start_or_without_threads(tmp_path
     assert idle.seconds_overdue() == 0
 
 
-def test_the_sweep_command_says_that_another_is_at_it(tmp_path: Path) -> None:
+def test_the_sweep_command_says_that_another_process_is_sweeping(tmp_path: Path) -> None:
     server = Server(tmp_path, {})
     server.flask("sweep")
     (lock,) = (tmp_path / "instance").iterdir()
@@ -206,7 +206,7 @@ def test_a_sweep_between_requests_ends_when_its_time_is_over_and_the_next_goes_o
     assert sweeper.sweep(0) == Swept(leftovers=1)
     for left in (48, 47):
         clock.now += 181
-        for _ in range(3):  # of these the first sweeps, and the others find that it has
+        for _ in range(3):  # the first request sweeps; for the other two no sweep is due
             app.test_client().get("/healthz").close()
         assert len(list((tmp_path / "uploads").iterdir())) == left
 

@@ -24,7 +24,7 @@ def test_the_limits_are_public_and_kept_by_browsers_for_five_minutes(shared: Api
     assert answer.headers["Cache-Control"] == "public, max-age=300"
 
 
-def test_the_answer_is_an_id_of_32_hexadecimal_digits_and_the_folder_holds_the_very_bytes(api: Api) -> None:
+def test_the_answer_is_an_id_of_32_hexadecimal_digits_and_the_folder_holds_the_same_bytes(api: Api) -> None:
     image_id = api.keep(pictures.jpeg())
     assert re.fullmatch(r"[0-9a-f]{32}", image_id)
     assert api.server.names() == [image_id, f"{image_id}.json"]
@@ -161,7 +161,7 @@ def test_a_file_whose_name_is_in_the_long_form_alone_is_a_file(api: Api) -> None
     assert api.retrieve(answer.json()["imageId"]).content == pictures.jpeg()
 
 
-def test_a_files_name_is_not_logged_even_where_it_cannot_be_read(api: Api) -> None:
+def test_a_files_name_is_not_logged_even_if_it_cannot_be_read(api: Api) -> None:
     body = b'--b\r\nContent-Disposition: form-data; name=image; filename="M\xfcller.jpg"\r\n\r\nx\r\n--b--\r\n'
     answer = api.request("POST", UPLOAD, data=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
     assert answer.json()["code"] == "no_image"
@@ -229,7 +229,7 @@ def test_a_worker_killed_during_an_upload_leaves_nothing_after_a_sweep(own: Api)
         head = f"POST {UPLOAD} HTTP/1.1\r\nHost: test\r\nContent-Type: {content_type}\r\n"
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:1_000_000])
         wait_for(own.server.names, "the upload to arrive")
-        # Its worker lives. The server's own sweep may hold the lock for a moment.
+        # The worker still runs. The server's own sweep may hold the lock for a moment.
         wait_for(lambda: "0 leftovers" in own.server.flask("sweep").stdout, "a sweep that leaves the upload alone")
         for worker in own.server.workers():
             os.kill(worker, signal.SIGKILL)
@@ -288,7 +288,7 @@ def test_an_address_that_uploads_too_often_gets_the_seconds_to_wait(tmp_path: Pa
         assert len(server.names()) == 4
 
 
-def test_what_a_short_rate_refuses_does_not_use_up_a_long_one(tmp_path: Path) -> None:
+def test_an_upload_refused_by_a_short_rate_does_not_count_for_a_long_one(tmp_path: Path) -> None:
     with serving(tmp_path / "served", {"HEROIMG_UPLOAD_RATE": "3 per 2 hour; 1 per hour"}, workers=1) as server:
         answers = [Api(server).upload(pictures.jpeg()) for _ in range(6)]
         assert [answer.status_code for answer in answers] == [200] + [429] * 5
@@ -304,7 +304,7 @@ def test_addresses_are_distinguished_behind_as_many_proxies_as_are_trusted(tmp_p
             return api.upload(pictures.jpeg(), headers={"X-Forwarded-For": addresses}).status_code
 
         assert [upload_from("192.0.2.1"), upload_from("192.0.2.2")] == [200, 200]
-        assert upload_from("192.0.2.3, 192.0.2.1") == 429  # what the client itself wrote is not believed
+        assert upload_from("192.0.2.3, 192.0.2.1") == 429  # an address that the client itself sent is ignored
         assert [upload_from("2001:db8::1"), upload_from("2001:db8::ffff")] == [200, 429]  # one household
         assert [upload_from("::ffff:192.0.2.8"), upload_from("::ffff:192.0.2.9")] == [200, 200]  # IPv4 in IPv6
         assert [upload_from("203.0.113.3:50003"), upload_from("203.0.113.4:50003")] == [200, 200]
@@ -325,7 +325,7 @@ def test_customers_whose_addresses_cannot_be_read_share_one_rate_and_the_log_say
         assert "set HEROIMG_TRUSTED_PROXIES to 1" not in server.log()
 
 
-def test_forged_addresses_are_not_believed_without_trusted_proxies(tmp_path: Path) -> None:
+def test_forged_addresses_are_ignored_without_trusted_proxies(tmp_path: Path) -> None:
     with serving(tmp_path / "served", {"HEROIMG_UPLOAD_RATE": "1 per hour"}, workers=1) as server:
         api = Api(server)
         statuses = [

@@ -48,7 +48,7 @@ def test_events_may_come_twice_late_and_after_the_picture_was_fetched(shop: Shop
     wait_for(lambda: shop.api.server.names() == [], "the picture to be gone")
 
 
-def test_an_event_that_says_paid_is_not_believed_before_stripe_says_so_too(
+def test_an_event_that_says_paid_has_no_effect_until_stripe_says_so_too(
     shop: Shop,
 ) -> None:
     image_id = shop.api.keep(pictures.jpeg())

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, Route
 from pytest_httpserver import HTTPServer
 
 from tests.helpers import pictures
-from tests.helpers.module import STATUS, answer, call, waits
+from tests.helpers.heroimg_js import STATUS, answer, call, waits
 from tests.helpers.node_tools import run_node_tool
 from tests.helpers.proxy import Stop
 from tests.helpers.serving import ROOT, wait_for
@@ -140,7 +140,7 @@ def test_the_claim_survives_a_reload_and_is_forgotten_once_confirmed(site: Site,
     assert len(claim) == 32
     assert site.api.retrieve(image_id).status_code == 409
     for _ in range(25):
-        page.clock.run_for(16_000)  # past all patience with the confirmation
+        page.clock.run_for(16_000)  # longer than the module retries a confirmation
     assert page.evaluate("Object.values(sessionStorage)") == [claim]
     page.unroute(RETRIEVE)
     page.reload()
@@ -209,12 +209,12 @@ def test_every_caller_hears_of_the_pauses(page: Page) -> None:
     page.evaluate(
         """async () => {
             const { retrieveImage } = await import("/static/heroimg.js");
-            window.told = [];
-            for (const name of ["first", "second"]) retrieveImage("x", { onWait: () => told.push(name) });
+            window.reports = [];
+            for (const name of ["first", "second"]) retrieveImage("x", { onWait: () => reports.push(name) });
         }"""
     )
-    wait_for(lambda: page.evaluate("told.length") >= 2, "both to hear of the first pause")
-    assert page.evaluate("told.slice(0, 2)") == ["first", "second"]
+    wait_for(lambda: page.evaluate("reports.length") >= 2, "both to hear of the first pause")
+    assert page.evaluate("reports.slice(0, 2)") == ["first", "second"]
 
 
 def test_the_next_attempt_is_made_when_the_wait_is_over_and_not_before(page: Page) -> None:
@@ -226,11 +226,11 @@ def test_the_next_attempt_is_made_when_the_wait_is_over_and_not_before(page: Pag
     page.evaluate(
         """async () => {
             const { sessionStatus } = await import("/static/heroimg.js");
-            window.told = [];
-            sessionStatus("a&b", { onWait: () => told.push(1) });
+            window.reports = [];
+            sessionStatus("a&b", { onWait: () => reports.push(1) });
         }"""
     )
-    wait_for(lambda: page.evaluate("told.length") == 1, "the first wait")
+    wait_for(lambda: page.evaluate("reports.length") == 1, "the first wait")
     page.clock.run_for(40_000)  # real time passes as well
     assert len(asked) == 1
     assert "session_id=a%26b" in asked[0]
@@ -278,10 +278,10 @@ def test_retry_after_is_honoured(page: Page) -> None:
 
 
 def test_patience_ends_with_the_last_failure(page: Page) -> None:
-    told = waits(page, ASK_PICTURE, [], RETRIEVE)
-    assert told[:6] == [["connection_lost", 0, seconds] for seconds in (1, 2, 4, 8, 16, 16)]
-    assert told[-1] == "connection_lost"
-    assert sum(wait[2] for wait in told[:-1]) <= 330
+    reports = waits(page, ASK_PICTURE, [], RETRIEVE)
+    assert reports[:6] == [["connection_lost", 0, seconds] for seconds in (1, 2, 4, 8, 16, 16)]
+    assert reports[-1] == "connection_lost"
+    assert sum(wait[2] for wait in reports[:-1]) <= 330
     # By the page's clock, which goes on during a request: another wait of 16 seconds would exceed the 330.
     assert 330 - 16 <= page.evaluate("(ended - begun) / 1000") <= 334
 
@@ -305,13 +305,13 @@ def test_a_permanent_failure_is_not_retried(page: Page, status: int, code: str) 
 def test_every_temporary_failure_is_retried(page: Page) -> None:
     proxies = [{"status": status, "body": "<html>"} for status in (408, 500, 507, 508, 520, 521, 522, 523, 524, 530)]
     ours = [answer(500, "server_unreachable", **{"Retry-After": "5"}), answer(500, "internal_error")]
-    told = waits(page, ASK_STATUS, [*proxies, *ours, {"status": 200, "json": {"status": "complete"}}])
-    assert [wait[:2] for wait in told[:-1]] == [
+    reports = waits(page, ASK_STATUS, [*proxies, *ours, {"status": 200, "json": {"status": "complete"}}])
+    assert [wait[:2] for wait in reports[:-1]] == [
         *(["answer_unreadable", proxy["status"]] for proxy in proxies),
         ["server_unreachable", 500],
         ["internal_error", 500],
     ]
-    assert told[-1] == "done"
+    assert reports[-1] == "done"
 
 
 def test_a_checkout_is_opened_again_when_the_server_says_when(page: Page) -> None:
@@ -393,13 +393,13 @@ def test_time_asleep_uses_up_no_patience(page: Page) -> None:
     page.evaluate(
         """async () => {
             const { retrieveImage } = await import("/static/heroimg.js");
-            window.told = [];
+            window.reports = [];
             window.result = "";
-            retrieveImage("x", { onWait: (_, seconds) => told.push(seconds) }).catch(({ code }) => (result = code));
+            retrieveImage("x", { onWait: (_, seconds) => reports.push(seconds) }).catch(({ code }) => (result = code));
         }"""
     )
     for count in range(1, 6):
-        page.wait_for_function("(count) => told.length === count", arg=count, polling=50)
+        page.wait_for_function("(count) => reports.length === count", arg=count, polling=50)
         page.clock.fast_forward("30:00")
     assert page.evaluate("result") == ""
 
@@ -412,18 +412,18 @@ def test_a_connection_on_which_nothing_arrives_is_given_up_after_a_minute(site: 
     page.evaluate(
         """async (id) => {
             const { retrieveImage } = await import("/static/heroimg.js");
-            window.told = [];
-            retrieveImage(id, { onWait: ({ code }, seconds) => told.push([code, seconds]) });
+            window.reports = [];
+            retrieveImage(id, { onWait: ({ code }, seconds) => reports.push([code, seconds]) });
         }""",
         image_id,
     )
     wait_for(silent.reached.is_set, "the connection to fall silent")
     page.clock.run_for(40_000)  # real time passes as well
-    assert page.evaluate("told") == []
+    assert page.evaluate("reports") == []
 
     def is_given_up() -> bool:
         page.clock.run_for(5_000)  # from when the last bytes were seen, which may be after they were sent
-        return bool(page.evaluate("told")[:1] == [["connection_lost", 1]])
+        return bool(page.evaluate("reports")[:1] == [["connection_lost", 1]])
 
     wait_for(is_given_up, "it to be given up")
 

@@ -22,7 +22,7 @@ MODULE = {f"/{path.name}": path.read_text() for path in (ROOT / "heroimg" / "sta
 DECODER = ROOT / "node_modules" / "libheif-js" / "libheif-wasm" / "libheif-bundle.mjs"
 PLAIN = fenced_files(ROOT / "docs" / "front-end.md")["hero-me.html"]
 
-# Uploads the chosen file. The title then has the result, and the thread that drew the picture.
+# Uploads the chosen file. Then the title contains the result, and the thread that drew the picture.
 APP = """
     import { setBaseUrl, setHeicDecoder, uploadImage } from "%s";
     setBaseUrl("%s");
@@ -56,7 +56,7 @@ def saved(tmp_path: Path, data: bytes) -> Path:
 
 
 def expect_picture(site: Site, engine: Engine, width: int) -> None:
-    """Wait for the picture, of this many pixels, and save it: until then the page asks before it is left."""
+    """Wait for the picture with this width, and save it: otherwise leaving the page would need confirmation."""
     engine.find("#received")
     engine.wait(f"document.querySelector('#returned').naturalWidth === {width}", "the picture")
     engine.run("""

@@ -86,7 +86,7 @@ def test_the_plain_page_works_with_the_policy_of_the_documentation(shop: ShopEls
     assert picture_saved(page).startswith(b"\xff\xd8")
 
 
-def test_the_plain_page_of_the_documentation_tells_failures(shop: ShopElsewhere, page: Page) -> None:
+def test_the_plain_page_of_the_documentation_shows_failures(shop: ShopElsewhere, page: Page) -> None:
     shop.front_end.serve({"/hero-me": shop.fill_in(PLAIN)})
     page.goto(f"{shop.front_end.url}/hero-me")
     choose(page, b"no picture")
@@ -96,7 +96,7 @@ def test_the_plain_page_of_the_documentation_tells_failures(shop: ShopElsewhere,
 
 
 def show_as_left(page: Page) -> None:
-    """Do what a browser does that shows a page from its cache. Playwright switches that cache off."""
+    """Simulate that the browser shows the page from its cache, which Playwright switches off."""
     page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
     page.wait_for_load_state()
 
@@ -230,7 +230,7 @@ def test_the_react_components_of_the_documentation_show_failures(
     session_id = react_shop.api.session_of(react_shop.api.keep(pictures.jpeg()))
     page.goto(f"{react_shop.front_end.url}/hero-me?session_id={session_id}")
     expect(page.get_by_role("status")).to_have_text("The payment is not complete yet.")
-    # stripe-js loads its script beforehand, and complains by itself.
+    # stripe-js loads its script in advance, and reports the failure in the console.
     visitor.complaints[:] = [text for text in visitor.complaints if "Failed to load Stripe.js" not in text]
 
 

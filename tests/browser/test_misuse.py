@@ -9,7 +9,7 @@ from playwright.sync_api import Page, Route
 
 from tests.helpers import pictures
 from tests.helpers.browser import Visitor
-from tests.helpers.module import answer, call
+from tests.helpers.heroimg_js import answer, call
 from tests.helpers.serving import wait_for
 from tests.helpers.shop import Site
 

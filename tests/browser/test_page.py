@@ -72,7 +72,7 @@ def expect_nothing_held(site: Site) -> None:
 
 
 def problem(page: Page) -> str:
-    """Wait for the page to explain a problem, and return the sentence. It shows no other message."""
+    """Wait for the page to explain a problem, and return the sentence. The page shows no other message."""
     text = page.get_by_role("alert").locator("p")
     text.wait_for()
     expect(page.locator("#fetching")).to_be_hidden()
@@ -396,7 +396,7 @@ def test_a_customer_who_comes_back_without_having_paid_can_still_pay(site: Site,
     visitor.page.goto(f"{site.url}?session_id={session_id}")
     assert problem(visitor.page) == "You have not paid yet."
     visitor.page.get_by_role("button", name="Continue to the payment").click()
-    # The frame grows and shrinks with what is in it, and a click meant for the button below could hit the frame.
+    # The frame grows and shrinks with its content, and a click on the button below could hit the frame.
     expect(checkout_of(visitor.page).get_by_role("button", name="Pay $2.00")).to_be_visible()
     visitor.page.get_by_role("button", name="Back to the picture").click()
     assert problem(visitor.page) == "You have not paid yet."

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, Route
 
 from tests.helpers import pictures
-from tests.helpers.module import answer, call, waits
+from tests.helpers.heroimg_js import answer, call, waits
 from tests.helpers.proxy import Stop
 from tests.helpers.serving import wait_for
 from tests.helpers.shop import Site
@@ -24,17 +24,17 @@ LATER = answer(503, "store_unavailable", **{"Retry-After": "7"})
 SEND = "({ uploadImage }, onWait) => uploadImage(new Blob(['x']), { fit: false, onWait })"
 
 # Starts an upload of these bytes, or of this many zeros, and records its progress and its result.
-START = """async (content) => {
+START_UPLOAD = """async (content) => {
     const { uploadImage } = await import("/static/heroimg.js");
     window.controller = new AbortController();
     window.reason = new Error("changed my mind");
-    window.told = [];
+    window.progress = [];
     window.waits = [];
     window.result = "";
     uploadImage(new Blob([new Uint8Array(content)]), {
         fit: false,
         signal: controller.signal,
-        onProgress: (sent, state) => told.push([sent, state]),
+        onProgress: (sent, state) => progress.push([sent, state]),
         onWait: ({ code }, seconds) => waits.push([code, seconds]),
     }).then(
         (id) => (result = id),
@@ -48,21 +48,21 @@ def test_progress_is_1_only_once_the_server_has_answered(site: Site, page: Page)
     page.evaluate(
         """async (numbers) => {
             const { uploadImage } = await import("/static/heroimg.js");
-            window.told = [];
-            const onProgress = (sent, state) => told.push([sent, state]);
+            window.progress = [];
+            const onProgress = (sent, state) => progress.push([sent, state]);
             window.id = uploadImage(new Blob([new Uint8Array(numbers)]), { onProgress });
         }""",
         list(pictures.jpeg()),
     )
     wait_for(middle.reached.is_set, "the answer")
-    wait_for(lambda: page.evaluate("told.at(-1)[1]") == "waiting", "all bytes to have left")
-    assert page.evaluate("Math.max(...told.map(([sent]) => sent))") < 1
+    wait_for(lambda: page.evaluate("progress.at(-1)[1]") == "waiting", "all bytes to have left")
+    assert page.evaluate("Math.max(...progress.map(([sent]) => sent))") < 1
     middle.go_on.set()
     assert site.api.retrieve(page.evaluate("id")).content == pictures.jpeg()
-    told = page.evaluate("told")
-    assert told[0] == [0, "preparing"]
-    assert told[-1] == [1, "waiting"]
-    assert told == sorted(told, key=lambda progress: progress[0])
+    progress = page.evaluate("progress")
+    assert progress[0] == [0, "preparing"]
+    assert progress[-1] == [1, "waiting"]
+    assert progress == sorted(progress, key=lambda report: report[0])
 
 
 @pytest.mark.parametrize("silence", [60, 120], ids=["while its bytes leave", "before the answer"])
@@ -71,9 +71,9 @@ def test_a_silent_upload_is_given_up_and_tried_again_within_two_minutes(site: Si
     after = 1_000_000 if is_sending else 0
     held = site.proxy.stop_at(Stop(POST, after=after, upwards=is_sending, breaks=False, lasting=True))
     page.clock.install()
-    page.evaluate(START, 12_000_000 if is_sending else 1000)
+    page.evaluate(START_UPLOAD, 12_000_000 if is_sending else 1000)
     wait_for(held.reached.is_set, "the upload to be on its way")
-    wait_for(lambda: page.evaluate("told.at(-1)[1]") == ("sending" if is_sending else "waiting"), "the silence")
+    wait_for(lambda: page.evaluate("progress.at(-1)[1]") == ("sending" if is_sending else "waiting"), "the silence")
     page.clock.run_for((silence - 5) * 1000)
     assert page.evaluate("waits") == []
 
@@ -86,12 +86,12 @@ def test_a_silent_upload_is_given_up_and_tried_again_within_two_minutes(site: Si
         "connection_lost: The picture cannot be sent. Please try again, or choose a smaller one."
     )
     assert page.evaluate("waits")[0] == ["connection_lost", 1]
-    assert [0, "retrying"] in page.evaluate("told")
-    assert page.evaluate("told.every(([sent]) => sent < 1)")
+    assert [0, "retrying"] in page.evaluate("progress")
+    assert page.evaluate("progress.every(([sent]) => sent < 1)")
 
 
 def test_an_upload_without_an_answer_is_sent_again(site: Site, page: Page) -> None:
-    # The first request of a connection: Chromium tries again by itself if it had used the connection before.
+    # Each upload is the first request of its connection, because Chromium itself retries on a reused connection.
     for after, upwards in ((20_000, True), (10, False)):
         site.proxy.clear()
         site.proxy.stop_at(Stop(POST, after=after, upwards=upwards))
@@ -122,9 +122,9 @@ def test_an_upload_that_is_refused_without_retry_after_is_not_sent_again(page: P
 
 
 def test_an_upload_is_retried_for_two_minutes_at_most(page: Page) -> None:
-    told = waits(page, SEND, [LATER] * 100, UPLOAD)
-    assert told[-1] == "store_unavailable"
-    assert sum(wait[2] for wait in told[:-1]) <= 120
+    reports = waits(page, SEND, [LATER] * 100, UPLOAD)
+    assert reports[-1] == "store_unavailable"
+    assert sum(wait[2] for wait in reports[:-1]) <= 120
 
 
 def test_an_empty_body_is_sent_again_once(page: Page) -> None:
@@ -163,7 +163,7 @@ def stop(page: Page) -> str:
 
 def test_an_upload_is_stopped_by_its_signal_while_its_bytes_leave(site: Site, page: Page) -> None:
     middle = site.proxy.stop_at(Stop(POST, after=100_000, upwards=True, breaks=False))
-    page.evaluate(START, 3_000_000)
+    page.evaluate(START_UPLOAD, 3_000_000)
     wait_for(middle.reached.is_set, "the upload to be on its way")
     assert stop(page) == "stopped"
     middle.go_on.set()
@@ -175,7 +175,7 @@ def test_an_upload_is_stopped_by_its_signal_while_its_bytes_leave(site: Site, pa
 
 def test_an_upload_is_stopped_by_its_signal_between_two_attempts(page: Page) -> None:
     page.route(UPLOAD, lambda route: route.fulfill(**LATER))
-    page.evaluate(START, 1)
+    page.evaluate(START_UPLOAD, 1)
     wait_for(lambda: page.evaluate("waits.length"), "the wait")
     assert stop(page) == "stopped"
 
@@ -185,7 +185,7 @@ def test_an_upload_is_stopped_by_its_signal_while_the_picture_is_made_to_fit(pag
     page.evaluate("import('/static/heroimg.js').then(() => 1)")
     requests = list[Route]()
     page.context.route(held, lambda route: requests.insert(0, route))
-    page.evaluate(START.replace("fit: false", "fit: { maxEdge: 10 }"), list(pictures.jpeg()))
+    page.evaluate(START_UPLOAD.replace("fit: false", "fit: { maxEdge: 10 }"), list(pictures.jpeg()))
     wait_for(lambda: page.evaluate("1") and requests, "the request that is held")
     assert stop(page) == "stopped"
     for route in requests:
@@ -194,7 +194,7 @@ def test_an_upload_is_stopped_by_its_signal_while_the_picture_is_made_to_fit(pag
 
 def test_an_upload_that_the_browser_ends_is_sent_again(site: Site, page: Page) -> None:
     middle = site.proxy.stop_at(Stop(POST, after=100_000, upwards=True, breaks=False))
-    page.evaluate(START, 3_000_000)
+    page.evaluate(START_UPLOAD, 3_000_000)
     wait_for(middle.reached.is_set, "the upload to be on its way")
     page.evaluate("window.stop()")
     middle.go_on.set()
@@ -205,7 +205,7 @@ def test_an_upload_that_the_browser_ends_is_sent_again(site: Site, page: Page) -
 
 def test_when_the_browser_is_online_again_the_old_connection_is_given_up(site: Site, page: Page) -> None:
     middle = site.proxy.stop_at(Stop(POST, after=100_000, upwards=True, breaks=False))
-    page.evaluate(START, 3_000_000)
+    page.evaluate(START_UPLOAD, 3_000_000)
     wait_for(middle.reached.is_set, "the upload to be on its way")
     page.evaluate("dispatchEvent(new Event('online'))")
     wait_for(lambda: page.evaluate("result"), "the second attempt")

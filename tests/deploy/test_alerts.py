@@ -19,7 +19,7 @@ from demo.stripe_stand_in import StandIn
 from heroimg import errors
 from tests.helpers import pictures
 from tests.helpers.api import Api
-from tests.helpers.requirements import needs, require
+from tests.helpers.needed_programs import needs, require
 from tests.helpers.serving import LONG, ROOT, DrivenClock, free_port, serving_at, wait_for
 from tests.helpers.shop import stripe_settings
 
@@ -59,7 +59,7 @@ def test_every_error_with_5xx_is_in_a_rule() -> None:
 
 @contextmanager
 def prometheus(folder: Path, target: str) -> Iterator[str]:
-    """Scrape a server every second with the shipped rules; give Prometheus' address."""
+    """Scrape a server every second with the shipped rules; return the address of Prometheus."""
     require("prometheus")
     folder.mkdir()
     shutil.copy(FOLDER / "heroimg-rules.yml", folder)
@@ -79,14 +79,14 @@ def prometheus(folder: Path, target: str) -> Iterator[str]:
 
 
 def ask(url: str, query: str) -> list[dict[str, Any]]:
-    """Run a query; give its series."""
+    """Run a query; return its series."""
     try:
         answer = requests.get(f"{url}/api/v1/query", params={"query": query}, timeout=LONG)
     except requests.ConnectionError:  # it has just started
         return []
     assert answer.status_code in (200, 503), answer.text
-    found: list[dict[str, Any]] = answer.json()["data"]["result"] if answer.status_code == 200 else []
-    return found
+    series: list[dict[str, Any]] = answer.json()["data"]["result"] if answer.status_code == 200 else []
+    return series
 
 
 @pytest.mark.proof

@@ -14,13 +14,13 @@ from demo.stripe_stand_in import StandIn
 from tests.helpers import pictures
 from tests.helpers.api import Api
 from tests.helpers.fenced_files import fenced_files
+from tests.helpers.needed_programs import require
 from tests.helpers.redis_servers import RedisServer
-from tests.helpers.requirements import require
 from tests.helpers.serving import LONG, ROOT, Server, free_port, serving, wait_for
 
 pytestmark = pytest.mark.proof
 
-CLAIM, OTHER = "the-token-of-one", "the-token-of-two"
+TOKEN, OTHER_TOKEN = "the-token-of-one", "the-token-of-two"
 
 NGINX = """
 daemon off;
@@ -89,11 +89,11 @@ def test_pictures_of_the_old_machine_are_paid_for_fetched_and_confirmed(move: Mo
     session_id = move.front.session_of(image_id)
     move.stand_in.pay(session_id)
     assert move.front.status(session_id).json()["status"] == "complete"
-    assert move.front.retrieve(image_id, CLAIM).content == pictures.portrait()
-    assert move.front.retrieve(image_id, OTHER).status_code == 409
-    assert move.front.confirm(image_id, CLAIM).status_code == 204
+    assert move.front.retrieve(image_id, TOKEN).content == pictures.portrait()
+    assert move.front.retrieve(image_id, OTHER_TOKEN).status_code == 409
+    assert move.front.confirm(image_id, TOKEN).status_code == 204
     wait_for(lambda: move.old.server.names() == [], "the old machine to have nothing left")
-    assert move.front.retrieve(image_id, CLAIM).status_code == 404
+    assert move.front.retrieve(image_id, TOKEN).status_code == 404
 
 
 def test_new_pictures_go_to_the_new_machine(move: Move) -> None:

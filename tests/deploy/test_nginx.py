@@ -17,13 +17,13 @@ import requests
 
 from tests.helpers import pictures
 from tests.helpers.api import RETRIEVE, UPLOAD
+from tests.helpers.needed_programs import needs, needs_root
 from tests.helpers.production import Phone, Production, production
-from tests.helpers.requirements import needs, needs_root
 from tests.helpers.serving import LONG, wait_for
 
 MEGABYTE = 2**20
 IMAGE_ID, SESSION_ID = "8cf0c9" + "d" * 26, "cs_test_" + "e" * 40
-PAGE = {"Referer": f"https://heroimg.example.com/hero-me?session_id={SESSION_ID}"}
+REFERER = {"Referer": f"https://heroimg.example.com/hero-me?session_id={SESSION_ID}"}
 # At this level nginx also logs that a body or a response goes to a temporary file.
 WARN = {"heroimg-nginx.sock error;": "heroimg-nginx.sock warn;"}
 # Otherwise Linux takes up to 4 MB of a response that the reader does not read (net.ipv4.tcp_wmem).
@@ -39,13 +39,13 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
 
 
 def retrieve(house: Production) -> requests.Response:
-    return house.ask(house.customer(), f"{RETRIEVE}?imageId={IMAGE_ID}&claim={'f' * 24}", headers=PAGE)
+    return house.ask(house.customer(), f"{RETRIEVE}?imageId={IMAGE_ID}&claim={'f' * 24}", headers=REFERER)
 
 
 def upload(house: Production, size: int) -> requests.Response:
     form = {"image": ("photo.jpg", bytes(size))}
     address = f"{house.url}{UPLOAD}?imageId={IMAGE_ID}"
-    return house.customer().send("POST", address, files=form, headers=PAGE, timeout=LONG)
+    return house.customer().send("POST", address, files=form, headers=REFERER, timeout=LONG)
 
 
 def upload_with_curl(house: Production, version: str, picture: bytes) -> str:
@@ -90,7 +90,7 @@ def an_error_is_logged_without_the_request(house: Production, *expected: str) ->
 
 @contextmanager
 def another_socket(house: Production) -> Iterator[socket.socket]:
-    """Put another socket, to bind or to use as it is, in the place of gunicorn's."""
+    """Move gunicorn's socket away; yield another one, which the caller may bind in its place."""
     path = house.folder / "heroimg.sock"
     path.rename(path.with_suffix(".gunicorn"))
     try:
@@ -101,7 +101,7 @@ def another_socket(house: Production) -> Iterator[socket.socket]:
 
 
 def is_refused(house: Production) -> bool:
-    """Ask for a picture; nginx may still have a connection to gunicorn."""
+    """Return whether nginx answers 502. It may still have a connection to gunicorn, and then it does not."""
     return retrieve(house).status_code == 502
 
 
@@ -151,7 +151,7 @@ def test_a_full_disk_below_nginx_is_in_the_journal(house: Production) -> None:
 def test_connections_that_run_out_are_in_the_journal(tmp_path: Path) -> None:
     with production(tmp_path / "whole", 2, {"768": "20"}) as house, ExitStack() as stack:
         while "20 worker_connections are not enough" not in house.nginx_errors():
-            with suppress(OSError):  # nginx closes what it has no connection for
+            with suppress(OSError):  # nginx closes connections that exceed its limit
                 Phone(house, stack).asks("POST", f"{UPLOAD}?imageId={IMAGE_ID}", "Content-Length: 9\r\n", b"1")
         assert IMAGE_ID not in house.logs()
 

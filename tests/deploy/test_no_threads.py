@@ -14,7 +14,7 @@ from demo.stripe_stand_in import StandIn
 from heroimg.payments.stripe_http import MAX_CALLS_AT_ONCE
 from tests.helpers import pictures
 from tests.helpers.api import Api
-from tests.helpers.requirements import needs_root
+from tests.helpers.needed_programs import needs_root
 from tests.helpers.serving import ROOT, DrivenClock, Server, wait_for
 from tests.helpers.shop import stripe_settings
 
@@ -43,7 +43,7 @@ def _uid() -> int:
 
 
 def _limited(processes: int, *command: str) -> tuple[str, ...]:
-    """Run a command as a user who may have so many processes and threads. It may read files in other users' folders."""
+    """Run a command as a user with a limit of processes and threads, who may read all files."""
     capabilities = [f"--{kind}=-all,+dac_read_search" for kind in ("bounding-set", "inh-caps", "ambient-caps")]
     user = (f"--reuid={_uid()}", f"--regid={_uid()}", "--clear-groups")
     return ("setpriv", *user, *capabilities, "prlimit", f"--nproc={processes}", sys.executable, "-m", *command)

@@ -15,7 +15,7 @@ from dotenv import dotenv_values
 from heroimg.config import Config
 from heroimg.operations.counters import Count, Counters
 from tests.helpers.fenced_files import fenced_files
-from tests.helpers.requirements import needs
+from tests.helpers.needed_programs import needs
 from tests.helpers.serving import ROOT
 
 PAGE = (ROOT / "docs" / "operations.md").read_text()

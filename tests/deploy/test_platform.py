@@ -14,14 +14,14 @@ import pytest
 
 from tests.helpers import pictures
 from tests.helpers.api import Api, new_token
-from tests.helpers.requirements import needs, needs_root
+from tests.helpers.needed_programs import needs, needs_root
 from tests.helpers.serving import ROOT, Server, wait_for
 
 GUNICORN = (sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py"))
 CGROUPS = Path("/sys/fs/cgroup")
 HALF_A_GIGABYTE = 512 * 2**20
 
-# Joins a control group, and shows the program what a container with cgroup v2 shows.
+# Runs a program in a control group, with the files of cgroup v2 that a container has.
 CONTAINER = 'echo $$ >"$1/cgroup.procs"; mount --bind "$2" /sys/fs/cgroup; shift 2; exec "$@"'
 
 

@@ -23,13 +23,13 @@ from tests.helpers.pictures import FIVE_MB, padded_jpeg
 from tests.helpers.production import Phone, Production, make_journey, production, shipped
 from tests.helpers.serving import LONG, wait_for
 
-# What the log says once a picture is on its way to a reader, with a claim or without.
+# A line of the log once a picture is on its way to a reader, with a claim or without.
 HANDING_OVER = "claimed |handing over "
 
 
 @pytest.fixture(scope="module")
 def open_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
-    # Some readers here do not read for a while, on a busy machine for longer than nginx waits by default.
+    # Some readers here pause, and on a busy machine for longer than nginx waits by default.
     patient = {"reset_timedout_connection on;": "reset_timedout_connection on; send_timeout 300s;"}
     with production(tmp_path_factory.mktemp("production") / "whole", 2, patient) as whole:
         yield whole
@@ -170,7 +170,7 @@ def test_a_reader_without_a_claim_that_hangs_up_early_has_not_used_the_picture_u
         reader = Phone(house, stack, window=4096)
         reader.asks("GET", f"{RETRIEVE}?imageId={image_id}")
         wait_for(lambda: re.search(HANDING_OVER, house.server.log()), "the picture to be on its way")
-        for _ in range(3):  # in this time nginx takes all that it takes
+        for _ in range(3):  # long enough for nginx to fill its buffers
             make_journey(house, picture)
     wait_for(lambda: "gave back" in house.server.log(), "the claim to be given back")
     answer = house.customer().retrieve(image_id)

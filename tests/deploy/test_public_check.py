@@ -27,12 +27,12 @@ def check(house: Production, *, url: str = "", trusts: bool = True) -> dict[tupl
     if trusts:
         house.server.environ["SSL_CERT_FILE"] = str(house.certificate)
     ran = house.server.flask("check", "--json", "--url", url or house.url)
-    found = dict[tuple[str, str], str]()
+    sentences = dict[tuple[str, str], str]()
     for line in json.loads(ran.stdout):
         key = line["state"], line["subject"]
-        found[key] = f"{found.get(key, '')}{line['sentence']}\n"
-    assert ran.returncode == any(state == "fault" for state, _ in found), ran.stdout
-    return found
+        sentences[key] = f"{sentences.get(key, '')}{line['sentence']}\n"
+    assert ran.returncode == any(state == "fault" for state, _ in sentences), ran.stdout
+    return sentences
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +52,12 @@ def broken_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Productio
 
 
 def test_the_public_side_of_the_shipped_nginx_is_good(house: Production) -> None:
-    found = check(house)
-    assert {subject for state, subject in found if state == "fault"} == set()
+    sentences = check(house)
+    assert {subject for state, subject in sentences if state == "fault"} == set()
     for subject in ("public", "address", "body limit", "cors", "prefetch", "stripe"):
-        assert ("ok", subject) in found
-    assert f"pages of {ORIGIN} can read all answers" in found["ok", "cors"]
-    assert f"the webhook endpoint {house.url}/api/checkout/webhook gets the events" in found["ok", "stripe"]
+        assert ("ok", subject) in sentences
+    assert f"pages of {ORIGIN} can read all answers" in sentences["ok", "cors"]
+    assert f"the webhook endpoint {house.url}/api/checkout/webhook gets the events" in sentences["ok", "stripe"]
     assert house.server.names() == []
 
 
@@ -84,13 +84,13 @@ def test_plain_http_and_a_silent_address_are_faults(house: Production) -> None:
     assert "does not answer" in check(house, url="https://127.0.0.1:1")["fault", "public"]
 
 
-def test_what_nginx_does_not_pass_on_is_a_fault(broken_house: Production) -> None:
-    found = check(broken_house)
-    assert "in nginx by client_max_body_size 34m" in found["fault", "body limit"]
-    assert "cannot read the answer to OPTIONS and GET" in found["fault", "cors"]
-    assert "pass on the headers Sec-Purpose, Purpose" in found["fault", "prefetch"]
-    assert "set HEROIMG_TRUSTED_PROXIES to 1, not 0" in found["fault", "address"]
-    assert f"an enabled endpoint {broken_house.url}/api/checkout/webhook must get" in found["fault", "stripe"]
+def test_requests_that_nginx_does_not_pass_on_are_faults(broken_house: Production) -> None:
+    sentences = check(broken_house)
+    assert "in nginx by client_max_body_size 34m" in sentences["fault", "body limit"]
+    assert "cannot read the answer to OPTIONS and GET" in sentences["fault", "cors"]
+    assert "pass on the headers Sec-Purpose, Purpose" in sentences["fault", "prefetch"]
+    assert "set HEROIMG_TRUSTED_PROXIES to 1, not 0" in sentences["fault", "address"]
+    assert f"an enabled endpoint {broken_house.url}/api/checkout/webhook must get" in sentences["fault", "stripe"]
 
 
 def test_too_many_trusted_proxies_and_a_readyz_that_is_not_served_are_faults(tmp_path: Path) -> None:
@@ -98,13 +98,13 @@ def test_too_many_trusted_proxies_and_a_readyz_that_is_not_served_are_faults(tmp
         "proxy_set_header X-Forwarded-For $remote_addr;": "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"
     }
     with production(tmp_path / "whole", 1, changes, HEROIMG_TRUSTED_PROXIES="2") as house:
-        found = check(house)
-        assert "customers can claim any address: set HEROIMG_TRUSTED_PROXIES to 1, not 2" in found["fault", "address"]
+        fault = check(house)["fault", "address"]
+        assert "customers can claim any address: set HEROIMG_TRUSTED_PROXIES to 1, not 2" in fault
         house.server.stop()
         house.socket.close()
-        found = check(house)
-        assert "/readyz answers 502: heroimg does not run, or hangs" in found["fault", "public"]
-        assert {"body limit", "cors", "prefetch"}.isdisjoint(subject for _, subject in found)
+        sentences = check(house)
+        assert "/readyz answers 502: heroimg does not run, or hangs" in sentences["fault", "public"]
+        assert {"body limit", "cors", "prefetch"}.isdisjoint(subject for _, subject in sentences)
 
 
 @pytest.mark.parametrize("status", [500, 503])
@@ -114,9 +114,9 @@ def test_apache_that_cannot_reach_heroimg_is_recognised_by_its_code(
     answer = re.search(f"ErrorDocument {status} '(.*)'", (ROOT / "deploy/apache.conf").read_text())
     assert answer
     httpserver.expect_request("/readyz").respond_with_data(answer[1], status, content_type="application/json")
-    found = check(house, url=httpserver.url_for("").rstrip("/"))
-    assert f"/readyz answers {status}: heroimg does not run, or hangs" in found["fault", "public"]
-    assert {"body limit", "cors", "prefetch"}.isdisjoint(subject for _, subject in found)
+    sentences = check(house, url=httpserver.url_for("").rstrip("/"))
+    assert f"/readyz answers {status}: heroimg does not run, or hangs" in sentences["fault", "public"]
+    assert {"body limit", "cors", "prefetch"}.isdisjoint(subject for _, subject in sentences)
 
 
 def test_the_check_waits_longer_than_nginx_waits_for_heroimg() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.helpers.requirements import needs
+from tests.helpers.needed_programs import needs
 from tests.helpers.serving import LONG, ROOT, Server, free_port, wait_for
 
 README = (ROOT / "README.md").read_text()
@@ -18,19 +18,19 @@ README = (ROOT / "README.md").read_text()
 
 @pytest.fixture
 def served(tmp_path: Path) -> tuple[Server, int]:
-    """Run what `make run` runs, on free ports."""
+    """Return a server for the program of `make run`, and a free port."""
     return Server(tmp_path, {"PYTHONWARNINGS": "default"}), free_port()
 
 
 def journey() -> tuple[list[str], list[str]]:
-    """Find the commands of the README's journey, and what they print."""
+    """Return the commands of the README's journey, and the lines that they print."""
     (block,) = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
     lines = block.splitlines()
     return [line[2:] for line in lines if line.startswith("$ ")], [line for line in lines if not line.startswith("$ ")]
 
 
 def shape(line: str) -> str:
-    """Replace what differs from run to run."""
+    """Replace the parts that differ from run to run."""
     line = re.sub(r"cs_test_[A-Za-z0-9]+(_secret_[A-Za-z0-9]+)?", "cs_test_", line)
     return re.sub(r"\b[0-9a-f]{32}\b", "0", line)
 
@@ -51,8 +51,8 @@ def test_the_journey_in_the_readme_prints_what_the_readme_says(served: tuple[Ser
         )
         ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=True)
         expected = [shape(line) for line in printed]
-        found = shape(ran.stdout.replace(f"localhost:{port}", "localhost:3000")).splitlines()
-        assert found == expected
+        printed = shape(ran.stdout.replace(f"localhost:{port}", "localhost:3000")).splitlines()
+        assert printed == expected
         assert "ERROR" not in server.log()
     finally:
         server.stop()

@@ -24,8 +24,8 @@ from tests.helpers import pictures
 from tests.helpers.apache import MODULES, Apache, has_the_tests_python, make_environment
 from tests.helpers.api import RETRIEVE, SESSION, UPLOAD, Api, multipart, new_token
 from tests.helpers.fenced_files import fenced_files
+from tests.helpers.needed_programs import needs_root, require, require_file
 from tests.helpers.production import make_certificate
-from tests.helpers.requirements import needs_root, require, require_file
 from tests.helpers.serving import LONG, ROOT, Server, wait_for
 from tests.helpers.store_shelf import UNKNOWN
 
@@ -54,7 +54,7 @@ def machine() -> Iterator[Path]:
     require_file(MODULES / "mod_wsgi.so")
     require_file(MODULES / "mod_passenger.so")
     if not has_the_tests_python() and "HEROIMG_REQUIRE_ALL" not in os.environ:
-        pytest.skip("needs tests run by the same version of Python as /usr/bin/python3, which mod_wsgi has inside")
+        pytest.skip("needs tests that run with the version of /usr/bin/python3, because mod_wsgi contains that Python")
     with _public_folder() as folder, pytest.MonkeyPatch.context() as patch:
         make_environment(folder)
         make_certificate(folder)
@@ -173,13 +173,13 @@ def test_nothing_of_heroimgs_can_be_fetched_though_it_is_below_the_document_root
         assert answer.json()["code"] in ("forbidden", "not_found")
 
 
-def test_where_only_htaccess_is_heeded_pictures_and_settings_cannot_be_fetched(panel: Hosted) -> None:
+def test_if_apache_reads_only_htaccess_pictures_and_settings_cannot_be_fetched(panel: Hosted) -> None:
     image_id = panel.api.keep(pictures.jpeg())
     assert panel.api.request("GET", "/heroimg/README.md").status_code == 200
     folders = ("uploads", "instance")
     for name in (".env", *(f"{folder}/{file}" for folder in folders for file in ("", ".htaccess", image_id, "x.lock"))):
         assert panel.api.request("GET", f"/heroimg/{name}").status_code == 403, name
-    for folder in folders:  # the file alone, where the host runs heroimg as Apache's own user
+    for folder in folders:  # .htaccess alone protects the folder if the host runs heroimg as Apache's own user
         (panel.project / folder).chmod(0o755)
         (panel.project / folder / "readable.txt").write_text("a picture")
         assert panel.api.request("GET", f"/heroimg/{folder}/readable.txt").status_code == 403
@@ -202,7 +202,7 @@ def test_no_log_has_a_whole_id_and_the_applications_lines_are_there(site: Hosted
     query, page = f"imageId={image_id}&claim={claim}", f"{site.api.server.url}/hero-me?session_id={session_id}"
     site.api.retrieve(image_id, claim, headers={"Referer": page})
     site.api.hang_up_after(1, image_id, claim)
-    for path in ("/heroimg/.env", "/%zz"):  # Apache has something to say about both
+    for path in ("/heroimg/.env", "/%zz"):  # Apache logs an error for both
         with site.api.connection() as connection:
             connection.sendall(f"GET {path}?{query} HTTP/1.1\r\nHost: t\r\nReferer: {page}\r\n\r\n".encode())
             connection.recv(4096)
@@ -228,7 +228,7 @@ def test_a_requests_id_is_in_its_answer_in_apaches_log_and_in_heroimgs(site: Hos
 
 
 def test_a_thread_sweeps(site: Hosted) -> None:
-    leftover = _leave_something_over(site)
+    leftover = _leave_leftovers(site)
     site.api.request("GET", "/healthz")
     wait_for(lambda: not leftover.exists(), "the leftover to be swept")
 
@@ -237,7 +237,7 @@ def test_without_threads_a_request_sweeps_when_that_is_overdue(panel: Hosted) ->
     panel.api.request("GET", "/healthz")  # Passenger starts a process when it is asked
     (lock,) = (panel.project / "instance").glob("sweep-*.lock")
     os.utime(lock)
-    leftover = _leave_something_over(panel)
+    leftover = _leave_leftovers(panel)
     panel.api.request("GET", "/healthz")
     assert leftover.exists()
     os.utime(lock, (time.time() - 181, time.time() - 181))
@@ -247,7 +247,7 @@ def test_without_threads_a_request_sweeps_when_that_is_overdue(panel: Hosted) ->
 
 @pytest.mark.parametrize("name", ["cpanel.cron", "apache.cron"])
 def test_the_documented_cron_line_sweeps(panel: Hosted, machine: Path, name: str) -> None:
-    leftover, venv = _leave_something_over(panel), machine / "venv"
+    leftover, venv = _leave_leftovers(panel), machine / "venv"
     command = SHARED_HOSTING[name].split(maxsplit=5)[5]
     for written, meant in {
         "/home/you/virtualenv/heroimg/3.11": str(venv),
@@ -259,7 +259,7 @@ def test_the_documented_cron_line_sweeps(panel: Hosted, machine: Path, name: str
     assert f"{venv}/bin/flask" in command
     ran = subprocess.run(command, shell=True, env={"PATH": "/usr/bin:/bin"}, capture_output=True, check=True)
     assert not leftover.exists()
-    assert ran.stdout + ran.stderr == b""  # or cron would write a letter
+    assert ran.stdout + ran.stderr == b""  # otherwise cron would send a mail
 
 
 def test_a_reader_with_a_claim_gets_the_picture_after_its_connection_broke(hosted: Hosted) -> None:
@@ -346,7 +346,7 @@ def _begin_upload(connection: socket.socket, body: bytes, media_type: str) -> No
 
 @contextmanager
 def _public_folder() -> Iterator[Path]:
-    """Make a folder that every user may enter; pytest's own are private, and Apache gives root up."""
+    """Make a folder that every user may enter; pytest's own are private, and Apache drops root's rights."""
     with tempfile.TemporaryDirectory(prefix="heroimg-", ignore_cleanup_errors=True) as name:
         Path(name).chmod(0o755)
         yield Path(name)
@@ -378,7 +378,7 @@ def _set(server: Server, name: str, value: str) -> None:
         file.write(f"{name}={value}\n")
 
 
-def _leave_something_over(hosted: Hosted) -> Path:
+def _leave_leftovers(hosted: Hosted) -> Path:
     """Leave the files that a crash would leave, for a sweep to remove."""
     hosted.api.request("GET", "/healthz")  # Passenger starts a process when it is asked
     leftover = hosted.api.server.uploads / f"{UNKNOWN}.json"

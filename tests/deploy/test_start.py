@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from tests.helpers.bad_settings import BAD
-from tests.helpers.requirements import needs_root
+from tests.helpers.needed_programs import needs_root
 from tests.helpers.serving import LONG, ROOT, Server, free_port, wait_for
 
 GUNICORN = (sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py"))

@@ -1,4 +1,4 @@
-"""Each row of "When something fails" in docs/operations.md: break it, read its output, and follow its advice."""
+"""Each row of "When something fails" in docs/operations.md: cause the failure, and follow the advice."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import pytest
 from demo.stripe_stand_in import StandIn
 from tests.helpers import pictures
 from tests.helpers.api import Api, new_token
+from tests.helpers.needed_programs import require
 from tests.helpers.production import Production, make_certificate, production
 from tests.helpers.redis_servers import RedisServer
-from tests.helpers.requirements import require
 from tests.helpers.serving import ROOT, Server, serving, wait_for
 from tests.helpers.shop import stripe_settings
 
@@ -34,7 +34,7 @@ class Row(NamedTuple):
     advice: str
 
     def is_in(self, text: str) -> bool:
-        """Return whether a text has all outputs of the row, where … stands for anything within a line."""
+        """Return whether a text has all outputs of the row, in which … stands for anything within a line."""
         return all(re.search(".*".join(map(re.escape, output.split("…"))), text) for output in self.outputs)
 
 

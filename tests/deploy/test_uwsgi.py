@@ -14,7 +14,7 @@ from tests.helpers import pictures
 from tests.helpers.apache import has_the_tests_python, make_environment
 from tests.helpers.api import RETRIEVE, Api, new_token
 from tests.helpers.fenced_files import fenced_files
-from tests.helpers.requirements import require
+from tests.helpers.needed_programs import require
 from tests.helpers.serving import ROOT, DrivenClock, Server, free_port, wait_for
 from tests.helpers.shop import Shop, stripe_settings
 
@@ -89,7 +89,7 @@ def test_the_whole_journey(shop: Shop) -> None:
     wait_for(lambda: shop.api.is_gone(once), "the picture to be gone")
 
 
-def test_5_mb_pass_and_what_is_larger_is_refused_by_the_application(shop: Shop) -> None:
+def test_5_mb_pass_and_a_larger_picture_is_refused_by_the_application(shop: Shop) -> None:
     shop.api.keep(pictures.jpeg().ljust(FIVE_MB, b"\0"))
     for size in (FIVE_MB + 1, 32 * 1024 * 1024):
         answer = shop.api.upload(pictures.jpeg().ljust(size, b"\0"))

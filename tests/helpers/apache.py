@@ -164,12 +164,12 @@ def make_environment(machine: Path) -> None:
     The packages are copied from the environment of the tests.
     """
     subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", machine / "venv"], check=True)
-    found = dict[str, Distribution]()
+    distributions = dict[str, Distribution]()
     for line in (ROOT / "requirements.txt").read_text().splitlines():
         if name := re.match(r"[\w.-]+", line):
-            _find(name[0], found)
+            _find(name[0], distributions)
     packages = machine / "venv" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
-    for package in found.values():
+    for package in distributions.values():
         for file in package.files or []:
             if ".." not in file.parts and file.suffix != ".pyc":
                 (packages / file).parent.mkdir(parents=True, exist_ok=True)
@@ -186,14 +186,14 @@ def has_the_tests_python() -> bool:
     return asked.stdout.strip() == str(sys.version_info[:2])
 
 
-def _find(name: str, found: dict[str, Distribution]) -> None:
+def _find(name: str, distributions: dict[str, Distribution]) -> None:
     with suppress(PackageNotFoundError):  # one for other systems
         package = distribution(name)
-        if package.name not in found:
-            found[package.name] = package
+        if package.name not in distributions:
+            distributions[package.name] = package
             for requirement in package.requires or []:
                 if "extra ==" not in requirement and (needed := re.match(r"[\w.-]+", requirement)):
-                    _find(needed[0], found)
+                    _find(needed[0], distributions)
 
 
 def _served(folder: Path, project: Path, url: str) -> Server:

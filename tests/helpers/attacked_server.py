@@ -14,7 +14,7 @@ from tests.helpers.shop import stripe_settings
 
 
 @contextmanager
-def target_in(folder: Path) -> Iterator[Api]:
+def serving_attacked(folder: Path) -> Iterator[Api]:
     """Serve during the block; fail if the worker has used too much memory by its end."""
     with StandIn() as stand_in, serving(folder, stripe_settings(stand_in), workers=1) as server:
         yield Api(server)

@@ -1,4 +1,4 @@
-"""Chromium as a phone (light) and as a desktop (dark), with the errors of its console."""
+"""Chromium as a phone (light) and as a desktop (dark), with the errors in its console."""
 
 from __future__ import annotations
 
@@ -87,5 +87,5 @@ def picture(page: Page, name: str) -> None:
 def barriers(place: Page | Frame) -> list[str]:
     """List the violations of axe-core's accessibility rules."""
     place.evaluate(AXE.read_text())
-    found = place.evaluate("async () => (await axe.run(document, { iframes: false })).violations")
-    return [f"{rule['id']}: {node['html']}: {node['failureSummary']}" for rule in found for node in rule["nodes"]]
+    violations = place.evaluate("async () => (await axe.run(document, { iframes: false })).violations")
+    return [f"{rule['id']}: {node['html']}: {node['failureSummary']}" for rule in violations for node in rule["nodes"]]

@@ -18,7 +18,7 @@ from typing import Any
 
 import requests
 
-from tests.helpers.requirements import require
+from tests.helpers.needed_programs import require
 from tests.helpers.serving import LONG, free_port, wait_for
 
 ENGINES = ("chromium", "firefox", "webkit")
@@ -72,7 +72,7 @@ class Engine:
         self.command("Back", "POST", "/back", {})
 
     def run(self, script: str, *arguments: Any) -> Any:
-        """Run the body of an async function with `args`, and return what it returns.
+        """Run the body of an async function with `args`, and return its result.
 
         In Firefox it sees the page, but not the page's variables.
         """
@@ -107,9 +107,9 @@ class Engine:
 
         wait_for(is_seen, f"{selector} in {self.name}")
         using = {"using": "css selector", "value": selector}
-        found = self.command("FindElement", "POST", "/element", using)
-        found = found.get("value", found)
-        return str(found[_ELEMENT])
+        element = self.command("FindElement", "POST", "/element", using)
+        element = element.get("value", element)
+        return str(element[_ELEMENT])
 
     def click(self, selector: str) -> None:
         """Click by script: WebKit's own click misses a button that moves while the page grows."""

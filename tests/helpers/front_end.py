@@ -43,7 +43,7 @@ class ShopElsewhere(Shop):
         self.front_end = front_end
 
     def fill_in(self, code: str) -> str:
-        """Put this shop's address and key where the documentation has an example's."""
+        """Replace the documentation's example address and key with this shop's."""
         return code.replace("https://pictures.example.com", self.api.server.url).replace(
             "pk_test_...", "pk_test_standin"
         )

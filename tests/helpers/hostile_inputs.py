@@ -90,7 +90,7 @@ PICTURES: dict[str, tuple[bytes, str]] = {
 }  # fmt: skip
 
 IMAGE = b'form-data; name="image"; filename="a"'
-END = b"--b--\r\n"
+FORM_END = b"--b--\r\n"
 
 
 def part(content: bytes = b"x", headers: bytes = b"", disposition: bytes = IMAGE) -> bytes:
@@ -100,42 +100,46 @@ def part(content: bytes = b"x", headers: bytes = b"", disposition: bytes = IMAGE
 
 # Forms, and the codes of the answers.
 FORMS: dict[str, tuple[bytes, str]] = {
-    "10,000 parts": (part() * 10_000 + END, "request_too_large"),
-    "10,000 fields": (part(disposition=b'form-data; name="a"') * 10_000 + END, "request_too_large"),
+    "10,000 parts": (part() * 10_000 + FORM_END, "request_too_large"),
+    "10,000 fields": (part(disposition=b'form-data; name="a"') * 10_000 + FORM_END, "request_too_large"),
     "a part without end": (part(pictures.jpeg())[:-2], "no_image"),
     "a part's headers without end": (b"--b\r\nContent-Disposition: form-data", "no_image"),
-    "300 KB of headers": (part(headers=b"a:b\r\n" * 60_000) + END, "request_too_large"),
-    "180 KB of headers in each of 15 parts": (part(headers=b"a:b\r\n" * 36_000) * 15 + END, "request_too_large"),
-    "a header line of 180 KB": (part(headers=b"a: " + b"b" * 180_000 + b"\r\n") + END, "request_too_large"),
-    "30,000 parameters": (part(disposition=IMAGE + b"; a=b" * 30_000) + END, "request_too_large"),
-    "60,000 semicolons": (part(disposition=IMAGE + b" ;" * 60_000) + END, "request_too_large"),
-    "70,000 escaped quotes": (part(disposition=IMAGE[:-2] + b'\\"' * 70_000 + b'"') + END, "request_too_large"),
-    "a preamble of 200 KB": (b"x" * 200_000 + b"\r\n" + part() + END, "not_a_picture"),
+    "300 KB of headers": (part(headers=b"a:b\r\n" * 60_000) + FORM_END, "request_too_large"),
+    "180 KB of headers in each of 15 parts": (part(headers=b"a:b\r\n" * 36_000) * 15 + FORM_END, "request_too_large"),
+    "a header line of 180 KB": (part(headers=b"a: " + b"b" * 180_000 + b"\r\n") + FORM_END, "request_too_large"),
+    "30,000 parameters": (part(disposition=IMAGE + b"; a=b" * 30_000) + FORM_END, "request_too_large"),
+    "60,000 semicolons": (part(disposition=IMAGE + b" ;" * 60_000) + FORM_END, "request_too_large"),
+    "70,000 escaped quotes": (part(disposition=IMAGE[:-2] + b'\\"' * 70_000 + b'"') + FORM_END, "request_too_large"),
+    "a preamble of 200 KB": (b"x" * 200_000 + b"\r\n" + part() + FORM_END, "not_a_picture"),
     "a preamble without end": (b"x" * 30 * MEGABYTE, "no_image"),
-    "an epilogue of 30 MB": (part() + END + b"x" * 30 * MEGABYTE, "not_a_picture"),
-    "30 MB of line breaks": (part(b"\r\n" * 15 * MEGABYTE) + END, "image_too_large"),
-    "30 MB that are nearly boundaries": (part((b"\r\n--b" + b" " * 1000 + b"x") * 31_000) + END, "no_image"),
-    "10 MB of short near boundaries": (part(b"\r\n--bx" * 1_700_000) + END, "no_image"),
+    "an epilogue of 30 MB": (part() + FORM_END + b"x" * 30 * MEGABYTE, "not_a_picture"),
+    "30 MB of line breaks": (part(b"\r\n" * 15 * MEGABYTE) + FORM_END, "image_too_large"),
+    "30 MB that are nearly boundaries": (part((b"\r\n--b" + b" " * 1000 + b"x") * 31_000) + FORM_END, "no_image"),
+    "10 MB of short near boundaries": (part(b"\r\n--bx" * 1_700_000) + FORM_END, "no_image"),
     "a form within a form": (
-        part(b"x\r\n" + part(pictures.jpeg()) + END, b"Content-Type: multipart/mixed; boundary=b\r\n") + END,
+        part(b"x\r\n" + part(pictures.jpeg()) + FORM_END, b"Content-Type: multipart/mixed; boundary=b\r\n") + FORM_END,
         "not_a_picture",
     ),
-    "a part in base64": (part(b"/9j/4AAQ", b"Content-Transfer-Encoding: base64\r\n") + END, "not_a_picture"),
-    "a part in an unknown alphabet": (part(headers=b"Content-Type: a/b; charset=utf-7\r\n") + END, "not_a_picture"),
-    "headers that are no UTF-8": (part(headers=b"a: \xff\xfe\r\n") + END, "no_image"),
-    "no disposition": (b"--b\r\nContent-Type: image/png\r\n\r\nx\r\n" + END, "no_image"),
-    "a null byte in the field's name": (part(disposition=b'form-data; name="image\0"; filename="a"') + END, "no_image"),
-    "an end and nothing else": (END, "no_image"),
+    "a part in base64": (part(b"/9j/4AAQ", b"Content-Transfer-Encoding: base64\r\n") + FORM_END, "not_a_picture"),
+    "a part in an unknown alphabet": (
+        part(headers=b"Content-Type: a/b; charset=utf-7\r\n") + FORM_END, "not_a_picture",
+    ),
+    "headers that are not UTF-8": (part(headers=b"a: \xff\xfe\r\n") + FORM_END, "no_image"),
+    "no disposition": (b"--b\r\nContent-Type: image/png\r\n\r\nx\r\n" + FORM_END, "no_image"),
+    "a null byte in the field's name": (
+        part(disposition=b'form-data; name="image\0"; filename="a"') + FORM_END, "no_image",
+    ),
+    "an end and nothing else": (FORM_END, "no_image"),
 }  # fmt: skip
 
 NOT_IDS = {
     "a null byte": "0" * 31 + "\0",
-    "a null byte behind": "0" * 32 + "\0",
-    "a line break behind": "0" * 32 + "\n",
+    "a null byte at the end": "0" * 32 + "\0",
+    "a line break at the end": "0" * 32 + "\n",
     "capitals": "A" * 32,
     "wide digits": "０" * 32,
     "Arabic digits": "٠" * 32,
-    "a name of the store's": "0" * 32 + ".json",
+    "the name of a sidecar": "0" * 32 + ".json",
     "the folder": ".",
     "the folder above": "../" * 10 + "etc/passwd",
     "an absolute path": "/etc/passwd",

@@ -20,11 +20,11 @@ from heroimg.stores.base import Swept
 from heroimg.stores.files import sidecar
 from heroimg.stores.files.store import FileStore
 from heroimg.stores.image import StoredImage
-from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, START, Clock, noted
+from tests.helpers.store_shelf import HOUR, OTHER_TOKEN, START, TOKEN, Clock, noted
 from tests.helpers.system_calls import Step, trace
 
 BYTES = b"the picture in question" * 100
-END = START + 99 * HOUR  # when every picture here has expired
+ALL_EXPIRED = START + 99 * HOUR  # when every picture here has expired
 Seen = tuple[StoredImage, bytes]
 Act = Callable[[FileStore, str], object]
 
@@ -48,11 +48,11 @@ class FolderShelf:
 
     def pictures(self, store: FileStore) -> list[Seen]:
         """List every picture in the store, whole or not."""
-        found = []
+        pictures = []
         for name in sorted({name.partition(".")[0] for name in self.names()}):
             with suppress(ImageNotFound):
-                found.append((store.get(name), (self.uploads / name).read_bytes()))
-        return found
+                pictures.append((store.get(name), (self.uploads / name).read_bytes()))
+        return pictures
 
 
 def keep(store: FileStore, content: bytes = BYTES) -> str:
@@ -98,7 +98,7 @@ def on_full_disk(act: Act) -> Callable[[FileStore, str], None]:
 
 
 def claim(store: FileStore, image_id: str) -> None:
-    store.claim(image_id, CLAIM).stream.close()
+    store.claim(image_id, TOKEN).stream.close()
 
 
 def is_refused(act: Act) -> Callable[[FileStore, str], None]:
@@ -141,23 +141,25 @@ OPERATIONS = [
     Operation("held", lambda store, _: store.held()),
     Operation("check", lambda store, _: store.check()),
     Operation("claim", claim),
-    Operation("claim anew", claim, before=claim),
-    Operation("claim after another", lambda store, image_id: store.claim(image_id, OTHER), before=claim, later=300),
-    Operation("claim refused", is_refused(lambda store, image_id: store.claim(image_id, OTHER)), before=claim),
+    Operation("claim again", claim, before=claim),
+    Operation(
+        "claim after another", lambda store, image_id: store.claim(image_id, OTHER_TOKEN), before=claim, later=300
+    ),
+    Operation("claim refused", is_refused(lambda store, image_id: store.claim(image_id, OTHER_TOKEN)), before=claim),
     Operation("claim without room", fail(claim)),
     Operation("claim on a full disk", on_full_disk(claim)),
-    Operation("claim anew on a full disk", on_full_disk(claim), before=on_full_disk(claim)),
+    Operation("claim again on a full disk", on_full_disk(claim), before=on_full_disk(claim)),
     Operation("claim after changes on a full disk", claim, before=on_full_disk(claim)),
-    Operation("renew", lambda store, image_id: store.renew(image_id, CLAIM), before=claim),
-    Operation("release", lambda store, image_id: store.release(image_id, CLAIM), before=claim),
+    Operation("renew", lambda store, image_id: store.renew(image_id, TOKEN), before=claim),
+    Operation("release", lambda store, image_id: store.release(image_id, TOKEN), before=claim),
     Operation("pin", lambda store, image_id: store.pin(image_id, START + 2 * HOUR)),
     Operation("pin that changes nothing", lambda store, image_id: store.pin(image_id, START)),
     Operation("pin without room", fail(lambda store, image_id: store.pin(image_id, START + 2 * HOUR))),
     Operation("note", lambda store, image_id: store.note(image_id, noted(checkout_session="cs_test_1"))),
     Operation("note, complete", lambda store, image_id: store.note(image_id, noted(checkout_complete=True))),
     Operation("remove", lambda store, image_id: store.remove(image_id)),
-    Operation("remove by its holder", lambda store, image_id: store.remove(image_id, CLAIM), before=claim),
-    Operation("remove refused", is_refused(lambda store, image_id: store.remove(image_id, OTHER)), before=claim),
+    Operation("remove by its holder", lambda store, image_id: store.remove(image_id, TOKEN), before=claim),
+    Operation("remove refused", is_refused(lambda store, image_id: store.remove(image_id, OTHER_TOKEN)), before=claim),
     Operation("claim over a leftover", claim, before=empty(".new")),
     Operation("remove over a leftover", lambda store, image_id: store.remove(image_id), before=empty(".new")),
     Operation("sweep of a leftover", sweep, before=empty(".new")),
@@ -239,7 +241,7 @@ class Bench:
         steps = self.run(done, act)
         outcomes = [shelf.pictures(shelf.open()) for shelf in (self.start, done)]
         if done.names() != names_of(outcomes[1]):
-            self.tally.note(f"done, it leaves {done.names()}", leftovers=1)
+            self.tally.note(f"completed, it leaves {done.names()}", leftovers=1)
         self.examine(done, outcomes[1:], "done")
         swept = set[tuple[tuple[str, int], ...]]()
         for number in range(1, len(steps) + 1):
@@ -261,25 +263,25 @@ class Bench:
             self.examine(again, outcomes, f"{when}, and after step {number} of the sweep")
 
     def examine(self, shelf: FolderShelf, outcomes: list[list[Seen]], when: str) -> None:
-        """Check that each picture is in its state before or after the operation, and what a sweep leaves."""
+        """Check that each picture is as before or after the operation, and that a sweep leaves nothing else."""
         self.tally.states += 1
         store = shelf.open()
-        found = shelf.pictures(store)
-        if anonymous(found) not in map(anonymous, outcomes):
-            is_lost = len(found) < min(map(len, outcomes))
-            self.tally.note(f"{when}: {found}", lost=is_lost, half=not is_lost)
+        pictures = shelf.pictures(store)
+        if anonymous(pictures) not in map(anonymous, outcomes):
+            is_lost = len(pictures) < min(map(len, outcomes))
+            self.tally.note(f"{when}: {pictures}", lost=is_lost, half=not is_lost)
         if store.sweep().expired and shelf.clock.now < START + HOUR:
-            self.tally.note(f"{when}: swept what has not expired", lost=1)
-        if shelf.names() != names_of(found) or shelf.pictures(store) != found:
-            self.tally.note(f"{when}: a sweep leaves {shelf.names()} for {found}", leftovers=1)
-        if store.held().images != len(found):
-            self.tally.note(f"{when}: held counts {store.held()} for {found}")
-        for image, content in found:
-            _, stream = store.claim(image.id, image.claim.token if image.claim else CLAIM)
+            self.tally.note(f"{when}: a sweep removed an unexpired picture", lost=1)
+        if shelf.names() != names_of(pictures) or shelf.pictures(store) != pictures:
+            self.tally.note(f"{when}: a sweep leaves {shelf.names()} for {pictures}", leftovers=1)
+        if store.held().images != len(pictures):
+            self.tally.note(f"{when}: held counts {store.held()} for {pictures}")
+        for image, content in pictures:
+            _, stream = store.claim(image.id, image.claim.token if image.claim else TOKEN)
             with stream:
                 if stream.read() != content:
                     self.tally.note(f"{when}: other bytes", half=1)
-        shelf.clock.now = END
+        shelf.clock.now = ALL_EXPIRED
         store.sweep()
         if shelf.names():
-            self.tally.note(f"{when}: once all have expired a sweep leaves {shelf.names()}", leftovers=1)
+            self.tally.note(f"{when}: after all have expired, a sweep leaves {shelf.names()}", leftovers=1)

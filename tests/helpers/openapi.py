@@ -30,6 +30,6 @@ def hold_to_description(method: str, path: str, answer: requests.Response) -> No
     """Fail if a response has a status, shape, type or header that is not in the description."""
     if method.lower() not in document["paths"].get(path, {}):
         return
-    found = (path, method, str(answer.status_code))
-    assert found in documented(), f"{found} is not in {_PATH.name}: {answer.text[:200]}"
+    response = (path, method, str(answer.status_code))
+    assert response in documented(), f"{response} is not in {_PATH.name}: {answer.text[:200]}"
     schema[path][method].validate_response(answer)

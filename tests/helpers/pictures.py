@@ -130,7 +130,7 @@ def png_header(width: int, height: int, depth: int = 8, colour: int = 2, interla
 
 @cache
 def zeros(count: int) -> bytes:
-    """Compress at least so many zeros, in zlib's format without its checksum, faster than zlib does."""
+    """Compress at least this many zeros, in zlib's format without its checksum, faster than zlib does."""
     deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     megabyte = deflate.compress(bytes(2**20)) + deflate.flush(zlib.Z_FULL_FLUSH)
     return b"\x78\x9c" + megabyte * (count // 2**20) + deflate.compress(bytes(count % 2**20)) + deflate.flush()

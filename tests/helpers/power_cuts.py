@@ -47,7 +47,7 @@ class File:
         return torn | ({self.synced} if self.synced else set())
 
     def _is_written_over(self) -> bool:
-        """Tell whether the file has kept its length since it was synced, so that no block of it can be missing."""
+        """Return whether the file has kept its length since it was synced, so that no block of it can be missing."""
         since = self.written[self.written_before_sync - 1 :]
         return len({len(content or b"") for content, _ in since}) == 1
 

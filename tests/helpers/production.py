@@ -18,7 +18,7 @@ from requests.adapters import HTTPAdapter
 
 from demo.stripe_stand_in import StandIn
 from tests.helpers.api import Api, new_token
-from tests.helpers.requirements import require
+from tests.helpers.needed_programs import require
 from tests.helpers.serving import LONG, ROOT, Server, free_port, wait_for
 from tests.helpers.shop import stripe_settings
 
@@ -97,7 +97,7 @@ class Production:
         self.server.gunicorn(socket=self.socket, workers=self.workers)
 
     def logs(self) -> str:
-        """Read what nginx, its journal and gunicorn have logged."""
+        """Read the logs of nginx, its journal and gunicorn."""
         return "".join(path.read_text() for path in [*self.folder.glob("nginx/*.log"), self.server.log_path])
 
     def nginx_errors(self) -> str:
@@ -237,6 +237,6 @@ def _listens(port: int) -> bool:
 
 def shipped(file: str, pattern: str) -> int:
     """Return the number that the pattern's group matches in a file of the repository."""
-    found = re.search(pattern, (ROOT / file).read_text(), re.MULTILINE)
-    assert found, f"{pattern} is not in {file}"
-    return int(found[1])
+    match = re.search(pattern, (ROOT / file).read_text(), re.MULTILINE)
+    assert match, f"{pattern} is not in {file}"
+    return int(match[1])

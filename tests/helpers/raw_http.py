@@ -13,7 +13,7 @@ from tests.helpers.production import Production, addresses
 from tests.helpers.serving import LONG
 
 
-class Answer(NamedTuple):
+class RawResponse(NamedTuple):
     """A response, split into status, headers and body."""
 
     status: int
@@ -29,20 +29,20 @@ class Answer(NamedTuple):
         return str(refusal["code"])
 
 
-def answers_in(received: bytes) -> list[Answer]:
+def answers_in(received: bytes) -> list[RawResponse]:
     """Split received bytes into responses. Each must have a Content-Length."""
-    found = []
+    responses = []
     while received.startswith(b"HTTP/1."):
         head, _, rest = received.partition(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         size = int(headers.get("content-length", len(rest)))
-        found.append(Answer(int(status.split()[1]), headers, rest[:size]))
+        responses.append(RawResponse(int(status.split()[1]), headers, rest[:size]))
         received = rest[size:]
-    return found
+    return responses
 
 
-def say(connection: socket.socket, data: bytes, *, hang_up: bool = False) -> list[Answer]:
+def say(connection: socket.socket, data: bytes, *, hang_up: bool = False) -> list[RawResponse]:
     """Send bytes and read the responses until the server closes the connection.
 
     :param hang_up: close the sending direction. nginx treats that as a lost client.
@@ -110,4 +110,4 @@ def _status_in_frames(connection: socket.socket) -> int | None:
 
 def _literal_status(content: bytes) -> int:
     text = content[2 : 2 + (content[1] & 0x7F)]
-    return int(text) if not content[1] & 0x80 else -1  # -1: a Huffman-coded status, so none that a test expects
+    return int(text) if not content[1] & 0x80 else -1  # -1: a Huffman-coded status, which no test expects

@@ -83,7 +83,7 @@ class RedisServer:
 
 
 def has_expired(server: RedisServer, key: str, now: float) -> bool:
-    """Return whether Redis would have removed a key if it were this late."""
+    """Return whether Redis removes a key by this time. A test's clock may be ahead of that of Redis."""
     if not key.startswith("heroimg:{"):  # the set of due ids, for example
         return bool(0 < server.client.expiretime(key) <= now)
     expires, is_paid = server.client.hmget(key, "expires", "checkout_complete")

@@ -20,7 +20,7 @@ LONG = 80.0  # seconds; longer than heroimg.js waits on a silent connection
 
 
 def wait_for(fact: Callable[[], object], what: str, seconds: float = LONG) -> None:
-    """Wait until a function returns a true value; after too many seconds fail, and name it.
+    """Wait until a function returns a true value; fail after too many seconds.
 
     :param what: the words after "waited in vain for".
     """
@@ -127,12 +127,12 @@ class Server:
             )
         try:
             wait_for(lambda: re.search(listening, self.log(start)) or self.has_ended(), "the server to listen")
-            found = re.search(listening, self.log(start))
-            assert found, self.log()
+            match = re.search(listening, self.log(start))
+            assert match, self.log()
         except AssertionError:
             self.stop()
             raise
-        self.url = found[1]
+        self.url = match[1]
 
     def gunicorn(
         self, *arguments: str, app: str = "wsgi:app", workers: int = 2, socket: socket.socket | None = None
@@ -149,12 +149,12 @@ class Server:
         wait_for(lambda: self.log().count("ready: ") >= ready, "all workers to be ready")
 
     def log(self, start: int | None = None) -> str:
-        """Return the log from a byte offset, by default from where it was at the last :meth:`clear`."""
+        """Return the log from a byte offset, by default from its end at the last :meth:`clear`."""
         start = self._log_start if start is None else start
         return self.log_path.read_bytes()[start:].decode() if self.log_path.exists() else ""
 
     def clear(self) -> None:
-        """Empty the folder of the pictures, and start the log anew."""
+        """Empty the folder of the pictures, and restart the log."""
         for path in self.uploads.iterdir():
             path.unlink(missing_ok=True)
         self._log_start = self.log_path.stat().st_size

@@ -11,8 +11,8 @@ from heroimg.stores.image import StoredImage
 
 HOUR = 3600
 START = 2_100_000_000  # in the future, because Redis removes expired pictures; before 2038, for all file systems
-CLAIM = "the-token-of-one"
-OTHER = "the-token-of-two"
+TOKEN = "the-token-of-one"
+OTHER_TOKEN = "the-token-of-two"
 UNKNOWN = "0123456789abcdef" * 2
 
 
@@ -39,7 +39,7 @@ class Shelf:
         staged.close()
         return image
 
-    def read(self, image_id: str, token: str = CLAIM) -> bytes:
+    def read(self, image_id: str, token: str = TOKEN) -> bytes:
         _, stream = self.store.claim(image_id, token)
         with stream:
             return stream.read()

@@ -62,14 +62,14 @@ class _SyscallInfo(ctypes.Structure):
 
 def look_at(folder: Path) -> Look:
     """Read all files and folders in a folder, and the folder itself under the name "."."""
-    found: Look = {}
+    look: Look = {}
     for parent, _, names in os.walk(folder):
-        found[os.path.relpath(parent, folder)] = Entry(os.stat(parent).st_ino, None, 0)
+        look[os.path.relpath(parent, folder)] = Entry(os.stat(parent).st_ino, None, 0)
         for name in names:
             path = Path(parent, name)
             status = path.stat()
-            found[os.path.relpath(path, folder)] = Entry(status.st_ino, path.read_bytes(), int(status.st_mtime))
-    return found
+            look[os.path.relpath(path, folder)] = Entry(status.st_ino, path.read_bytes(), int(status.st_mtime))
+    return look
 
 
 def trace(

@@ -21,7 +21,7 @@ from hypothesis import strategies as some
 from stripe import WebhookSignature
 
 from tests.helpers.api import RETRIEVE, SESSION, STATUS, UPLOAD, WEBHOOK, Api
-from tests.helpers.attacked_server import target_in, unharmed
+from tests.helpers.attacked_server import serving_attacked, unharmed
 from tests.helpers.serving import ROOT
 
 pytestmark = pytest.mark.proof
@@ -39,8 +39,8 @@ fuzz = hypothesis.settings(
 
 
 @pytest.fixture(scope="module")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with target_in(tmp_path_factory.mktemp("fuzz") / "served") as api:
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    with serving_attacked(tmp_path_factory.mktemp("fuzz") / "served") as api:
         yield api
 
 
@@ -50,7 +50,7 @@ def corpus(kind: str) -> dict[str, bytes]:
 
 @some.composite
 def changed(draw: some.DrawFn, kind: str) -> bytes:
-    """Take one of the corpus and cut, repeat, turn, flip or fill a piece of it, a few times."""
+    """Take an input of the corpus and change it a few times: cut, repeat, reverse, invert or fill a piece."""
     data = draw(some.sampled_from(list(corpus(kind).values())))
     for _ in range(draw(some.integers(0, 4))):
         start = draw(some.integers(0, len(data)))
@@ -65,7 +65,7 @@ def changed(draw: some.DrawFn, kind: str) -> bytes:
     return data[: draw(some.integers(0, len(data)))] if draw(some.booleans()) else data
 
 
-# What parsers look for.
+# Sequences that parsers look for.
 _WORDS = [
     b"--b", b"--b--", b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"\0", b"\xff\xd8", b"\xff\xd9", b"\xff\xda", b"\xff\xc0",
     b"\xff\xc2", b"IEND", b"IDAT", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b'"', b"\\", b"{", b"[", b"null", b"1e999",
@@ -79,7 +79,7 @@ def upload(api: Api, body: bytes, content_type: bytes) -> None:
 
 
 def send_signed(api: Api, body: bytes) -> None:
-    """Sign as Stripe does, whose payloads are text."""
+    """Sign a body as Stripe does. The body becomes text first, because Stripe's payloads are text."""
     text = body.decode("utf-8", "replace")
     header = WebhookSignature.generate_signature_header(text, "whsec_standin")
     api.request("POST", WEBHOOK, data=text.encode(), headers={"Stripe-Signature": header})
@@ -98,18 +98,18 @@ _SENDERS = {
 
 
 @pytest.mark.parametrize("kind", _SENDERS)
-def test_what_has_hurt_once_does_not_hurt_again(target: Api, kind: str) -> None:
+def test_no_input_of_the_corpus_does_harm(attacked: Api, kind: str) -> None:
     for body in corpus(kind).values():
-        with unharmed(target):
-            _SENDERS[kind](target, body)
+        with unharmed(attacked):
+            _SENDERS[kind](attacked, body)
 
 
 @pytest.mark.parametrize("kind", _SENDERS)
 @fuzz
 @given(data=some.data())
-def test_no_body_is_answered_otherwise_than_documented(target: Api, kind: str, data: some.DataObject) -> None:
-    with unharmed(target):
-        _SENDERS[kind](target, data.draw(changed(kind)))
+def test_every_body_gets_a_documented_answer(attacked: Api, kind: str, data: some.DataObject) -> None:
+    with unharmed(attacked):
+        _SENDERS[kind](attacked, data.draw(changed(kind)))
 
 
 _boundaries = some.sampled_from([b"b", b'"b"', b"", b'"', b"b;", b"b; boundary=c", b"\xe9", b"-" * 70]) | some.binary(
@@ -126,12 +126,12 @@ _header_value = some.binary(max_size=200).map(
     boundary=_boundaries,
     kind=some.sampled_from([b"form-data", b"mixed", b"form-data, a/b", b""]),
 )
-def test_no_content_type_breaks_anything(target: Api, body: bytes, boundary: bytes, kind: bytes) -> None:
+def test_no_content_type_breaks_anything(attacked: Api, body: bytes, boundary: bytes, kind: bytes) -> None:
     content_type = bytes(
         byte for byte in b"multipart/" + kind + b"; boundary=" + boundary if byte >= 32 and byte != 127
     )
-    with unharmed(target):
-        upload(target, body, content_type.strip())
+    with unharmed(attacked):
+        upload(attacked, body, content_type.strip())
 
 
 @fuzz
@@ -140,14 +140,14 @@ def test_no_content_type_breaks_anything(target: Api, body: bytes, boundary: byt
     claim=some.none() | some.text(max_size=80),
     method=some.sampled_from(["GET", "HEAD", "DELETE"]),
 )
-def test_no_id_and_no_claim_breaks_anything(target: Api, image_id: str, claim: str | None, method: str) -> None:
+def test_no_id_and_no_claim_breaks_anything(attacked: Api, image_id: str, claim: str | None, method: str) -> None:
     known = image_id.encode("utf-8", "surrogateescape") if image_id.isascii() else image_id.encode("utf-8", "replace")
     params: dict[str, Any] = {"imageId": known, "session_id": known} | (
         {} if claim is None else {"claim": claim.encode("utf-8", "replace")}
     )
-    with unharmed(target):
-        target.request(method, RETRIEVE, params=params)
-        target.request("GET", STATUS, params=params)
+    with unharmed(attacked):
+        attacked.request(method, RETRIEVE, params=params)
+        attacked.request("GET", STATUS, params=params)
 
 
 @fuzz
@@ -164,18 +164,18 @@ def test_no_id_and_no_claim_breaks_anything(target: Api, image_id: str, claim: s
     path=some.sampled_from([f"{RETRIEVE}?imageId={'0' * 32}", "/static/heroimg.js", "/healthz", "/readyz", "/nowhere"]),
     method=some.sampled_from(["GET", "HEAD", "OPTIONS", "DELETE"]),
 )  # fmt: skip
-def test_no_header_is_answered_otherwise_than_documented(
-    target: Api, headers: dict[str, bytes], path: str, method: str
+def test_every_header_gets_a_documented_answer(
+    attacked: Api, headers: dict[str, bytes], path: str, method: str
 ) -> None:
-    with unharmed(target):
-        answer = target.request(method, path, headers=headers)
+    with unharmed(attacked):
+        answer = attacked.request(method, path, headers=headers)
         assert answer.status_code in (200, 204, 304, 400, 404, 405, 412, 503)
 
 
 @fuzz
 @given(body=changed("events"), signature=_header_value, at=some.integers(-(2**70), 2**70) | some.just(int(time.time())))
-def test_no_signature_but_stripes_is_believed(target: Api, body: bytes, signature: bytes, at: int) -> None:
+def test_only_stripes_signature_is_accepted(attacked: Api, body: bytes, signature: bytes, at: int) -> None:
     for header in (signature, b"t=%d,v1=" % at + signature, b"t=%d,v1=%s,v0=x" % (at, b"0" * 64)):
-        with unharmed(target):
-            answer = target.request("POST", WEBHOOK, data=body, headers={"Stripe-Signature": header})
+        with unharmed(attacked):
+            answer = attacked.request("POST", WEBHOOK, data=body, headers={"Stripe-Signature": header})
             assert answer.json()["code"] == "signature_invalid"

@@ -1,6 +1,6 @@
 """Hostile input gets a documented answer, costs little CPU and memory, leaves no file, and ends no worker.
 
-The kernel counts what a worker needs: its memory, and the processor time of each request (helpers/process_usage.py).
+The kernel counts a worker's memory and the CPU time of each request (helpers/process_usage.py).
 test_smuggling.py tests what happens below HTTP, test_fuzz.py tests random input.
 """
 
@@ -18,7 +18,7 @@ from stripe import WebhookSignature
 from tests.helpers import hostile_inputs as hostile
 from tests.helpers import pictures
 from tests.helpers.api import RETRIEVE, SESSION, STATUS, UPLOAD, WEBHOOK, Api, new_token
-from tests.helpers.attacked_server import target_in, unharmed
+from tests.helpers.attacked_server import serving_attacked, unharmed
 from tests.helpers.process_usage import MOST_BYTES, peak_bytes
 from tests.helpers.serving import serving, wait_for
 from tests.helpers.shop import Shop
@@ -29,40 +29,40 @@ FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 
 
 @pytest.fixture(scope="module")
-def open_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with target_in(tmp_path_factory.mktemp("hostile") / "served") as api:
+def open_attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    with serving_attacked(tmp_path_factory.mktemp("hostile") / "served") as api:
         yield api
 
 
 @pytest.fixture
-def target(open_target: Api) -> Iterator[Api]:
+def attacked(open_attacked: Api) -> Iterator[Api]:
     """Serve from an empty folder; afterwards check the folder, the log and the worker."""
-    open_target.server.clear()
-    with unharmed(open_target):
-        yield open_target
+    open_attacked.server.clear()
+    with unharmed(open_attacked):
+        yield open_attacked
 
 
 def code_of(answer: requests.Response) -> str:
-    """Give the code of a refusal, or nothing."""
+    """Return the code of a refusal, or "" for a success."""
     return "" if answer.status_code == 200 else str(answer.json()["code"])
 
 
 @pytest.mark.parametrize(("picture", "code"), hostile.PICTURES.values(), ids=hostile.PICTURES.keys())
-def test_a_costly_picture_is_refused_or_cheap(target: Api, picture: bytes, code: str) -> None:
+def test_a_costly_picture_is_refused_or_cheap(attacked: Api, picture: bytes, code: str) -> None:
     assert len(picture) <= 5 * hostile.MEGABYTE
-    assert code_of(target.upload(picture)) == code
+    assert code_of(attacked.upload(picture)) == code
 
 
 @pytest.mark.parametrize(("body", "code"), hostile.FORMS.values(), ids=hostile.FORMS.keys())
-def test_a_form_that_no_browser_sends_is_refused_and_leaves_nothing(target: Api, body: bytes, code: str) -> None:
-    assert code_of(target.request("POST", UPLOAD, data=body, headers=FORM)) == code
-    wait_for(lambda: target.server.names() == [], "the folder to be empty")
+def test_a_form_that_no_browser_sends_is_refused_and_leaves_nothing(attacked: Api, body: bytes, code: str) -> None:
+    assert code_of(attacked.request("POST", UPLOAD, data=body, headers=FORM)) == code
+    wait_for(lambda: attacked.server.names() == [], "the folder to be empty")
 
 
 @pytest.mark.parametrize("boundary", ['""', "é", "b" * 8_000, "-" * 8_000, "b; boundary=c", "b\t", "*", "("])
-def test_any_boundary_is_one_or_none(target: Api, boundary: str) -> None:
+def test_a_form_with_an_unusual_boundary_is_refused(attacked: Api, boundary: str) -> None:
     content_type = f"multipart/form-data; boundary={boundary}".encode("latin-1")
-    answer = target.request("POST", UPLOAD, data=b"--b--\r\n" * 9, headers={"Content-Type": content_type})
+    answer = attacked.request("POST", UPLOAD, data=b"--b--\r\n" * 9, headers={"Content-Type": content_type})
     assert answer.status_code == 400
 
 
@@ -75,46 +75,46 @@ def test_any_boundary_is_one_or_none(target: Api, boundary: str) -> None:
     ],
     ids=range(9),
 )  # fmt: skip
-def test_a_file_name_reaches_neither_a_header_nor_the_disk_nor_the_log(target: Api, name: bytes) -> None:
-    body = hostile.part(pictures.jpeg(), disposition=b'form-data; name="image"; ' + name) + hostile.END
-    answer = target.request("POST", UPLOAD, data=body, headers=FORM)
+def test_a_file_name_reaches_neither_a_header_nor_the_disk_nor_the_log(attacked: Api, name: bytes) -> None:
+    body = hostile.part(pictures.jpeg(), disposition=b'form-data; name="image"; ' + name) + hostile.FORM_END
+    answer = attacked.request("POST", UPLOAD, data=body, headers=FORM)
     assert "X-Evil" not in answer.headers
     if answer.status_code == 200:
         image_id = answer.json()["imageId"]
-        assert target.server.names() == [image_id, f"{image_id}.json"]
-        back = target.retrieve(image_id)
+        assert attacked.server.names() == [image_id, f"{image_id}.json"]
+        back = attacked.retrieve(image_id)
         assert back.headers["Content-Disposition"] == 'inline; filename="picture.jpg"'
         assert not {"X-Evil", "Set-Cookie"} & set(back.headers)
     for hidden in ("X-Evil", "Set-Cookie", "etc/cron.d", "boot.ini"):
-        assert hidden not in target.server.log()
+        assert hidden not in attacked.server.log()
 
 
 @pytest.mark.parametrize("image_id", hostile.NOT_IDS.values(), ids=hostile.NOT_IDS.keys())
-def test_an_invalid_id_is_not_found_and_opens_no_file(target: Api, image_id: str) -> None:
-    assert target.retrieve(image_id).json()["code"] == "image_not_found"
-    assert target.retrieve(image_id, method="HEAD").status_code == 404
-    assert target.confirm(image_id).status_code == 204
-    assert target.open_checkout(image_id).json()["code"] == "image_not_found"
-    assert target.status(image_id).json()["code"] == "session_id_malformed"
-    assert target.retrieve("0" * 32, f"{image_id} ").json()["code"] == "claim_malformed"
+def test_an_invalid_id_is_not_found_and_opens_no_file(attacked: Api, image_id: str) -> None:
+    assert attacked.retrieve(image_id).json()["code"] == "image_not_found"
+    assert attacked.retrieve(image_id, method="HEAD").status_code == 404
+    assert attacked.confirm(image_id).status_code == 204
+    assert attacked.open_checkout(image_id).json()["code"] == "image_not_found"
+    assert attacked.status(image_id).json()["code"] == "session_id_malformed"
+    assert attacked.retrieve("0" * 32, f"{image_id} ").json()["code"] == "claim_malformed"
 
 
-def test_an_unknown_id_and_a_malformed_one_are_answered_alike(target: Api) -> None:
-    answers = [target.retrieve(image_id) for image_id in ("0" * 32, "nonsense", "0" * 31)]
+def test_an_unknown_id_and_a_malformed_one_are_answered_alike(attacked: Api) -> None:
+    answers = [attacked.retrieve(image_id) for image_id in ("0" * 32, "nonsense", "0" * 31)]
     for answer in answers:
         del answer.headers["Date"], answer.headers["X-Request-ID"]
     assert len({(answer.status_code, answer.content, tuple(answer.headers.items())) for answer in answers}) == 1
 
 
-def test_an_id_given_twice_is_the_first(target: Api) -> None:
-    image_id = target.keep(pictures.jpeg())
+def test_the_first_of_two_ids_counts(attacked: Api) -> None:
+    image_id = attacked.keep(pictures.jpeg())
     twice = f"{RETRIEVE}?imageId={image_id}&imageId={'0' * 32}"
-    assert target.request("HEAD", twice).status_code == 200
+    assert attacked.request("HEAD", twice).status_code == 200
 
 
-def test_an_id_of_1_mb_is_refused_where_it_is_read(target: Api) -> None:
-    assert target.open_checkout("0" * 2**20).json()["code"] == "request_too_large"
-    with target.connection() as connection:
+def test_an_id_that_is_too_long_is_refused_in_a_body_and_in_an_address(attacked: Api) -> None:
+    assert attacked.open_checkout("0" * 2**20).json()["code"] == "request_too_large"
+    with attacked.connection() as connection:
         connection.sendall(f"GET {RETRIEVE}?imageId={'0' * 10_000}".encode())
         assert connection.recv(4096).startswith(b"HTTP/1.1 414 ")
 
@@ -129,8 +129,8 @@ def test_an_id_of_1_mb_is_refused_where_it_is_read(target: Api) -> None:
     ],
     ids=range(15),
 )  # fmt: skip
-def test_json_that_is_meant_to_hurt_is_refused(target: Api, body: bytes) -> None:
-    answer = target.request("POST", SESSION, data=body, headers={"Content-Type": "application/json"})
+def test_hostile_json_is_refused(attacked: Api, body: bytes) -> None:
+    answer = attacked.request("POST", SESSION, data=body, headers={"Content-Type": "application/json"})
     assert answer.status_code in (400, 404)
 
 
@@ -160,17 +160,17 @@ def test_a_client_cannot_choose_price_product_or_return_address(shop: Shop) -> N
     ],
     ids=range(16),
 )  # fmt: skip
-def test_a_signed_event_that_is_none_is_refused(target: Api, event: str) -> None:
+def test_a_signed_body_that_is_no_event_is_refused(attacked: Api, event: str) -> None:
     header = WebhookSignature.generate_signature_header(event, "whsec_standin")
-    answer = target.request("POST", WEBHOOK, data=event.encode(), headers={"Stripe-Signature": header})
+    answer = attacked.request("POST", WEBHOOK, data=event.encode(), headers={"Stripe-Signature": header})
     assert answer.status_code == 400
 
 
 @pytest.mark.parametrize(
     "header", ["t=" + "9" * 5_000 + ",v1=a", "t=,v1=", "t,v1", "=" * 5_000, "t=1," * 1_500, "t=nan,v1=a"]
 )
-def test_a_signature_that_is_none_is_refused(target: Api, header: str) -> None:
-    answer = target.request("POST", WEBHOOK, data=b"{}", headers={"Stripe-Signature": header})
+def test_an_invalid_signature_is_refused(attacked: Api, header: str) -> None:
+    answer = attacked.request("POST", WEBHOOK, data=b"{}", headers={"Stripe-Signature": header})
     assert answer.json()["code"] == "signature_invalid"
 
 
@@ -193,17 +193,17 @@ def test_a_signature_that_is_none_is_refused(target: Api, header: str) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/static/heroimg.js", f"{RETRIEVE}?imageId=x", "/healthz"])
-def test_no_header_breaks_anything(target: Api, path: str, name: str, value: str) -> None:
+def test_no_header_breaks_anything(attacked: Api, path: str, name: str, value: str) -> None:
     both = {"Range": "bytes=0-1"} if name == "If-Range" else {}
-    answer = target.request("GET", path, headers={name: value.encode(), **both})
+    answer = attacked.request("GET", path, headers={name: value.encode(), **both})
     assert answer.status_code in (200, 400, 404)
     assert answer.headers["Cache-Control"]
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
 @pytest.mark.parametrize("host", ["a" * 300, "a..b", "[::", 'a"<b>', "é", "a:99999999"])
-def test_no_host_is_repeated(target: Api, host: str) -> None:
-    answer = target.request("GET", f"{RETRIEVE}?imageId=x", headers={"Host": host.encode()})
+def test_no_host_is_repeated(attacked: Api, host: str) -> None:
+    answer = attacked.request("GET", f"{RETRIEVE}?imageId=x", headers={"Host": host.encode()})
     assert answer.status_code in (400, 404)
     assert host not in answer.text + str(answer.headers)
 
@@ -213,8 +213,8 @@ def test_no_host_is_repeated(target: Api, host: str) -> None:
     ["/api//temp-image-retrieve", "//api/temp-image-retrieve", "/api/temp-image-retrieve/", "//evil.example/%2e%2e",
      "/static/../config.py", "/static/%2e%2e/config.py", "/static/%00", "/static//etc/passwd"],
 )  # fmt: skip
-def test_an_address_with_too_much_in_it_is_not_found_and_leads_nowhere(target: Api, path: str) -> None:
-    with target.connection() as connection:
+def test_an_address_with_too_much_in_it_is_not_found_and_leads_nowhere(attacked: Api, path: str) -> None:
+    with attacked.connection() as connection:
         connection.sendall(f"GET {path}?imageId=x HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n".encode())
         head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 404 ")
@@ -222,29 +222,29 @@ def test_an_address_with_too_much_in_it_is_not_found_and_leads_nowhere(target: A
     assert json.loads(body)["code"] == ("image_not_found" if path == "//api/temp-image-retrieve" else "not_found")
 
 
-def test_every_answer_of_the_api_forbids_to_keep_it(target: Api) -> None:
-    image_id = target.keep(pictures.jpeg())
-    kept = target.retrieve(image_id, new_token())
+def test_every_answer_of_the_api_forbids_caching(attacked: Api) -> None:
+    image_id = attacked.keep(pictures.jpeg())
+    kept = attacked.retrieve(image_id, new_token())
     for answer in (
         kept,
-        target.retrieve("x"),
-        target.request("GET", "/nowhere"),
-        target.status(""),
-        target.confirm("x"),
+        attacked.retrieve("x"),
+        attacked.request("GET", "/nowhere"),
+        attacked.status(""),
+        attacked.confirm("x"),
     ):
         assert "no-store" in answer.headers["Cache-Control"]
     for origin in ("http://localhost:3000", "http://evil.example"):
-        assert target.retrieve("x", headers={"Origin": origin}).headers["Vary"] == "Origin"
+        assert attacked.retrieve("x", headers={"Origin": origin}).headers["Vary"] == "Origin"
 
 
 @pytest.mark.parametrize(("length", "sent"), [(1000, 999), (10**6, 10), (10, 0)])
 @pytest.mark.parametrize("path", [UPLOAD, SESSION, WEBHOOK])
 def test_a_length_that_promises_more_than_comes_is_a_broken_connection(
-    target: Api, path: str, length: int, sent: int
+    attacked: Api, path: str, length: int, sent: int
 ) -> None:
     content_type = "application/json" if path == SESSION else FORM["Content-Type"]
     head = f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
-    with target.connection() as connection:
+    with attacked.connection() as connection:
         connection.sendall(head.encode() + (hostile.part() * 30)[:sent])
         connection.shutdown(1)
         assert connection.makefile("rb").readline()[9:12] in (b"400", b"413")
@@ -262,7 +262,7 @@ def test_16_costly_requests_at_once_take_no_more_memory_than_a_worker_may_have(t
         assert peak_bytes(server.workers()[0]) < MOST_BYTES
 
 
-def test_status_of_a_session_that_is_not_ours_to_ask_for_never_reaches_stripe(target: Api) -> None:
+def test_status_of_a_session_that_is_not_ours_to_ask_for_never_reaches_stripe(attacked: Api) -> None:
     for session_id in (
         "cs_test_../../accounts",
         "cs_test_" + "a" * 201,
@@ -270,4 +270,4 @@ def test_status_of_a_session_that_is_not_ours_to_ask_for_never_reaches_stripe(ta
         "pi_123",
         "cs_test_a\n",
     ):
-        assert target.request("GET", STATUS, params={"session_id": session_id}).status_code == 400
+        assert attacked.request("GET", STATUS, params={"session_id": session_id}).status_code == 400

@@ -16,7 +16,7 @@ import pytest
 from tests.helpers import pictures
 from tests.helpers.api import RETRIEVE, SESSION, UPLOAD, Api
 from tests.helpers.production import Production, make_journey, production, shipped
-from tests.helpers.raw_http import Answer, say, say_by_http2, to_nginx
+from tests.helpers.raw_http import RawResponse, say, say_by_http2, to_nginx
 from tests.helpers.serving import wait_for
 
 pytestmark = pytest.mark.proof
@@ -44,7 +44,7 @@ def house(open_house: Production) -> Iterator[Production]:
     assert "Invalid request" not in open_house.server.log()
 
 
-# What is no HTTP, or not what a server has to understand, and how gunicorn alone answers it: in HTML all of it.
+# Requests that are invalid, or that a server need not understand, and the status of gunicorn's answer without nginx.
 NO_HTTP = {
     "nothing but line breaks": (b"\r\n\r\n\r\n", 400),
     "every byte there is": (bytes(range(256)) * 4 + b"\r\n\r\n", 400),
@@ -79,35 +79,35 @@ NO_HTTP = {
     "an expectation": (HEALTH + HOST + CLOSE + b"Expect: a-miracle\r\n\r\n", 417),
 }  # fmt: skip
 
-# nginx takes these for what they are meant to be: it writes each request anew for gunicorn.
-_NGINX_MENDS = {
+# nginx accepts these, and sends gunicorn a valid request that it writes itself.
+_NGINX_CORRECTS = {
     "line feeds alone", "101 headers", "two Content-Types", "an underscore in a header", "another path in a header",
     "schemes that contradict", "three long lists of addresses", "an expectation",
     "a header without a colon",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("said", "status"), NO_HTTP.values(), ids=NO_HTTP.keys())
-def test_gunicorn_alone_answers_invalid_http_in_html(shared: Api, said: bytes, status: int) -> None:
+@pytest.mark.parametrize(("data", "status"), NO_HTTP.values(), ids=NO_HTTP.keys())
+def test_gunicorn_alone_answers_invalid_http_in_html(shared: Api, data: bytes, status: int) -> None:
     with shared.connection() as connection:
-        answers = say(connection, said, hang_up=True)
+        answers = say(connection, data, hang_up=True)
     assert [answer.status for answer in answers] == [status]
     assert ("text/html" in answers[0].headers["content-type"]) == (status != 200)
     assert "Traceback" not in shared.server.log()
 
 
 @pytest.mark.parametrize("name", [name for name in NO_HTTP if name != "nothing but line breaks"])  # it waits for more
-def test_nginx_answers_it_in_json_or_makes_http_of_it(house: Production, name: str) -> None:
+def test_nginx_refuses_invalid_http_in_json_or_corrects_it(house: Production, name: str) -> None:
     with to_nginx(house) as connection:
         answers = say(connection, NO_HTTP[name][0])
-    if name in _NGINX_MENDS:
+    if name in _NGINX_CORRECTS:
         assert [(answer.status, json.loads(answer.body)) for answer in answers] == [(200, {"status": "ok"})]
     else:
         assert all(answer.status in (400, 414, 431, 505) and answer.code for answer in answers)
 
 
-def test_nginx_hands_over_what_gunicorn_takes_up_to_the_last_byte(house: Production) -> None:
-    """The longest address that nginx takes, by the shortest and the longest method; nginx refuses the next."""
+def test_gunicorn_accepts_every_address_that_nginx_accepts(house: Production) -> None:
+    """Try addresses about as long as nginx accepts, with short and long methods."""
     for method, length in itertools.product((b"GET", b"DELETE", b"A" * 20), range(7_900, 8_020, 7)):
         with to_nginx(house) as connection:
             address = RETRIEVE.encode().ljust(length, b"x")
@@ -119,11 +119,11 @@ def test_nginx_hands_over_what_gunicorn_takes_up_to_the_last_byte(house: Product
 
 
 def hidden(image_id: str) -> bytes:
-    """A request that uses a picture up, to hide within another request."""
+    """Return a request that uses a picture up, to be hidden within another request."""
     return f"GET {RETRIEVE}?imageId={image_id} HTTP/1.1\r\nHost: heroimg.example.com\r\n\r\n".encode()
 
 
-# The headers of a POST and what comes behind; SMUGGLED stands for a request, LENGTH for the length of all of it.
+# The last headers of a POST, and its body. SMUGGLED stands for the hidden request, LENGTH for the body's length.
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 REST = b"Content-Length: LENGTH\r\n\r\n0\r\n\r\nSMUGGLED"
 SMUGGLING = {
@@ -159,7 +159,7 @@ SMUGGLING = {
 
 
 @pytest.mark.parametrize("rest", SMUGGLING.values(), ids=SMUGGLING.keys())
-def test_nginx_refuses_what_could_be_two_requests_or_lets_gunicorn_see_one(house: Production, rest: bytes) -> None:
+def test_nginx_refuses_possible_double_requests_or_lets_gunicorn_see_one(house: Production, rest: bytes) -> None:
     """The picture that the hidden request names is still there, and gunicorn got no request for it.
 
     If the input is two valid requests, one after the other, nginx answers both in order.
@@ -171,7 +171,7 @@ def test_nginx_refuses_what_could_be_two_requests_or_lets_gunicorn_see_one(house
 
 
 @pytest.mark.parametrize("rest", SMUGGLING.values(), ids=SMUGGLING.keys())
-def test_gunicorn_refuses_it_too_or_sees_one(shared: Api, rest: bytes) -> None:
+def test_gunicorn_alone_refuses_it_too_or_sees_one_request(shared: Api, rest: bytes) -> None:
     shared.server.clear()
     image_id = shared.keep(pictures.jpeg())
     with shared.connection() as connection:
@@ -186,15 +186,15 @@ def smuggling(rest: bytes, image_id: str) -> bytes:
     return (head + rest).replace(b"LENGTH", str(len(body)).encode()).replace(b"SMUGGLED", hidden(image_id))
 
 
-def assert_is_untouched(api: Api, image_id: str, answers: list[Answer]) -> None:
+def assert_is_untouched(api: Api, image_id: str, answers: list[RawResponse]) -> None:
     assert not [answer for answer in answers if answer.status == 200]
     assert api.retrieve(image_id, method="HEAD").status_code == 200
     assert not re.search(f"(claimed|handing over) {image_id[:6]}", api.server.log())
 
 
 def by_http2(*more: tuple[bytes, bytes], **pseudo: bytes) -> list[tuple[bytes, bytes]]:
-    found = {"method": b"GET", "scheme": b"https", "path": b"/healthz", "authority": b"heroimg.example.com"} | pseudo
-    return [(f":{name}".encode(), value) for name, value in found.items()] + list(more)
+    fields = {"method": b"GET", "scheme": b"https", "path": b"/healthz", "authority": b"heroimg.example.com"} | pseudo
+    return [(f":{name}".encode(), value) for name, value in fields.items()] + list(more)
 
 
 @pytest.mark.parametrize(
@@ -258,8 +258,8 @@ def test_plain_http_leads_nowhere_else_whatever_is_asked(house: Production, targ
 def test_the_application_gets_the_address_that_nginx_saw_and_one_host(house: Production) -> None:
     """For any values of X-Forwarded-For and Host, any number of these headers, and names with - or _."""
     with to_nginx(house) as connection:
-        said = [b"X-Forwarded-For: 10.0.0.%d\r\nX_Forwarded_For: 10.1.0.%d\r\n" % (n, n) for n in range(9)]
-        answers = say(connection, HEALTH + b"Host: evil.example\r\n" + CLOSE + b"".join(said) + b"\r\n")
+        data = [b"X-Forwarded-For: 10.0.0.%d\r\nX_Forwarded_For: 10.1.0.%d\r\n" % (n, n) for n in range(9)]
+        answers = say(connection, HEALTH + b"Host: evil.example\r\n" + CLOSE + b"".join(data) + b"\r\n")
     assert [answer.status for answer in answers] == [200]
     assert b"evil" not in answers[0].body + str(answers[0].headers).encode()
 

@@ -1,4 +1,4 @@
-"""The customers of torture.py: each makes one journey after another, and asks again as a good page does."""
+"""The customers of torture.py: each makes one journey after another, and retries as a good page does."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ from heroimg.stores.base import ImageStore
 from tests.helpers import pictures
 from tests.helpers.api import RETRIEVE, SESSION, STATUS, UPLOAD, new_token
 from tests.helpers.production import Production
-from tests.soak.model import Model, Picture
+from tests.soak.model import Picture, TortureModel
 
-# For how many seconds a customer retries: less than a claim lasts, so that no two readers may have one picture.
+# Seconds for which a customer retries. A claim lasts longer, so no second reader can get the picture in that time.
 PATIENCE = 120
 
 
 class Customer:
-    """A customer with an address, a page, and a limit of patience.
+    """A customer who makes journeys through nginx, each connection from a new address.
 
-    :param url: the address at which the network begins.
-    :param earlier: the same store, with a clock that is almost an hour behind.
+    :param url: the address of the network that cuts connections.
+    :param earlier: the same store, with a clock almost an hour behind, so that its pictures expire soon.
     """
 
-    def __init__(self, house: Production, url: str, model: Model, earlier: ImageStore, rng: random.Random) -> None:
+    def __init__(
+        self, house: Production, url: str, model: TortureModel, earlier: ImageStore, rng: random.Random
+    ) -> None:
         self._house, self._url, self._model = house, url.replace("http:", "https:"), model
         self._earlier, self._rng = earlier, rng
         self._local = threading.local()
 
-    def come(self, deadline: float) -> None:
-        """Make journeys until then, two at least, and finish the last."""
+    def make_journeys(self, deadline: float) -> None:
+        """Begin journeys until the deadline, at least two."""
         kinds = {
             self._buy: 10, self._use_once: 4, self._compete: 3, self._compete_without_claims: 2,
             self._give_up: 2, self._come_late: 3, self._fetch_before_paying: 3,
@@ -87,7 +89,7 @@ class Customer:
             with ThreadPoolExecutor(4) as pool:
                 won = list(pool.map(lambda token: self._fetch(picture, content, token, has_rivals=True), tokens))
             if won.count(True) != 1:
-                self._model.violate("other wrong answers", f"{won.count(True)} of 4 rivals have {picture.image_id}")
+                self._model.violate("other wrong answers", f"{won.count(True)} of 4 rivals got {picture.image_id}")
             self._confirm(picture, tokens[won.index(True)] if True in won else tokens[0])
 
     def _compete_without_claims(self) -> None:
@@ -121,7 +123,7 @@ class Customer:
             elif answer is not None and answer.status_code == 200:
                 self._compare(answer, content, picture)
                 if begun > kept.expires + 1:
-                    self._model.violate("kept or found too long", f"{kept.id}, {begun - kept.expires} s after its time")
+                    self._model.violate("available too long", f"{kept.id}, {begun - kept.expires} s after it expired")
             time.sleep(0.1)
 
     def _fetch_before_paying(self) -> None:
@@ -134,7 +136,7 @@ class Customer:
                 return
             self._model.violate("paid without a picture", f"{picture.image_id}, which was gone already")
 
-    # Their steps
+    # Steps of a journey
 
     def _photo(self) -> bytes:
         """Return a picture of 10 KB to 1 MB that no other customer has."""
@@ -181,7 +183,7 @@ class Customer:
             if answer is not None and answer.status_code < 500:
                 self._complain(answer)
             time.sleep(0.05)
-        self._model.violate("pictures lost", f"{picture.image_id}: patience is over")
+        self._model.violate("pictures lost", f"{picture.image_id}: no good answer within {PATIENCE} s")
         return False
 
     def _confirm(self, picture: Picture, token: str) -> None:
@@ -190,23 +192,23 @@ class Customer:
             picture.is_gone = True
             answer = self._ask("GET", RETRIEVE, imageId=picture.image_id, claim=new_token())
             if answer is not None and answer.status_code in (200, 409):
-                self._model.violate("kept or found too long", f"{picture.image_id}, after it was confirmed")
+                self._model.violate("available too long", f"{picture.image_id}, after it was confirmed")
 
-    def look_at_what_is_left(self) -> None:
-        """After the disturbances, fetch every picture that must be there."""
-        self._session().headers["Connection"] = "close"  # so that each has an address of its own
+    def check_remaining_pictures(self) -> None:
+        """After the faults, check that every picture that must be there can be retrieved."""
+        self._session().headers["Connection"] = "close"  # so that each request has an address of its own
         for picture in self._model.pictures:
-            if picture.is_to_be_there():
+            if picture.must_be_there():
                 answer = self._ask("HEAD", RETRIEVE, imageId=picture.image_id)
                 if answer is None or answer.status_code not in (200, 409):
                     self._model.missed(picture)
 
-    # Asking
+    # Requests
 
     def _ask_until(
         self, is_enough: Callable[[requests.Response], bool], method: str, path: str, json: Any = None, **params: str
     ) -> requests.Response | None:
-        """Ask until the answer is good; None after a 404, and when patience is over."""
+        """Repeat a request until its answer is good; return None after a 404, or after PATIENCE seconds."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             answer = self._ask(method, path, json=json, **params)
@@ -217,13 +219,13 @@ class Customer:
             if answer is not None and not answer.ok and answer.status_code < 500:
                 self._complain(answer)
             time.sleep(0.05)
-        self._model.violate("other wrong answers", f"{method} {path}: patience is over")
+        self._model.violate("other wrong answers", f"{method} {path}: no good answer within {PATIENCE} s")
         return None
 
     def _ask(
         self, method: str, path: str, files: Any = None, json: Any = None, **params: str
     ) -> requests.Response | None:
-        """Ask once; None where no answer arrived whole."""
+        """Send a request once; return None unless a complete answer arrives."""
         begun = time.time()
         try:
             answer = self._session().request(
@@ -232,7 +234,7 @@ class Customer:
         except requests.RequestException:
             return None
         self._model.answered(begun, answer)
-        if answer.status_code == 429:  # nginx: so many requests at once
+        if answer.status_code == 429:  # nginx: too many requests at once
             time.sleep(1)
             return None
         return answer

@@ -1,4 +1,4 @@
-"""The model for torture.py: it checks every answer, and the pictures that are stored at the end."""
+"""The model for torture.py: it checks every answer, and the pictures that remain at the end."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ PROMISES = (
     "pictures lost",
     "handed to two holders",
     "paid without a picture",
-    "kept or found too long",
+    "available too long",
     "left behind",
     "5xx not caused by a fault",
     "other wrong answers",
 )
 
-# How long after a worker was killed its requests may be answered 502, in seconds; nginx knows at once.
+# Seconds after a fault during which nginx may still answer 502.
 _AFTERMATH = 1.0
 
 
 @dataclass
 class Picture:
-    """One that was acknowledged.
+    """A picture whose upload was acknowledged.
 
-    :param expires: in Unix seconds; those that come as others do outlive the run.
-    :param got_by: the tokens of those who got every byte.
-    :param is_gone: it was confirmed, or a reader without a claim has it.
-    :param may_be_gone: a reader without a claim has lost its connection while it was on its way.
+    :param expires: Unix seconds; a picture that a customer uploads outlives the run.
+    :param got_by: the tokens of the readers that got every byte.
+    :param is_gone: it was confirmed, or a reader without a claim got it.
+    :param may_be_gone: a reader without a claim lost its connection during the retrieval.
     """
 
     image_id: str
@@ -45,12 +45,12 @@ class Picture:
     is_gone: bool = False
     may_be_gone: bool = False
 
-    def is_to_be_there(self) -> bool:
+    def must_be_there(self) -> bool:
         return not self.is_gone and not self.may_be_gone and time.time() < self.expires - 1
 
 
-class Model:
-    """One run's: it counts what happened, and notes whatever was not as promised."""
+class TortureModel:
+    """The model of one run. It counts events, and records every broken promise."""
 
     def __init__(self, store: str, seed: int) -> None:
         self.store, self.seed = store, seed
@@ -66,7 +66,7 @@ class Model:
 
     @contextmanager
     def fault(self, name: str) -> Iterator[None]:
-        """Count a fault, and remember from when to when it was."""
+        """Count a fault, and record when it began and ended."""
         self.note_fault(name)
         begun = time.time()
         with self.lock:
@@ -91,55 +91,55 @@ class Model:
         return picture
 
     def answered(self, begun: float, answer: requests.Response) -> None:
-        """Look whether a failure has a cause that we made."""
+        """Check that a 5xx was caused by a fault of this run."""
         with self.lock:
             self.answers[str(answer.status_code)] += 1
         if answer.status_code >= 500 and not self._is_explained(begun, _code(answer)):
             self.violate("5xx not caused by a fault", f"{answer.status_code} {answer.text[:200]}")
 
     def got(self, picture: Picture, token: str) -> None:
-        """A customer has received every byte."""
+        """Record that a customer has received every byte."""
         with self.lock:
             picture.got_by.add(token)
         if len(picture.got_by) > 1:
             self.violate("handed to two holders", picture.image_id)
 
     def missed(self, picture: Picture) -> None:
-        """A customer got the answer that the picture is not there."""
-        if picture.is_to_be_there():
+        """Record that a customer got 404."""
+        if picture.must_be_there():
             self.violate("paid without a picture" if picture.is_paid else "pictures lost", picture.image_id)
 
     def check_names(self, names: list[str]) -> None:
-        """Check the files after the disturbances: whole pictures that must be there, or whose upload got no answer."""
-        if not self.only_whole_pictures(names):
+        """Check the files after the faults: only whole pictures, each not yet received or with an unanswered upload."""
+        if not self.are_whole_pictures(names):
             self.violate("left behind", str([name for name in names if not re.fullmatch(r"\w{32}(\.json)?", name)]))
         known = {picture.image_id: picture for picture in self.pictures}
         there = {name[:32] for name in names}
         for image_id in there & known.keys():
             if known[image_id].is_gone:
-                self.violate("left behind", f"{image_id}, which its reader has")
+                self.violate("left behind", f"{image_id}, which its reader has received")
         if len(there - known.keys()) > self.unanswered_uploads:
             self.violate("left behind", f"{len(there - known.keys())} unknown, {self.unanswered_uploads} not answered")
 
     @staticmethod
-    def only_whole_pictures(names: list[str]) -> bool:
+    def are_whole_pictures(names: list[str]) -> bool:
         return set(names) == {f"{name[:32]}{suffix}" for name in names for suffix in ("", ".json")}
 
     def check_nothing_is_left(self, names: list[str]) -> None:
         if names:
-            self.violate("left behind", f"after their time: {names}")
+            self.violate("left behind", f"after all have expired: {names}")
 
     def check_log(self, log: str) -> None:
-        for found in re.finditer(r"Traceback .*\n(?:[ \t].*\n)*.*", log):
-            if "ResourceWarning: unclosed <socket" not in found[0]:  # gunicorn's own, of the socket it was handed
-                self.violate("other wrong answers", f"a traceback in the log: {found[0]}")
+        for match in re.finditer(r"Traceback .*\n(?:[ \t].*\n)*.*", log):
+            if "ResourceWarning: unclosed <socket" not in match[0]:  # gunicorn's own, about its inherited socket
+                self.violate("other wrong answers", f"a traceback in the log: {match[0]}")
 
     def check_journeys(self, least: int) -> None:
         if sum(self.journeys.values()) < least:
-            self.violate("other wrong answers", f"fewer than {least} journeys came to their end")
+            self.violate("other wrong answers", f"fewer than {least} journeys were completed")
 
     def watch(self, work: Callable[..., None]) -> Callable[..., None]:
-        """Let nothing that goes wrong in a thread go unnoticed."""
+        """Wrap a thread's function, so that an exception counts as a violation."""
 
         def watched(*arguments: Any) -> None:
             try:
@@ -151,7 +151,7 @@ class Model:
         return watched
 
     def table(self) -> str:
-        """Say how it went, with what repeats it."""
+        """Return the counts and the violations as text, with the seed that repeats the run."""
         counts = Counter(promise for promise, _ in self.violations)
         rows = [
             ("journeys", sum(self.journeys.values())),

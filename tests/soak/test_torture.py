@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.requirements import require
+from tests.helpers.needed_programs import require
 from tests.soak.torture import torture
 
 
 @pytest.mark.proof
 @pytest.mark.parametrize("store", ["files", "redis"])
-def test_whole_journeys_while_everything_breaks_are_as_promised(tmp_path: Path, store: str) -> None:
+def test_whole_journeys_keep_the_promises_while_faults_happen(tmp_path: Path, store: str) -> None:
     require("nginx")
     require("openssl")
     if store == "redis":

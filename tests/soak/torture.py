@@ -1,9 +1,9 @@
-"""Torture: many whole journeys at once, while everything breaks that can; `python -m tests.soak.torture --help`.
+"""Torture: many whole journeys at once, while faults happen everywhere; `python -m tests.soak.torture --help`.
 
-Customers come through a network that cuts connections at random bytes, to nginx and several gunicorn workers, which are
-killed, reloaded and restarted all the time; Stripe's stand-in fails at random; the sweep runs every second; some
-pictures come with their time nearly over. `torture_model.py` is the model that holds every answer, and what is left at
-the end, to what was promised. What each customer does follows from the seed; when things break, from the machine too.
+Customers reach nginx and several gunicorn workers through a network that cuts connections at random bytes. The workers
+are killed, reloaded and restarted all the time. The stand-in for Stripe fails at random. The sweep runs every second.
+Some pictures are about to expire when they arrive. `model.py` compares every answer, and the pictures that remain at
+the end, with the promises. The seed decides what each customer does; the timing of faults also depends on the machine.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.helpers.proxy import Proxy, Stop
 from tests.helpers.redis_servers import RedisServer
 from tests.helpers.serving import wait_for
 from tests.soak.customers import Customer
-from tests.soak.model import Model
+from tests.soak.model import TortureModel
 
 WORKERS = 4
 STRIPE_FAILURES = ("401", "429", "500", "not_json", "disconnect", "lost_answer")
@@ -37,7 +37,7 @@ DAYS = 2 * 86400
 class Network(Proxy):
     """Cuts one connection in five, after a random number of bytes in one direction or the other."""
 
-    def __init__(self, model: Model, rng: random.Random) -> None:
+    def __init__(self, model: TortureModel, rng: random.Random) -> None:
         super().__init__()
         self._model, self._rng = model, rng
         self.is_calm = False
@@ -54,9 +54,9 @@ class Network(Proxy):
 
 
 class Faults:
-    """What breaks the server, each in a thread of its own, until they are to stop."""
+    """The faults of the server, each caused again and again by a thread of its own until :meth:`stop`."""
 
-    def __init__(self, house: Production, model: Model, seed: int) -> None:
+    def __init__(self, house: Production, model: TortureModel, seed: int) -> None:
         self._house, self._model, self._seed = house, model, seed
         self._is_over = threading.Event()
         self._asked_before = 0
@@ -84,7 +84,7 @@ class Faults:
             fault(rng)
 
     def _kill_a_worker(self, rng: random.Random) -> None:
-        with suppress(OSError, AssertionError, IndexError):  # none there: the server is being restarted
+        with suppress(OSError, AssertionError, IndexError):  # no worker: the server is restarting
             worker = rng.choice(self._house.server.workers())
             with self._model.fault("workers killed (-9)"):
                 os.kill(worker, signal.SIGKILL)
@@ -100,15 +100,15 @@ class Faults:
 
     def _fail_stripe(self, rng: random.Random) -> None:
         asked = len(self._house.stand_in.requests)
-        if asked - self._asked_before >= 3:  # so that not all of them fail
+        if asked - self._asked_before >= 3:  # so that some requests succeed
             self._asked_before = asked
             with self._model.fault("failures of Stripe"):
                 self._house.stand_in.fail_next(rng.choice(STRIPE_FAILURES))
 
 
-def torture(folder: Path, store: str, seed: int, customers: int, seconds: float) -> Model:
-    """Let them come for so long, then let everything calm down, and look at what is left."""
-    model = Model(store, seed)
+def torture(folder: Path, store: str, seed: int, customers: int, seconds: float) -> TortureModel:
+    """Run customers and faults for some seconds, then end the faults and check the remaining pictures."""
+    model = TortureModel(store, seed)
     rng = random.Random(seed)
     settings = {"HEROIMG_SWEEP_SECONDS": "1"}
     with ExitStack() as stack:
@@ -124,7 +124,7 @@ def torture(folder: Path, store: str, seed: int, customers: int, seconds: float)
         faults = Faults(house, model, seed)
         deadline = time.monotonic() + seconds
         people = [Customer(house, network.url, model, earlier, random.Random(f"{seed} {n}")) for n in range(customers)]
-        threads = [threading.Thread(target=model.watch(person.come), args=(deadline,)) for person in people]
+        threads = [threading.Thread(target=model.watch(person.make_journeys), args=(deadline,)) for person in people]
         faults.start()
         for thread in threads:
             thread.start()
@@ -133,7 +133,7 @@ def torture(folder: Path, store: str, seed: int, customers: int, seconds: float)
         faults.stop()
         network.is_calm = True
         wait_for(lambda: len(house.server.workers()) == WORKERS, "all workers to be there")
-        people[0].look_at_what_is_left()
+        people[0].check_remaining_pictures()
         server = house.server
         if store == "files":
             server.flask("sweep")
@@ -154,10 +154,10 @@ def _held(redis: RedisServer) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak.torture", description=(__doc__ or "").partition(";")[0])
-    parser.add_argument("--seconds", type=float, default=90, help="how long customers come, for each store")
-    parser.add_argument("--customers", type=int, default=24, help="how many at once")
-    parser.add_argument("--seed", type=int, default=int(time.time()), help="what they do follows from it")
-    parser.add_argument("--store", choices=["files", "redis"], action="append", help="one alone; otherwise both")
+    parser.add_argument("--seconds", type=float, default=90, help="how long customers begin journeys, per store")
+    parser.add_argument("--customers", type=int, default=24, help="the number of customers at once")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="decides what the customers do")
+    parser.add_argument("--store", choices=["files", "redis"], action="append", help="one store; by default both")
     asked = parser.parse_args()
     models = []
     for store in asked.store or ["files", "redis"]:

@@ -11,8 +11,8 @@ import pytest
 from demo.stripe_stand_in import StandIn
 from tests.helpers.api import Api
 from tests.helpers.machines import Machines, OpenMachines
+from tests.helpers.needed_programs import require
 from tests.helpers.redis_servers import RedisServer
-from tests.helpers.requirements import require
 from tests.helpers.serving import DrivenClock, serving_at
 
 NAMES = ("machine1", "machine2")

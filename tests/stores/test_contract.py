@@ -13,47 +13,22 @@ import pytest
 from heroimg.config import Config
 from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull
 from heroimg.logs import short
-from heroimg.stores import open_store
 from heroimg.stores.base import Expired, Swept
 from heroimg.stores.files.store import FileStore
 from heroimg.stores.image import Claim, is_image_id
-from tests.helpers.redis_servers import RedisCluster, RedisServer, has_expired
-from tests.helpers.requirements import require
-from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, START, UNKNOWN, Clock, Shelf, noted
+from tests.helpers.store_shelf import HOUR, OTHER_TOKEN, START, TOKEN, UNKNOWN, Clock, Shelf, noted
+from tests.helpers.stores import STORES_AND_CLUSTER, StoreBackend
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    require("redis-server")
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
+@pytest.fixture(scope="module", params=STORES_AND_CLUSTER)
+def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreBackend]:
+    with STORES_AND_CLUSTER[request.param](tmp_path_factory.mktemp(request.param)) as opened:
+        yield opened
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
-    require("redis-server")
-    with RedisCluster(tmp_path_factory.mktemp("cluster")) as servers:
-        yield servers
-
-
-@pytest.fixture(params=["files", "redis", "cluster"])
-def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
-    clock = Clock()
-    if request.param == "files":
-        config = Config(upload_dir=tmp_path / "uploads", min_free_bytes=0)
-        return Shelf(
-            open_store(config, clock), clock, lambda: sorted(path.name for path in config.upload_dir.iterdir())
-        )
-    servers = request.getfixturevalue(request.param)
-    nodes = [servers] if request.param == "redis" else servers.nodes
-    for node in nodes:
-        node.client.flushall()
-
-    def names() -> list[str]:
-        """List the keys that Redis would still have if it were as late as our clock says."""
-        return [key for node in nodes for key in node.names() if not has_expired(node, key, clock.now)]
-
-    return Shelf(open_store(Config(redis_url=servers.url), clock), clock, names)
+@pytest.fixture
+def shelf(backend: StoreBackend) -> Shelf:
+    return backend.open_shelf()
 
 
 def test_a_kept_picture_is_described_and_given_as_it_came(shelf: Shelf) -> None:
@@ -92,8 +67,8 @@ def test_an_unknown_picture_is_not_found_and_removing_or_releasing_it_is_no_erro
         shelf.store.note(image_id, noted(checkout_complete=True))
     for take in (shelf.store.claim, shelf.store.renew):
         with pytest.raises(ImageNotFound):
-            take(image_id, CLAIM)
-    shelf.store.release(image_id, CLAIM)
+            take(image_id, TOKEN)
+    shelf.store.release(image_id, TOKEN)
     assert shelf.store.remove(image_id) is None
 
 
@@ -102,12 +77,12 @@ def test_a_claim_excludes_all_others_until_it_lapses(shelf: Shelf) -> None:
     assert shelf.read(image.id) == shelf.read(image.id) == b"picture"
     shelf.clock.now += 299
     with pytest.raises(ImageClaimed) as refusal:
-        shelf.store.claim(image.id, OTHER)
+        shelf.store.claim(image.id, OTHER_TOKEN)
     assert refusal.value.retry_after == 1
     shelf.clock.now += 1
-    assert shelf.read(image.id, OTHER) == b"picture"
+    assert shelf.read(image.id, OTHER_TOKEN) == b"picture"
     with pytest.raises(ImageClaimed):
-        shelf.store.claim(image.id, CLAIM)
+        shelf.store.claim(image.id, TOKEN)
 
 
 def test_a_claim_that_lapses_while_another_asks_is_judged_by_one_instant(shelf: Shelf) -> None:
@@ -118,68 +93,68 @@ def test_a_claim_that_lapses_while_another_asks_is_judged_by_one_instant(shelf: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clock, "__call__", lambda _: now + next(instants))
         try:
-            shelf.store.claim(image.id, OTHER).stream.close()
+            shelf.store.claim(image.id, OTHER_TOKEN).stream.close()
         except ImageClaimed:
             return
     with pytest.raises(ImageClaimed):  # the other claim lasts
-        shelf.store.claim(image.id, CLAIM)
+        shelf.store.claim(image.id, TOKEN)
 
 
 def test_renewing_a_claim_starts_its_time_again(shelf: Shelf) -> None:
     image = shelf.keep()
     shelf.read(image.id)
     shelf.clock.now += 200
-    shelf.store.renew(image.id, CLAIM)
+    shelf.store.renew(image.id, TOKEN)
     shelf.clock.now += 200
     with pytest.raises(ImageClaimed) as refusal:
-        shelf.store.claim(image.id, OTHER)
+        shelf.store.claim(image.id, OTHER_TOKEN)
     assert refusal.value.retry_after == 100
 
 
 def test_a_strangers_renew_makes_no_claim_and_extends_none(shelf: Shelf) -> None:
     image = shelf.keep()
     with pytest.raises(ImageNotFound):
-        shelf.store.renew(image.id, OTHER)
+        shelf.store.renew(image.id, OTHER_TOKEN)
     assert shelf.store.get(image.id) == image
     shelf.read(image.id)
     with pytest.raises(ImageClaimed) as refusal:
-        shelf.store.renew(image.id, OTHER)
+        shelf.store.renew(image.id, OTHER_TOKEN)
     assert refusal.value.retry_after == 300
     claimed = shelf.store.get(image.id)
     shelf.clock.now += 299
     with pytest.raises(ImageClaimed):
-        shelf.store.renew(image.id, OTHER)
+        shelf.store.renew(image.id, OTHER_TOKEN)
     assert shelf.store.get(image.id) == claimed
     shelf.clock.now += 1
     with pytest.raises(ImageNotFound):
-        shelf.store.renew(image.id, OTHER)
+        shelf.store.renew(image.id, OTHER_TOKEN)
     assert shelf.store.get(image.id).claim_lapsed
     with pytest.raises(ImageNotFound):
-        shelf.store.renew(UNKNOWN, OTHER)
+        shelf.store.renew(UNKNOWN, OTHER_TOKEN)
 
 
-def test_a_lapsed_claim_is_renewed_if_nobody_has_claimed_since(shelf: Shelf) -> None:
+def test_a_lapsed_claim_is_renewed_if_no_other_has_claimed_since(shelf: Shelf) -> None:
     image = shelf.keep()
     shelf.read(image.id)
     shelf.clock.now += 301
-    shelf.store.renew(image.id, CLAIM)
+    shelf.store.renew(image.id, TOKEN)
     with pytest.raises(ImageClaimed):
-        shelf.store.claim(image.id, OTHER)
+        shelf.store.claim(image.id, OTHER_TOKEN)
     shelf.clock.now += 301
-    shelf.read(image.id, OTHER)
+    shelf.read(image.id, OTHER_TOKEN)
     with pytest.raises(ImageClaimed):
-        shelf.store.renew(image.id, CLAIM)
+        shelf.store.renew(image.id, TOKEN)
     shelf.clock.now += 301
     with pytest.raises(ImageNotFound):
-        shelf.store.renew(image.id, CLAIM)
+        shelf.store.renew(image.id, TOKEN)
 
 
 def test_a_claim_that_was_given_back_is_not_renewed(shelf: Shelf) -> None:
     image = shelf.keep()
     shelf.read(image.id)
-    shelf.store.release(image.id, CLAIM)
+    shelf.store.release(image.id, TOKEN)
     with pytest.raises(ImageNotFound):
-        shelf.store.renew(image.id, CLAIM)
+        shelf.store.renew(image.id, TOKEN)
     assert shelf.store.get(image.id) == image
 
 
@@ -190,52 +165,52 @@ def test_claiming_again_starts_the_claims_time_again(shelf: Shelf) -> None:
     shelf.read(image.id)
     shelf.clock.now += 200
     with pytest.raises(ImageClaimed):
-        shelf.store.claim(image.id, OTHER)
+        shelf.store.claim(image.id, OTHER_TOKEN)
 
 
 def test_a_released_claim_lets_others_in(shelf: Shelf) -> None:
     image = shelf.keep()
     shelf.read(image.id)
-    shelf.store.release(image.id, OTHER)
+    shelf.store.release(image.id, OTHER_TOKEN)
     with pytest.raises(ImageClaimed):
-        shelf.store.claim(image.id, OTHER)
-    shelf.store.release(image.id, CLAIM)
+        shelf.store.claim(image.id, OTHER_TOKEN)
+    shelf.store.release(image.id, TOKEN)
     assert shelf.store.get(image.id).claim is None
-    assert shelf.read(image.id, OTHER) == b"picture"
+    assert shelf.read(image.id, OTHER_TOKEN) == b"picture"
 
 
 def test_a_claim_that_had_lapsed_when_it_was_given_back_has_lapsed(shelf: Shelf) -> None:
     image = shelf.keep()
     shelf.read(image.id)
     shelf.clock.now += 300
-    shelf.store.release(image.id, CLAIM)
+    shelf.store.release(image.id, TOKEN)
     assert shelf.store.get(image.id).claim_lapsed
 
 
 def test_only_the_holder_removes_a_claimed_picture(shelf: Shelf) -> None:
     image = shelf.keep()
     shelf.read(image.id)
-    for token in (OTHER, None):
+    for token in (OTHER_TOKEN, None):
         with pytest.raises(ImageClaimed):
             shelf.store.remove(image.id, token)
-    removed = shelf.store.remove(image.id, CLAIM)
+    removed = shelf.store.remove(image.id, TOKEN)
     assert removed
     assert removed.id == image.id
-    assert shelf.store.remove(image.id, CLAIM) is None
+    assert shelf.store.remove(image.id, TOKEN) is None
     assert shelf.names() == []
 
 
-def test_a_lapsed_holder_may_remove_what_nobody_else_has_claimed(shelf: Shelf) -> None:
+def test_a_lapsed_holder_may_remove_a_picture_that_no_other_has_claimed(shelf: Shelf) -> None:
     image = shelf.keep()
     shelf.read(image.id)
     shelf.clock.now += 301
-    assert shelf.store.remove(image.id, CLAIM)
+    assert shelf.store.remove(image.id, TOKEN)
 
 
 def test_a_stream_can_be_read_to_its_end_though_the_picture_is_removed_meanwhile(shelf: Shelf) -> None:
     image = shelf.keep()
-    _, stream = shelf.store.claim(image.id, CLAIM)
-    shelf.store.remove(image.id, CLAIM)
+    _, stream = shelf.store.claim(image.id, TOKEN)
+    shelf.store.remove(image.id, TOKEN)
     with stream:
         assert stream.read() == b"picture"
 
@@ -262,7 +237,7 @@ def test_an_expired_picture_is_not_found_from_the_second_on(shelf: Shelf) -> Non
     shelf.clock.now = START + HOUR
     for action in (
         lambda: shelf.store.get(image.id),
-        lambda: shelf.store.claim(image.id, CLAIM),
+        lambda: shelf.store.claim(image.id, TOKEN),
         lambda: shelf.store.pin(image.id, START + 2 * HOUR),
     ):
         with pytest.raises(ImageNotFound):
@@ -274,7 +249,7 @@ def test_a_sweep_removes_what_has_expired_and_nothing_else(shelf: Shelf) -> None
     old = shelf.keep()
     shelf.clock.now += HOUR / 2
     young = shelf.keep()
-    shelf.store.claim(young.id, CLAIM).stream.close()
+    shelf.store.claim(young.id, TOKEN).stream.close()
     shelf.clock.now += HOUR / 2
     arriving = shelf.store.stage()
     arriving.write(b"half")
@@ -306,11 +281,11 @@ def test_a_pin_is_kept_though_the_renewal_would_end_before_it(shelf: Shelf) -> N
 def test_a_picture_kept_while_the_clock_was_ahead_is_kept_for_an_hour_from_its_pin_on(shelf: Shelf) -> None:
     shelf.clock.now = START + 24 * HOUR
     image = shelf.keep()
-    shelf.store.claim(image.id, CLAIM).stream.close()
+    shelf.store.claim(image.id, TOKEN).stream.close()
     shelf.clock.now = START
     pinned = shelf.store.pin(image.id, START + 1800, renewed=START + 9 * HOUR)
     assert (pinned.stored, pinned.expires) == (START, START + HOUR)
-    assert pinned.claim == Claim(CLAIM, START + 300)
+    assert pinned.claim == Claim(TOKEN, START + 300)
     assert shelf.store.held().oldest == START
     assert shelf.store.pin(image.id, START + 1800) == shelf.store.get(image.id) == pinned
     shelf.clock.now = START + HOUR - 1
@@ -353,7 +328,7 @@ def test_an_expired_picture_cannot_be_removed_and_is_left_to_the_sweep(shelf: Sh
     assert shelf.names() == []
 
 
-def test_of_many_pins_at_once_all_get_the_same_answer(shelf: Shelf) -> None:
+def test_concurrent_pins_get_the_same_answer(shelf: Shelf) -> None:
     image = shelf.keep()
     with ThreadPoolExecutor(8) as pool:
         pins = pool.map(lambda n: shelf.store.pin(image.id, START + HOUR + 1, renewed=START + HOUR + 100 + n), range(8))
@@ -372,12 +347,12 @@ def test_the_checkouts_notes_are_kept_with_the_picture_and_survive_claims(shelf:
         before, after = shelf.store.note(image.id, noted(**fields))
         assert (before, after) == (image, replace(image, **fields))
         shelf.read(image.id)
-        shelf.store.release(image.id, CLAIM)
+        shelf.store.release(image.id, TOKEN)
         assert shelf.store.get(image.id) == after
         image = after
 
 
-def test_of_many_notes_at_once_none_is_lost(shelf: Shelf) -> None:
+def test_concurrent_notes_are_all_kept(shelf: Shelf) -> None:
     image = shelf.keep()
 
     def add(number: int) -> None:

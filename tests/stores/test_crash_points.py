@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.interrupted_store import (
+    ALL_EXPIRED,
     BYTES,
-    END,
     OPERATIONS,
     Act,
     Bench,
@@ -31,7 +31,7 @@ from tests.helpers.interrupted_store import (
     sweep,
 )
 from tests.helpers.power_cuts import Disk, State
-from tests.helpers.store_shelf import CLAIM, HOUR, START, noted
+from tests.helpers.store_shelf import HOUR, START, TOKEN, noted
 from tests.helpers.system_calls import Step, needs_ptrace, trace
 
 pytestmark = [needs_ptrace, pytest.mark.proof]
@@ -39,15 +39,15 @@ pytestmark = [needs_ptrace, pytest.mark.proof]
 
 @pytest.fixture(scope="module")
 def tallies() -> Iterator[list[Tally]]:
-    found = list[Tally]()
-    yield found
+    tallied = list[Tally]()
+    yield tallied
     total = Tally("all of them")
     headings = ("steps", "states", "lost", "half", "leftovers")
     for name in headings:
-        setattr(total, name, sum(getattr(tally, name) for tally in found))
+        setattr(total, name, sum(getattr(tally, name) for tally in tallied))
     print(f"\n\n| {'operation':<40} |" + "".join(f" {heading:>9} |" for heading in headings))
     print(f"|{'-' * 42}|" + 5 * "----------:|")
-    print(*(tally.row() for tally in [*found, total]), sep="\n")
+    print(*(tally.row() for tally in [*tallied, total]), sep="\n")
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
@@ -64,10 +64,10 @@ def test_ended_after_any_step_every_picture_is_whole_or_absent_and_one_sweep_lea
 
 @dataclass(frozen=True)
 class Story:
-    """An operation after a pin, and what must be true once it has returned.
+    """An operation after a pin, and the effects that a power cut may have.
 
-    :param is_safe: no power cut undoes it.
-    :param is_end: the picture may be gone.
+    :param is_safe: once the operation has returned, no power cut undoes it.
+    :param is_end: the picture may be gone after a power cut.
     """
 
     name: str
@@ -77,78 +77,78 @@ class Story:
     is_end: bool = False
 
 
-UPLOAD = Story("power cut about an upload", nothing, is_end=True)
-REMOVAL = Story("power cut about remove", lambda store, image_id: store.remove(image_id), is_end=True)
+UPLOAD_STORY = Story("power cut during an upload", nothing, is_end=True)
+REMOVAL_STORY = Story("power cut during remove", lambda store, image_id: store.remove(image_id), is_end=True)
 STORIES = [
     Story("power cut after pin", nothing),
-    Story("power cut about get", lambda store, image_id: store.get(image_id)),
-    Story("power cut about held", lambda store, _: store.held()),
-    Story("power cut about check", lambda store, _: store.check()),
-    Story("power cut about sweep", sweep),
-    Story("power cut about keep of another", lambda store, _: keep(store, b"another")),
-    Story("power cut about claim", claim),
-    Story("power cut about claim anew", claim, before=claim),
-    Story("power cut about claim without room", fail(claim)),
-    Story("power cut about claim on a full disk", on_full_disk(claim)),
-    Story("power cut about claim anew on a full disk", on_full_disk(claim), before=on_full_disk(claim)),
-    Story("power cut about claim after changes on a full disk", claim, before=on_full_disk(claim)),
+    Story("power cut during get", lambda store, image_id: store.get(image_id)),
+    Story("power cut during held", lambda store, _: store.held()),
+    Story("power cut during check", lambda store, _: store.check()),
+    Story("power cut during sweep", sweep),
+    Story("power cut during keep of another", lambda store, _: keep(store, b"another")),
+    Story("power cut during claim", claim),
+    Story("power cut during claim again", claim, before=claim),
+    Story("power cut during claim without room", fail(claim)),
+    Story("power cut during claim on a full disk", on_full_disk(claim)),
+    Story("power cut during claim again on a full disk", on_full_disk(claim), before=on_full_disk(claim)),
+    Story("power cut during claim after changes on a full disk", claim, before=on_full_disk(claim)),
     Story(
-        "power cut about pin on a full disk",
+        "power cut during pin on a full disk",
         on_full_disk(lambda store, image_id: store.pin(image_id, START + 3 * HOUR)),
         before=on_full_disk(claim),
         is_safe=True,
     ),
     Story(
-        "power cut about note on a full disk",
+        "power cut during note on a full disk",
         on_full_disk(lambda store, image_id: store.note(image_id, noted(checkout_session="cs_2"))),
         before=on_full_disk(claim),
         is_safe=True,
     ),
-    Story("power cut about renew", lambda store, image_id: store.renew(image_id, CLAIM), before=claim),
-    Story("power cut about release", lambda store, image_id: store.release(image_id, CLAIM), before=claim),
+    Story("power cut during renew", lambda store, image_id: store.renew(image_id, TOKEN), before=claim),
+    Story("power cut during release", lambda store, image_id: store.release(image_id, TOKEN), before=claim),
     Story(
-        "power cut about note",
+        "power cut during note",
         lambda store, image_id: store.note(image_id, noted(checkout_session="cs_1")),
         is_safe=True,
     ),
     Story(
-        "power cut about note, complete",
+        "power cut during note, complete",
         lambda store, image_id: store.note(image_id, noted(checkout_complete=True)),
         before=lambda store, image_id: store.note(image_id, noted(checkout_session="cs_1")),
         is_safe=True,
     ),
-    Story("power cut about pin again", lambda store, image_id: store.pin(image_id, START + 3 * HOUR), is_safe=True),
-    REMOVAL,
+    Story("power cut during pin again", lambda store, image_id: store.pin(image_id, START + 3 * HOUR), is_safe=True),
+    REMOVAL_STORY,
     Story(
-        "power cut about remove by holder", lambda store, image_id: store.remove(image_id, CLAIM), claim, is_end=True
+        "power cut during remove by holder", lambda store, image_id: store.remove(image_id, TOKEN), claim, is_end=True
     ),
 ]
 
 
 class Cuts:
-    """A story, run once by a process that is stopped at every step, and all states that a power cut may leave.
+    """Runs a story once, stopped at every step, and examines every state that a power cut may leave.
 
-    :ivar found: for each state of the disk, the story's picture if it is there when the store is opened anew.
+    :ivar survivors: for each state of the disk, the story's picture if it is there when the store is opened anew.
     """
 
     def __init__(self, story: Story, folder: Path, tally: Tally) -> None:
         self.story, self.tally, self.folder, self.numbers = story, tally, folder, count()
-        self.steps = self.tell(FolderShelf(folder / "told"))
+        self.steps = self.record(FolderShelf(folder / "recorded"))
         self.image_id = (self.steps[-1].look["kept"].content or b"").decode()
-        self.found = list[Seen | None]()
-        # What there was without a power cut: after one there is nothing else, and never a half of it.
+        self.survivors = list[Seen | None]()
+        # The pictures after each step. A power cut leaves no other picture, and no half picture.
         restored = [self.restore(_as_it_is(step)) for step in self.steps]
         really = [shelf.pictures(shelf.open()) for shelf in restored]
         self.whole, self.last = list(chain(*really)), really[-1]
 
-    def tell(self, shelf: FolderShelf) -> list[Step]:
+    def record(self, shelf: FolderShelf) -> list[Step]:
         def act() -> None:
             store = shelf.open()
             image_id = keep(store)
-            if self.story is not UPLOAD:
+            if self.story is not UPLOAD_STORY:
                 store.pin(image_id, START + 2 * HOUR)
             self.story.before(store, image_id)
-            (shelf.folder / "kept").write_text(image_id)  # how the parent learns how far this is
+            (shelf.folder / "kept").write_text(image_id)  # marks the step at which the operation begins
             self.story.act(store, image_id)
             (shelf.folder / "done").touch()
 
@@ -170,7 +170,7 @@ class Cuts:
         for number, step in enumerate(self.steps):
             disk.follow(_without_signs(step))
             is_begun, is_done = bool(_content(step, "kept")), "done" in step.look
-            if not is_begun and self.story is not UPLOAD:
+            if not is_begun and self.story is not UPLOAD_STORY:
                 continue
             self.tally.steps += 1
             for state in disk.states():
@@ -182,24 +182,24 @@ class Cuts:
         self.tally.states += 1
         shelf = self.restore(state)
         store = shelf.open()
-        found = shelf.pictures(store)
-        mine = next((seen for seen in found if seen[0].id == self.image_id), None)
-        self.found.append(mine)
-        if any(seen not in self.whole for seen in found):
-            self.tally.note(f"{when}: {found}", half=1)
+        pictures = shelf.pictures(store)
+        mine = next((seen for seen in pictures if seen[0].id == self.image_id), None)
+        self.survivors.append(mine)
+        if any(seen not in self.whole for seen in pictures):
+            self.tally.note(f"{when}: {pictures}", half=1)
         if mine is None and not self.story.is_end:
             self.tally.note(f"{when}: lost in {state}", lost=1)
-        if mine and self.story is not UPLOAD and mine[0].expires < START + 2 * HOUR:
+        if mine and self.story is not UPLOAD_STORY and mine[0].expires < START + 2 * HOUR:
             self.tally.note(f"{when}: the pin is undone in {state}", lost=1)
         if self.story.is_safe and is_done and mine not in self.last:
             self.tally.note(f"{when}: undone in {state}", lost=1)
         store.sweep()
-        if shelf.pictures(store) != found:
-            self.tally.note(f"{when}: swept what has not expired from {state}", lost=1)
-        shelf.clock.now = END
+        if shelf.pictures(store) != pictures:
+            self.tally.note(f"{when}: a sweep removed an unexpired picture from {state}", lost=1)
+        shelf.clock.now = ALL_EXPIRED
         store.sweep()
         if shelf.names():
-            self.tally.note(f"{when}: once all have expired a sweep leaves {shelf.names()}", leftovers=1)
+            self.tally.note(f"{when}: after all have expired, a sweep leaves {shelf.names()}", leftovers=1)
 
 
 def _content(step: Step, path: str) -> bytes | None:
@@ -227,15 +227,15 @@ def test_a_power_cut_leaves_a_pinned_picture_whole_until_its_pinned_time_or_unti
 def test_a_power_cut_may_take_a_picture_that_was_never_pinned_and_leaves_no_half_of_it(
     tmp_path: Path, tallies: list[Tally]
 ) -> None:
-    tallies.append(tally := Tally(UPLOAD.name))
-    cuts = Cuts(UPLOAD, tmp_path, tally)
+    tallies.append(tally := Tally(UPLOAD_STORY.name))
+    cuts = Cuts(UPLOAD_STORY, tmp_path, tally)
     cuts.cut_everywhere()
     assert tally.faults == []
-    assert None in cuts.found
+    assert None in cuts.survivors
 
 
 def test_a_power_cut_may_bring_back_a_picture_that_was_removed_and_then_it_is_whole(tmp_path: Path) -> None:
-    cuts = Cuts(REMOVAL, tmp_path, tally := Tally(REMOVAL.name))
+    cuts = Cuts(REMOVAL_STORY, tmp_path, tally := Tally(REMOVAL_STORY.name))
     cuts.cut_everywhere()
     assert tally.faults == []
-    assert {seen and seen[1] for seen in cuts.found} == {None, BYTES}
+    assert {seen and seen[1] for seen in cuts.survivors} == {None, BYTES}

@@ -21,9 +21,9 @@ from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull
 from heroimg.stores.base import Swept
 from heroimg.stores.files.store import FileStore
 from heroimg.stores.image import Claim
-from tests.helpers.requirements import needs
+from tests.helpers.needed_programs import needs
 from tests.helpers.serving import Server
-from tests.helpers.store_shelf import CLAIM, START, UNKNOWN, Clock, Shelf, noted
+from tests.helpers.store_shelf import START, TOKEN, UNKNOWN, Clock, Shelf, noted
 
 LIVING = "f" * 32
 
@@ -77,7 +77,7 @@ def test_every_leftover_of_a_crash_is_not_found_and_gone_after_one_sweep(
     with pytest.raises(ImageNotFound):
         shelf.store.get(UNKNOWN)
     with pytest.raises(ImageNotFound):
-        shelf.store.claim(UNKNOWN, CLAIM)
+        shelf.store.claim(UNKNOWN, TOKEN)
     assert shelf.store.sweep() == Swept(leftovers=1)
     assert shelf.names() == []
 
@@ -118,7 +118,7 @@ def test_a_claim_by_hand_is_a_claim(shelf: Shelf, folder: Path) -> None:
     (folder / UNKNOWN).write_bytes(b"by hand")
     (folder / f"{UNKNOWN}.json").write_text(sidecar(claim={"token": 1, "until": START + 5.5}))
     with pytest.raises(ImageClaimed):
-        shelf.store.claim(UNKNOWN, CLAIM)
+        shelf.store.claim(UNKNOWN, TOKEN)
 
 
 def test_a_file_that_cannot_be_swept_is_reported_and_does_not_stop_the_sweep(shelf: Shelf, folder: Path) -> None:
@@ -151,7 +151,7 @@ def test_the_sidecar_says_what_the_design_says(shelf: Shelf, folder: Path) -> No
     fields = {"mimetype": "image/png", "timestamp": START, "size": 7, "expires": START + 3600}
     assert json.loads(path.read_text()) == fields
     shelf.read(image.id)
-    assert json.loads(path.read_text()) == fields | {"claim": {"token": CLAIM, "until": START + 300}}
+    assert json.loads(path.read_text()) == fields | {"claim": {"token": TOKEN, "until": START + 300}}
 
 
 def test_a_sweep_reads_only_the_sidecars_that_are_due(shelf: Shelf, folder: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_sweep_moves_a_picture_that_was_kept_while_the_clock_was_ahead_back_to
     shelf.clock.now = START
     assert shelf.store.sweep() == Swept()
     moved = shelf.store.get(image.id)
-    assert (moved.stored, moved.expires, moved.claim) == (START, START + 3600, Claim(CLAIM, START + 300))
+    assert (moved.stored, moved.expires, moved.claim) == (START, START + 3600, Claim(TOKEN, START + 300))
     assert (folder / image.id).stat().st_mtime == START
     shelf.clock.now = START + 3600
     assert len(shelf.store.sweep().expired) == 1
@@ -277,7 +277,7 @@ def test_a_picture_without_room_for_its_sidecar_leaves_nothing(shelf: Shelf) -> 
 def test_a_claim_that_finds_no_room_changes_nothing(shelf: Shelf) -> None:
     image = shelf.keep()
     with no_file_larger_than(10), pytest.raises(StoreFull):
-        shelf.store.claim(image.id, CLAIM)
+        shelf.store.claim(image.id, TOKEN)
     assert shelf.names() == [image.id, f"{image.id}.json"]
     assert shelf.read(image.id, "the-token-of-two") == b"picture"
 
@@ -307,7 +307,7 @@ def test_a_pinned_picture_its_sidecar_and_their_folder_are_synced_before_it_retu
     assert ".part" in calls[0]
     names = [call.partition("(")[0].removesuffix("at") for call in calls]
     assert names == ["rename", "fsync", "fsync", "rename", "fsync", "fsync", "rename"]
-    assert all(".new" in calls[number] for number in (2, 3, 5, 6))  # the sidecar never loses what was synced
+    assert all(".new" in calls[number] for number in (2, 3, 5, 6))  # the sidecar never loses synced data
     assert calls[4].endswith("pictures>) = 0")
 
 

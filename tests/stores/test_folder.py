@@ -11,7 +11,7 @@ import pytest
 from tests.helpers import pictures
 from tests.helpers.api import Api
 from tests.helpers.serving import Server, serving
-from tests.helpers.store_shelf import CLAIM, UNKNOWN
+from tests.helpers.store_shelf import TOKEN, UNKNOWN
 
 
 def mode_of(path: Path) -> int:
@@ -57,7 +57,7 @@ def test_a_folder_with_placeholders_and_copied_pictures_is_ours_and_made_private
     (folder / f"{UNKNOWN}.json").write_text(json.dumps({"mimetype": "image/jpeg", "timestamp": time.time()}))
     with serving(tmp_path / "served", {"HEROIMG_UPLOAD_DIR": str(folder)}) as server:
         assert mode_of(folder) == 0o700
-        assert Api(server).retrieve(UNKNOWN, CLAIM).content == pictures.jpeg()
+        assert Api(server).retrieve(UNKNOWN, TOKEN).content == pictures.jpeg()
 
 
 @pytest.mark.parametrize("change", ["made again", "opened"])

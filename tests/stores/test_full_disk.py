@@ -14,10 +14,10 @@ from pathlib import Path
 from demo.stripe_stand_in import StandIn
 from tests.helpers import pictures
 from tests.helpers.api import Api
-from tests.helpers.requirements import needs_root
+from tests.helpers.needed_programs import needs_root
 from tests.helpers.serving import Server, serving, wait_for
 from tests.helpers.shop import stripe_settings
-from tests.helpers.store_shelf import CLAIM, OTHER
+from tests.helpers.store_shelf import OTHER_TOKEN, TOKEN
 
 
 @contextmanager
@@ -107,8 +107,8 @@ def test_small_uploads_leave_enough_inodes_to_pay_for_and_fetch_every_picture(tm
         pay(stand_in, session_id)
         assert api.status(session_id).json()["status"] == "complete"
         assert api.open_checkout(other).status_code == 200
-        assert api.retrieve(mine, CLAIM).content == pictures.jpeg()
-        assert api.confirm(mine, CLAIM).status_code == 204
+        assert api.retrieve(mine, TOKEN).content == pictures.jpeg()
+        assert api.confirm(mine, TOKEN).status_code == 204
 
 
 @needs_root
@@ -128,13 +128,13 @@ def test_on_a_disk_that_others_filled_pictures_are_paid_for_and_handed_over_once
         api.server.gunicorn()
         assert api.open_checkout(mine).json()["code"] == "checkout_complete"
         for _ in range(3):
-            assert api.retrieve(mine, CLAIM).content == pictures.jpeg()
-            assert api.retrieve(mine, OTHER).status_code == 409
+            assert api.retrieve(mine, TOKEN).content == pictures.jpeg()
+            assert api.retrieve(mine, OTHER_TOKEN).status_code == 409
         assert [answer.status_code for answer in api.many(4, plain)].count(200) == 1
-        assert api.confirm(mine, CLAIM).status_code == 204
-        assert api.retrieve(mine, CLAIM).status_code == 404
+        assert api.confirm(mine, TOKEN).status_code == 204
+        assert api.retrieve(mine, TOKEN).status_code == 404
         shutil.rmtree(disk / "others")
-        assert api.retrieve(late, CLAIM).status_code == 200
+        assert api.retrieve(late, TOKEN).status_code == 200
         assert api.upload(pictures.jpeg()).status_code == 200
         assert api.request("GET", "/readyz").status_code == 200
 

@@ -1,4 +1,4 @@
-"""FileStore, interrupted by another process between any two system calls: as if one had run after the other.
+"""Two processes on one FileStore, interleaved at every system call: the result is as if one had followed the other.
 
 The first process is stopped after each of its system calls, as in test_crash_points.py. The second then runs its whole
 operation, unless it would have to wait for a lock that the first one holds. Then the first continues.
@@ -25,19 +25,19 @@ from tests.helpers.interrupted_store import (
     anonymous,
     names_of,
 )
-from tests.helpers.store_shelf import OTHER
+from tests.helpers.store_shelf import OTHER_TOKEN
 from tests.helpers.system_calls import needs_ptrace, trace
 
 pytestmark = [needs_ptrace, pytest.mark.proof]
 
-# It does not wait for locks; what it passes over then, it does not count.
+# A sweep does not wait for locks. It skips a locked picture and does not count it.
 SWEEP = Operation("sweep", lambda store, _: str(store.sweep()))
 PAIRS = [
     (first, second)
     for first in OPERATIONS
     if first.name in ("claim", "pin", "remove", "sweep of an expired one")
     for second in (
-        Operation("claim by another", lambda store, image_id: store.claim(image_id, OTHER).stream.close()),
+        Operation("claim by another", lambda store, image_id: store.claim(image_id, OTHER_TOKEN).stream.close()),
         Operation("remove", lambda store, image_id: store.remove(image_id)),
         SWEEP,
     )
@@ -78,7 +78,7 @@ def answer(act: Act, store: FileStore, image_id: str) -> str:
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS, ids=lambda operation: operation.name)
-def test_done_between_any_two_system_calls_of_another_it_is_as_if_one_had_come_after_the_other(
+def test_two_interleaved_operations_have_the_result_of_one_after_the_other(
     first: Operation, second: Operation, tmp_path: Path
 ) -> None:
     bench = Bench(tmp_path, first, Tally(first.name))
@@ -87,9 +87,9 @@ def test_done_between_any_two_system_calls_of_another_it_is_as_if_one_had_come_a
     def outcome(shelf: FolderShelf, answers: tuple[str, str]) -> tuple[object, ...]:
         store = shelf.open()
         store.sweep()
-        found = shelf.pictures(store)
-        assert shelf.names() == names_of(found)
-        return (*answers, anonymous(found))
+        pictures = shelf.pictures(store)
+        assert shelf.names() == names_of(pictures)
+        return (*answers, anonymous(pictures))
 
     one, other = bench.copy(bench.start), bench.copy(bench.start)
     done = answer(first.act, one.open(), bench.image_id)
@@ -99,13 +99,13 @@ def test_done_between_any_two_system_calls_of_another_it_is_as_if_one_had_come_a
     for number in count(1):
         shelf = bench.copy(bench.start)
         interruption = Interruption(bench, shelf, second.act, number)
-        store, said = shelf.open(), shelf.folder / "said"
+        store, first_answer = shelf.open(), shelf.folder / "answer"
         trace(
             nowhere,
-            lambda: said.write_text(answer(first.act, store, bench.image_id)),  # noqa: B023
+            lambda: first_answer.write_text(answer(first.act, store, bench.image_id)),  # noqa: B023
             meanwhile=interruption,
         )
         if interruption.calls < number:
             break
         if interruption.answer != "not asked":
-            assert outcome(shelf, (said.read_text(), interruption.answer)) in (one_first, other_first), number
+            assert outcome(shelf, (first_answer.read_text(), interruption.answer)) in (one_first, other_first), number

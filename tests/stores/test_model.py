@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,16 +24,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from heroimg.config import Config
 from heroimg.errors import HeroimgError, ImageClaimed, ImageNotFound
-from heroimg.stores import open_store
 from heroimg.stores.base import Expired, Held, Staged
 from heroimg.stores.image import Claim, StoredImage
 from heroimg.stores.redis.blocks import BLOCK_BYTES
 from heroimg.stores.redis.store import RedisStore
-from tests.helpers.redis_servers import RedisServer, has_expired
-from tests.helpers.requirements import require
-from tests.helpers.store_shelf import HOUR, START, UNKNOWN, Clock, Shelf, noted
+from tests.helpers.store_shelf import HOUR, UNKNOWN, Clock, Shelf, noted
+from tests.helpers.stores import STORES
 
 pytestmark = pytest.mark.timeout(900)  # a sequence that fails is made shorter before it is shown
 
@@ -44,7 +40,7 @@ SETTINGS = (
     settings() if IS_LONG else settings(derandomize=True, deadline=None, max_examples=100, stateful_step_count=25)
 )
 
-# By name: Hypothesis writes down what it draws from, and a megabyte each time would be slow.
+# Drawn by name, because Hypothesis records every value that it draws, and recording a megabyte is slow.
 CONTENTS = {"none": b"", "some": b"one picture", "more": b"another\0\xff" * 1000, "blocks": b"x" * (BLOCK_BYTES + 1)}
 WRONG_IDS = [UNKNOWN, "", "..", "x" * 32, UNKNOWN + "\n", UNKNOWN.upper(), f"{UNKNOWN}.json"]
 SESSIONS = st.sampled_from(["cs_test_1", "cs_test_2"])
@@ -63,8 +59,8 @@ TOKENS = ["the-token-of-one", "-" * 64]
 AHEAD = st.sampled_from([0, 1, HOUR])
 
 
-class Model:
-    """The contract. `kept` has each picture with its last claim, until it is removed or swept."""
+class StoreModel:
+    """A model of the contract. `kept` has each picture with its last claim, until it is removed or swept."""
 
     def __init__(self, clock: Clock) -> None:
         self.kept = dict[str, StoredImage]()
@@ -152,14 +148,14 @@ class Sequence(RuleBasedStateMachine):
     def __init__(self, shelf: Shelf) -> None:
         super().__init__()
         self.shelf, self.store, self.clock = shelf, shelf.store, shelf.clock
-        self.model = Model(shelf.clock)
+        self.model = StoreModel(shelf.clock)
         self.is_redis = isinstance(shelf.store, RedisStore)
         self.contents = dict[str, bytes]()
         self.arriving = list[tuple[Staged, bytes]]()
         self.streams = list[tuple[BinaryIO, bytes]]()
 
     def an_id(self, one: int | str) -> str:
-        """Return an invalid id unchanged; for a number, the id of one of the latest pictures, of which two are held."""
+        """Return an invalid id unchanged; for a number, return the id of a recent picture. Two are always held."""
         if isinstance(one, str):
             return one
         while self.model.held().images < 2:
@@ -250,7 +246,7 @@ class Sequence(RuleBasedStateMachine):
 
     @rule(coming=COMING)
     def come_again(self, coming: dict[str, Any]) -> None:
-        """The same rule again, so that it runs more often than the others."""
+        """Repeat the rule, so that it runs more often than the others."""
         self.come_back(**coming)
 
     @precondition(lambda self: self.streams)
@@ -278,13 +274,13 @@ class Sequence(RuleBasedStateMachine):
         self.store.check()
         assert self.store.warnings() == []
         swept, expired = self.store.sweep(), self.model.sweep()
-        if self.is_redis:  # which removes the others by itself, and reports none of them
+        if self.is_redis:  # Redis itself removes unpaid pictures, and the store does not report them
             expired = [image for image in expired if image.is_paid]
         reported = sorted(image for image in swept.expired if image.is_paid or not self.is_redis)
         assert (reported, swept.leftovers) == (expired, 0)
-        suffixes = [""] if self.is_redis else ["", ".json"]
         names = [name for name in self.shelf.names() if not name.endswith((".part", ":due"))]
-        assert names == sorted(image_id + suffix for image_id in self.model.kept for suffix in suffixes)
+        patterns = ["heroimg:{%s}"] if self.is_redis else ["%s", "%s.json"]
+        assert names == sorted(pattern % image_id for image_id in self.model.kept for pattern in patterns)
 
     @invariant()
     def agree_on_everything(self) -> None:
@@ -304,43 +300,15 @@ class Sequence(RuleBasedStateMachine):
         assert self.shelf.names() == []
 
 
-def search(open_shelf: Callable[[], Shelf]) -> None:
-    class Counted(Sequence):
-        def __init__(self) -> None:
-            super().__init__(open_shelf())
+@pytest.mark.proof
+@pytest.mark.parametrize("name", STORES)
+def test_every_sequence_is_answered_as_the_contract_says(tmp_path: Path, name: str) -> None:
+    with STORES[name](tmp_path) as backend:
 
-    run_state_machine_as_test(Counted, settings=SETTINGS)
+        class Counted(Sequence):
+            def __init__(self) -> None:
+                super().__init__(backend.open_shelf())
+
+        run_state_machine_as_test(Counted, settings=SETTINGS)
     print(f"{Counted.steps} steps")
     assert Counted.steps > SETTINGS.max_examples
-
-
-@pytest.mark.proof
-def test_files_answer_every_sequence_as_the_contract_says(tmp_path: Path) -> None:
-    numbers = count()
-
-    def open_shelf() -> Shelf:
-        clock, folder = Clock(), tmp_path / str(next(numbers))
-        store = open_store(Config(upload_dir=folder, min_free_bytes=0), clock)
-        return Shelf(store, clock, lambda: sorted(path.name for path in folder.iterdir()))
-
-    search(open_shelf)
-
-
-@pytest.mark.proof
-def test_redis_answers_every_sequence_as_the_contract_says(tmp_path: Path) -> None:
-    require("redis-server")
-    with RedisServer(tmp_path) as server:
-        clock = Clock()
-        store = open_store(Config(redis_url=server.url), clock)
-
-        def names() -> list[str]:
-            """List the pictures that Redis would still have if it were as late as our clock says."""
-            keys = [key for key in server.names() if not has_expired(server, key, clock.now)]
-            return [key.removeprefix("heroimg:{").removesuffix("}") for key in keys if "rate" not in key]
-
-        def open_shelf() -> Shelf:
-            server.client.flushall()
-            clock.now = START
-            return Shelf(store, clock, names)
-
-        search(open_shelf)

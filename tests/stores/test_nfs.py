@@ -12,10 +12,10 @@ import requests
 from demo.stripe_stand_in import StandIn
 from tests.helpers import pictures
 from tests.helpers.api import Api
-from tests.helpers.requirements import needs
+from tests.helpers.needed_programs import needs
 from tests.helpers.serving import ROOT, Server, serving, wait_for
 from tests.helpers.shop import stripe_settings
-from tests.helpers.store_shelf import CLAIM, OTHER, UNKNOWN
+from tests.helpers.store_shelf import OTHER_TOKEN, TOKEN, UNKNOWN
 
 pytestmark = needs("cc")
 
@@ -41,9 +41,9 @@ def test_on_nfs_pictures_are_kept_paid_for_handed_over_and_swept(tmp_path: Path,
             api, uploads = Api(server), Path(nfs["HEROIMG_UPLOAD_DIR"])
             image_id = api.keep(pictures.jpeg())
             stand_in.pay(api.session_of(image_id))
-            assert api.retrieve(image_id, CLAIM).content == pictures.jpeg()
-            assert api.retrieve(image_id, OTHER).status_code == 409
-            assert api.confirm(image_id, CLAIM).status_code == 204
+            assert api.retrieve(image_id, TOKEN).content == pictures.jpeg()
+            assert api.retrieve(image_id, OTHER_TOKEN).status_code == 409
+            assert api.confirm(image_id, TOKEN).status_code == 204
             assert [answer.status_code for answer in api.many(4, api.keep(pictures.jpeg()))].count(200) == 1
             for name in (f"{UNKNOWN}.part", f"{UNKNOWN[::-1]}.json"):
                 (uploads / name).touch(mode=0o600)
@@ -61,7 +61,7 @@ def test_a_mount_without_locks_stops_the_start_with_a_sentence(tmp_path: Path, n
 EVERYTHING: list[Callable[[Api, str], requests.Response]] = [
     lambda api, _: api.upload(pictures.jpeg()),
     lambda api, image_id: api.retrieve(image_id),
-    lambda api, image_id: api.retrieve(image_id, CLAIM),
+    lambda api, image_id: api.retrieve(image_id, TOKEN),
     lambda api, image_id: api.confirm(image_id),
     lambda api, image_id: api.open_checkout(image_id),
     lambda api, _: api.request("GET", "/healthz"),

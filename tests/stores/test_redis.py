@@ -1,4 +1,4 @@
-"""Pictures in Redis: two gunicorns as two machines, and what they write there."""
+"""Pictures in Redis: two gunicorns as two machines, and the keys that they write."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.helpers.api import Api, new_token
 from tests.helpers.machines import Machines, OpenMachines
 from tests.helpers.redis_servers import RedisServer
 from tests.helpers.serving import serving, wait_for
-from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, START, Clock, Shelf, noted
+from tests.helpers.store_shelf import HOUR, OTHER_TOKEN, START, TOKEN, Clock, Shelf, noted
 
 
 @pytest.mark.proof
-def test_of_16_readers_on_two_machines_exactly_one_gets_the_picture_in_each_of_100_rounds(machines: Machines) -> None:
+def test_exactly_one_of_16_readers_on_two_machines_gets_the_picture_in_each_of_100_rounds(machines: Machines) -> None:
     apis = [machines.one, machines.two]
     data = pictures.jpeg()
     with ThreadPoolExecutor(16) as pool:
@@ -43,18 +43,18 @@ def test_a_journey_begun_on_one_machine_ends_on_the_other(machines: Machines, re
     machines.stand_in.pay(session_id)
     assert one.status(session_id).json()["status"] == "complete"
     assert two.open_checkout(image_id).json()["code"] == "checkout_complete"
-    answer = two.retrieve(image_id, CLAIM)
+    answer = two.retrieve(image_id, TOKEN)
     assert (answer.content, answer.headers["Content-Type"]) == (pictures.portrait(), "image/jpeg")
-    assert one.retrieve(image_id, OTHER).status_code == 409
-    assert one.confirm(image_id, CLAIM).status_code == 204
-    assert two.retrieve(image_id, CLAIM).status_code == 404
+    assert one.retrieve(image_id, OTHER_TOKEN).status_code == 409
+    assert one.confirm(image_id, TOKEN).status_code == 204
+    assert two.retrieve(image_id, TOKEN).status_code == 404
     assert redis.names() == []
     for api in (one, two):
         assert not (api.server.folder / "uploads").exists()
         assert not (api.server.folder / "instance").exists()
 
 
-@pytest.mark.parametrize("claim", [None, CLAIM], ids=["plain", "with a claim"])
+@pytest.mark.parametrize("claim", [None, TOKEN], ids=["plain", "with a claim"])
 def test_a_machine_killed_in_the_middle_of_a_retrieval_leaves_the_picture_to_the_other(
     redis: RedisServer, open_machines: OpenMachines, claim: str | None
 ) -> None:
@@ -66,9 +66,9 @@ def test_a_machine_killed_in_the_middle_of_a_retrieval_leaves_the_picture_to_the
         connection.sendall(f"GET /api/temp-image-retrieve{query} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
         assert connection.recv(1000)
         one.server.kill()
-    assert two.retrieve(image_id, OTHER).status_code == 409
+    assert two.retrieve(image_id, OTHER_TOKEN).status_code == 409
     machines.clock.forward(301)
-    assert two.retrieve(image_id, OTHER).content == pictures.long_jpeg()
+    assert two.retrieve(image_id, OTHER_TOKEN).content == pictures.long_jpeg()
 
 
 def test_rates_hold_over_all_machines(redis: RedisServer, open_machines: OpenMachines) -> None:
@@ -101,11 +101,11 @@ def test_keys_of_others_in_the_same_redis_are_neither_read_nor_deleted(machines:
 
 def test_a_script_cache_that_was_flushed_does_no_harm(machines: Machines, redis: RedisServer) -> None:
     image_id = machines.one.keep(pictures.jpeg())
-    assert machines.one.retrieve(image_id, CLAIM).status_code == 200
+    assert machines.one.retrieve(image_id, TOKEN).status_code == 200
     redis.client.script_flush()
-    assert machines.one.retrieve(image_id, CLAIM).status_code == 200
+    assert machines.one.retrieve(image_id, TOKEN).status_code == 200
     redis.client.script_flush()
-    assert machines.one.confirm(image_id, CLAIM).status_code == 204
+    assert machines.one.confirm(image_id, TOKEN).status_code == 204
 
 
 def test_redis_removes_a_picture_when_its_time_is_over(tmp_path: Path, redis: RedisServer) -> None:
@@ -146,7 +146,7 @@ def test_redis_removes_a_picture_after_its_time_and_a_paid_one_a_day_later_whate
 
 
 def memory(worker: int, what: str) -> int:
-    """Read how many megabytes a process has, or had at the most since it was last asked to forget."""
+    """Read the memory of a process in megabytes: VmRSS now, or VmHWM for the peak since its last reset."""
     line = next(line for line in Path(f"/proc/{worker}/status").read_text().splitlines() if line.startswith(what))
     return int(line.split()[1]) // 1024
 
@@ -163,7 +163,7 @@ def test_a_worker_has_a_picture_in_memory_once_while_it_passes_and_none_of_those
         api.retrieve(api.keep(picture))  # the heap keeps some of what the first large picture needed while it grew
 
         def peak_of(act: Callable[[], object]) -> int:
-            Path(f"/proc/{worker}/clear_refs").write_text("5")  # forget the peak
+            Path(f"/proc/{worker}/clear_refs").write_text("5")  # resets the peak
             before = memory(worker, "VmRSS")
             act()
             return memory(worker, "VmHWM") - before
@@ -187,12 +187,12 @@ def test_a_claim_that_is_made_while_a_session_is_noted_is_seen(redis: RedisServe
     image = Shelf(store, clock, redis.names).keep()
 
     def change(seen: StoredImage) -> StoredImage:
-        other_machine.claim(image.id, OTHER).stream.close()  # after the picture was read, before the change is written
+        other_machine.claim(image.id, OTHER_TOKEN).stream.close()  # after the picture was read, before the change is written
         return noted(checkout_session="cs_test_1")(seen)
 
     _, after = store.note(image.id, change)
     assert after.claim
-    assert after.claim.token == OTHER
+    assert after.claim.token == OTHER_TOKEN
 
 
 def test_one_machine_reports_a_paid_picture_that_expired_unfetched(
@@ -208,7 +208,7 @@ def test_one_machine_reports_a_paid_picture_that_expired_unfetched(
     assert two.retrieve(image_id, method="HEAD").status_code == 200
     machines.clock.forward(101)
     assert two.retrieve(image_id).status_code == 404
-    wait_for(lambda: redis.names() == [f"heroimg:{{{unpaid}}}"], "a sweep")  # that one is left to Redis' own expiry
+    wait_for(lambda: redis.names() == [f"heroimg:{{{unpaid}}}"], "a sweep")  # Redis itself expires this one
 
     def reports() -> list[str]:
         log = one.server.log() + two.server.log()
@@ -251,5 +251,5 @@ def test_an_id_that_a_crash_left_in_the_set_of_due_pictures_does_no_harm(
     wait_for(
         lambda: redis.client.zrange("heroimg:due", 0, -1, withscores=True) == [(image_id.encode(), expires)], "a sweep"
     )
-    assert machines.one.retrieve(image_id, CLAIM).status_code == 200
-    assert machines.one.confirm(image_id, CLAIM).status_code == 204
+    assert machines.one.retrieve(image_id, TOKEN).status_code == 200
+    assert machines.one.confirm(image_id, TOKEN).status_code == 204

@@ -11,7 +11,7 @@ from tests.helpers.machines import OpenMachines
 from tests.helpers.redis_network import RedisNetwork
 from tests.helpers.redis_servers import RedisServer
 from tests.helpers.serving import wait_for
-from tests.helpers.store_shelf import CLAIM
+from tests.helpers.store_shelf import TOKEN
 
 
 def keep_many(api: Api) -> list[str]:
@@ -40,8 +40,8 @@ def test_after_a_planned_failover_every_request_is_served_over_new_connections(
             assert [answer.status_code for answer in pool.map(api.open_checkout, ids)] == [200] * 6
         keep_many(api)
         assert api.request("GET", "/readyz").status_code == 200
-        assert api.retrieve(ids[0], CLAIM).status_code == 200
-        assert api.confirm(ids[0], CLAIM).status_code == 204
+        assert api.retrieve(ids[0], TOKEN).status_code == 200
+        assert api.confirm(ids[0], TOKEN).status_code == 204
         assert "answered 503" not in api.server.log()
 
 

@@ -11,10 +11,10 @@ from heroimg.stores.redis import setup
 from tests.helpers import pictures
 from tests.helpers.api import Api
 from tests.helpers.machines import OpenMachines
+from tests.helpers.needed_programs import require
 from tests.helpers.redis_servers import RedisCluster, RedisServer
-from tests.helpers.requirements import require
 from tests.helpers.serving import ROOT, serving, wait_for
-from tests.helpers.store_shelf import CLAIM
+from tests.helpers.store_shelf import TOKEN
 
 PAGE = (ROOT / "docs" / "redis.md").read_text().partition("## TLS and permissions\n")[2].partition("\n## ")[0]
 COMMANDS = re.findall(r"^ACL SETUSER heroimg .*", PAGE, re.MULTILINE)
@@ -27,14 +27,14 @@ def _programs() -> None:
 
 
 def allow(servers: list[RedisServer], further: str) -> None:
-    """Make the user of the page."""
+    """Create the Redis user of docs/redis.md."""
     for server in servers:
         for command in (*COMMANDS, f"ACL SETUSER heroimg {further}"):
             server.client.execute_command(*command.split())
 
 
 def expect_that_nothing_is_refused(open_machines: OpenMachines, servers: list[RedisServer], url: str) -> None:
-    """Do all that heroimg does with Redis, and look whether Redis refused anything."""
+    """Do everything that heroimg does with Redis; fail if Redis refused a command."""
     settings = {"HEROIMG_REDIS_REPLICAS": "1", "HEROIMG_UPLOAD_RATE": "9 per second", "HEROIMG_SWEEP_SECONDS": "1"}
     machines = open_machines(url.replace("://", "://heroimg:password@"), **settings)
     api, server = machines.one, machines.one.server
@@ -45,8 +45,8 @@ def expect_that_nothing_is_refused(open_machines: OpenMachines, servers: list[Re
         assert server.flask(*command).returncode == 0
     machines.stand_in.pay(session_id)
     assert api.status(session_id).json()["status"] == "complete"
-    assert api.retrieve(image_id, CLAIM).content == pictures.jpeg()
-    assert api.confirm(image_id, CLAIM).status_code == 204
+    assert api.retrieve(image_id, TOKEN).content == pictures.jpeg()
+    assert api.confirm(image_id, TOKEN).status_code == 204
     checked = server.flask("check")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert server.flask("forget", api.keep(pictures.jpeg())).returncode == 0

@@ -11,9 +11,9 @@ from heroimg.config import Config, ConfigError
 from heroimg.stores import open_store
 from tests.helpers import pictures
 from tests.helpers.api import Api
+from tests.helpers.needed_programs import require
 from tests.helpers.production import make_certificate
 from tests.helpers.redis_servers import RedisCluster, RedisServer
-from tests.helpers.requirements import require
 from tests.helpers.serving import Server, serving
 
 

@@ -46,7 +46,7 @@ def name_of(path: Path) -> str:
 
 
 def imports_of(path: Path) -> set[str]:
-    """List what a file imports. ``from a import b`` becomes ``a.b``; a relative import starts with a dot."""
+    """List the imports of a file. ``from a import b`` becomes ``a.b``; a relative import starts with a dot."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

@@ -52,7 +52,7 @@ def test_a_session_opened_after_the_payment_must_be_ended() -> None:
     assert (image.checkout_session, image.checkout_complete, image.sessions_to_end) == ("a", True, ("b",))
 
 
-def test_of_two_sessions_the_one_that_was_paid_is_the_pictures_and_the_other_must_be_ended() -> None:
+def test_the_paid_one_of_two_sessions_is_the_pictures_and_the_other_must_be_ended() -> None:
     for changes in permutations([open_("a"), open_("b"), complete("a")]):
         image = noted(*changes)
         assert (image.checkout_session, image.checkout_complete, image.sessions_to_end) == ("a", True, ("b",))

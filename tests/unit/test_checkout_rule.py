@@ -24,13 +24,13 @@ from heroimg.payments.checkout import Checkout
 from heroimg.stores.base import ImageStore
 from heroimg.stores.files.store import FileStore
 from heroimg.stores.image import StoredImage
-from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, Clock, noted
+from tests.helpers.store_shelf import HOUR, OTHER_TOKEN, TOKEN, Clock, noted
 
 MINUTE = 60
 
 
 class Sessions:
-    """Sessions in memory, by the names of StripeSessions' methods. Calls can fail, or be interrupted by an act."""
+    """Sessions in memory, by the names of StripeSessions' methods. Calls can fail, or run an action first."""
 
     seconds_ahead = 0.0
 
@@ -151,11 +151,11 @@ def test_nothing_is_opened_for_an_unknown_picture(desk: Desk) -> None:
 
 def test_a_claimed_picture_is_sold_to_its_holder_alone(desk: Desk) -> None:
     image = desk.keep()
-    desk.store.claim(image.id, CLAIM).stream.close()
-    for claim in (None, OTHER):
+    desk.store.claim(image.id, TOKEN).stream.close()
+    for claim in (None, OTHER_TOKEN):
         with pytest.raises(ImageClaimed):
             desk.checkout.open(image.id, claim)
-    assert desk.checkout.open(image.id, CLAIM).status == "open"
+    assert desk.checkout.open(image.id, TOKEN).status == "open"
 
 
 @pytest.mark.parametrize("event", ["claimed", "removed"])
@@ -164,7 +164,7 @@ def test_a_picture_handed_over_while_stripe_is_asked_has_no_payable_session(desk
 
     def hand_over() -> None:
         if event == "claimed":
-            desk.store.claim(image.id, CLAIM).stream.close()
+            desk.store.claim(image.id, TOKEN).stream.close()
         else:
             desk.store.remove(image.id)
 
@@ -383,13 +383,13 @@ def test_a_reader_that_claims_while_stripe_is_asked_about_the_open_session_keeps
     retrieve = desk.sessions.retrieve
 
     def claimed_meanwhile(session_id: str) -> Session:
-        desk.store.claim(image.id, OTHER).stream.close()
+        desk.store.claim(image.id, OTHER_TOKEN).stream.close()
         return retrieve(session_id)
 
     desk.sessions.retrieve = claimed_meanwhile  # type: ignore[method-assign]
     with pytest.raises(ImageClaimed):
-        desk.checkout.open(image.id, CLAIM)
-    assert desk.checkout.open(image.id, OTHER).id == session.id
+        desk.checkout.open(image.id, TOKEN)
+    assert desk.checkout.open(image.id, OTHER_TOKEN).id == session.id
 
 
 def test_the_log_names_the_session_that_may_still_be_open_not_the_one_that_was_paid(

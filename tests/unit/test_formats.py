@@ -16,7 +16,7 @@ def refusal_of(data: bytes) -> NotAPicture:
 
 
 @pytest.mark.parametrize(
-    ("found", "data"),
+    ("kind", "data"),
     [
         ("avif", b"\0\0\0\x1cftypavif\0\0\0\0mif1miaf"),
         ("avif", b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf"),
@@ -49,8 +49,8 @@ def refusal_of(data: bytes) -> NotAPicture:
         ("unknown", bytes(range(256)) * 9),
     ],
 )
-def test_a_refused_file_is_named(found: str, data: bytes) -> None:
-    assert refusal_of(data).fields == {"found": found}
+def test_a_refused_file_is_named(kind: str, data: bytes) -> None:
+    assert refusal_of(data).fields == {"found": kind}
 
 
 def test_a_refusal_repeats_nothing_of_the_file() -> None:

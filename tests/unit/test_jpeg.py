@@ -20,7 +20,7 @@ GREY = encode(noise(60, 50, "L"), "JPEG")
 PROGRESSIVE = encode(noise(60, 50), "JPEG", progressive=True)
 RESTARTING = encode(noise(60, 50), "JPEG", restart_marker_blocks=3)
 PROGRESSIVE_RESTARTING = encode(noise(60, 50), "JPEG", progressive=True, restart_marker_blocks=3)
-KINDS = {
+WHOLE_JPEGS = {
     "baseline": BASELINE,
     "grey": GREY,
     "progressive": PROGRESSIVE,
@@ -68,19 +68,19 @@ def is_whole(data: bytes) -> bool:
         jpeg.check(data, True)
     except ImageTooComplex:
         raise
-    except Exception:  # formats.py takes any exception for damage
+    except Exception:  # formats.py treats any exception as damage
         return False
     return True
 
 
-@pytest.mark.parametrize("picture", KINDS.values(), ids=KINDS.keys())
+@pytest.mark.parametrize("picture", WHOLE_JPEGS.values(), ids=WHOLE_JPEGS.keys())
 def test_every_truncation_is_refused_until_all_blocks_are_there(picture: bytes) -> None:
     whole = [length for length in range(len(picture)) if is_whole(picture[:length])]
     assert whole[-2:] == [len(picture) - 2, len(picture) - 1]
     assert whole[0] > len(picture) - LAST_BLOCK_BYTES
 
 
-@pytest.mark.parametrize("picture", KINDS.values(), ids=KINDS.keys())
+@pytest.mark.parametrize("picture", WHOLE_JPEGS.values(), ids=WHOLE_JPEGS.keys())
 def test_an_end_marker_does_not_replace_missing_blocks(picture: bytes) -> None:
     for length in range(len(picture) - 500, len(picture) - LAST_BLOCK_BYTES, 7):
         assert not is_whole(picture[:length] + b"\xff\xd9"), length
@@ -125,7 +125,7 @@ def test_metadata_and_trailers_do_not_matter(picture: bytes) -> None:
     ids=["second start", "reserved", "hierarchical", "extension", "restart interval of 3 bytes", "endless metadata",
          "no tables", "12 bits", "progressive in 12 bits", "progressive called baseline", "two frames"],
 )  # fmt: skip
-def test_what_no_browser_decodes_is_refused(picture: bytes) -> None:
+def test_a_jpeg_that_no_browser_decodes_is_refused(picture: bytes) -> None:
     assert not is_whole(picture)
 
 

@@ -16,7 +16,7 @@ from tests.helpers.pictures import chunk, encode, noise, png_header, png_of_zero
 
 WIDTH, HEIGHT = 60, 40
 HEADER = png_header(WIDTH, HEIGHT)
-END = chunk(b"IEND", b"")
+IEND = chunk(b"IEND", b"")
 ROW = 1 + 3 * WIDTH
 ROWS = b"".join(bytes([number % 5]) + Random(number).randbytes(ROW - 1) for number in range(HEIGHT))
 STREAM = zlib.compress(ROWS)
@@ -29,7 +29,7 @@ INDEXED = png_header(WIDTH, HEIGHT, colour=3)
 INDEXED_DATA = chunk(b"IDAT", zlib.compress(bytes((WIDTH + 1) * HEIGHT)))
 
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-KINDS = [(0, 1), (0, 2), (0, 4), (0, 8), (0, 16), (2, 8), (2, 16), (3, 1), (3, 8), (4, 8), (4, 16), (6, 8), (6, 16)]
+MODES = [(0, 1), (0, 2), (0, 4), (0, 8), (0, 16), (2, 8), (2, 16), (3, 1), (3, 8), (4, 8), (4, 16), (6, 8), (6, 16)]
 ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
 
 
@@ -46,8 +46,8 @@ def passes_of(width: int, height: int, interlace: int) -> list[tuple[int, int]]:
     """List the width and the height of each pass, pixel by pixel."""
     if not interlace:
         return [(width, height)]
-    found = [(len(range(x, width, dx)), len(range(y, height, dy))) for x, y, dx, dy in ADAM7]
-    return [size for size in found if all(size)]
+    sizes = [(len(range(x, width, dx)), len(range(y, height, dy))) for x, y, dx, dy in ADAM7]
+    return [size for size in sizes if all(size)]
 
 
 def is_whole(data: bytes) -> bool:
@@ -55,32 +55,32 @@ def is_whole(data: bytes) -> bool:
         png.check(data, True)
     except ImageTooComplex:
         raise
-    except Exception:  # formats.py takes any exception for damage
+    except Exception:  # formats.py treats any exception as damage
         return False
     return True
 
 
 WHOLE = {
-    "as it should be": HEADER + TEXT + DATA + END,
+    "with text": HEADER + TEXT + DATA + IEND,
     "no end": HEADER + DATA,
-    "broken end": HEADER + DATA + broken(END),
-    "bytes behind": HEADER + DATA + END + b"more" * 99,
+    "broken end": HEADER + DATA + broken(IEND),
+    "bytes behind": HEADER + DATA + IEND + b"more" * 99,
     "cut in the checksum of its data": (HEADER + DATA)[:-3],
     "cut in zlib's checksum": (HEADER + DATA)[:-6],
-    "without zlib's checksum": HEADER + chunk(b"IDAT", STREAM[:-4]) + END,
-    "wrong zlib's checksum": HEADER + chunk(b"IDAT", STREAM[:-4] + b"abcd") + END,
-    "zlib stream without end": HEADER + chunk(b"IDAT", ENDLESS_STREAM) + END,
-    "more rows than it has": HEADER + chunk(b"IDAT", zlib.compress(ROWS * 9)) + END,
-    "bytes after zlib's end": HEADER + chunk(b"IDAT", STREAM + b"more") + END,
-    "many chunks": HEADER + chunks_of(700) + END,
-    "chunks of a byte": HEADER + chunks_of(1) + END,
-    "broken chunk after the last row": HEADER + chunk(b"IDAT", STREAM[:-4]) + broken(chunk(b"IDAT", STREAM[-4:])) + END,
-    "broken text": HEADER + broken(TEXT) + DATA + END,
-    "nonsense in metadata": HEADER + chunk(b"iCCP", b"?") + chunk(b"tRNS", b"?") + chunk(b"eXIf", b"?") + DATA + END,
-    "unknown chunk": HEADER + chunk(b"abCd", b"?") + DATA + END,
-    "unknown critical chunk after its data": HEADER + DATA + chunk(b"ABCD", b"?") + END,
-    "palette without use": HEADER + PALETTE + DATA + END,
-    "palette": INDEXED + PALETTE + INDEXED_DATA + END,
+    "without zlib's checksum": HEADER + chunk(b"IDAT", STREAM[:-4]) + IEND,
+    "wrong zlib's checksum": HEADER + chunk(b"IDAT", STREAM[:-4] + b"abcd") + IEND,
+    "zlib stream without end": HEADER + chunk(b"IDAT", ENDLESS_STREAM) + IEND,
+    "more rows than it has": HEADER + chunk(b"IDAT", zlib.compress(ROWS * 9)) + IEND,
+    "bytes after zlib's end": HEADER + chunk(b"IDAT", STREAM + b"more") + IEND,
+    "many chunks": HEADER + chunks_of(700) + IEND,
+    "chunks of a byte": HEADER + chunks_of(1) + IEND,
+    "broken chunk after all rows": HEADER + chunk(b"IDAT", STREAM[:-4]) + broken(chunk(b"IDAT", STREAM[-4:])) + IEND,
+    "broken text": HEADER + broken(TEXT) + DATA + IEND,
+    "nonsense in metadata": HEADER + chunk(b"iCCP", b"?") + chunk(b"tRNS", b"?") + chunk(b"eXIf", b"?") + DATA + IEND,
+    "unknown chunk": HEADER + chunk(b"abCd", b"?") + DATA + IEND,
+    "unknown critical chunk after its data": HEADER + DATA + chunk(b"ABCD", b"?") + IEND,
+    "palette without use": HEADER + PALETTE + DATA + IEND,
+    "palette": INDEXED + PALETTE + INDEXED_DATA + IEND,
     "65 million pixels": png_of_zeros(65, 1_000_000, 1, 0),
 }
 
@@ -92,38 +92,38 @@ def test_a_png_with_all_its_rows_is_whole(picture: bytes) -> None:
 
 DAMAGED = {
     "first bytes": HEADER[:8],
-    "broken header": broken(HEADER) + DATA + END,
-    "header with a byte more": HEADER[:8] + chunk(b"IHDR", HEADER[16:29] + b"\0") + DATA + END,
-    "text before the header": HEADER[:8] + TEXT + HEADER[8:] + DATA + END,
-    "two headers": HEADER + HEADER[8:] + DATA + END,
-    "unknown compression": HEADER[:8] + chunk(b"IHDR", HEADER[16:26] + b"\1\0\0") + DATA + END,
-    "unknown filter method": HEADER[:8] + chunk(b"IHDR", HEADER[16:26] + b"\0\1\0") + DATA + END,
-    "unknown interlacing": HEADER[:8] + chunk(b"IHDR", HEADER[16:26] + b"\0\0\2") + DATA + END,
-    "depth that its colour type has not": png_header(WIDTH, HEIGHT, depth=4) + DATA + END,
-    "no data": HEADER + END,
-    "end before the data": HEADER + END + DATA,
-    "broken data": HEADER + broken(DATA) + END,
-    "broken data before others": HEADER + broken(chunk(b"IDAT", STREAM[:9])) + chunk(b"IDAT", STREAM[9:]) + END,
-    "row missing": HEADER + chunk(b"IDAT", zlib.compress(ROWS[:-ROW])) + END,
-    "byte missing": HEADER + chunk(b"IDAT", zlib.compress(ROWS[:-1])) + END,
-    "half the stream": HEADER + chunk(b"IDAT", STREAM[: len(STREAM) // 2]) + END,
-    "no zlib stream": HEADER + chunk(b"IDAT", b"?" * 9999) + END,
-    "zlib's header of a byte": HEADER + chunk(b"IDAT", b"\x78") + END,
-    "another compression in zlib's header": HEADER + chunk(b"IDAT", b"\x77\x85" + STREAM[2:]) + END,
-    "too large a window in zlib's header": HEADER + chunk(b"IDAT", b"\x88\x1c" + STREAM[2:]) + END,
-    "wrong check bits in zlib's header": HEADER + chunk(b"IDAT", b"\x78\x9d" + STREAM[2:]) + END,
-    "dictionary in zlib's header": HEADER + chunk(b"IDAT", b"\x78\xbb" + STREAM[2:]) + END,
-    "text between its data": HEADER + chunk(b"IDAT", STREAM[:500]) + TEXT + chunk(b"IDAT", STREAM[500:]) + END,
-    "unknown critical chunk": HEADER + chunk(b"ABCD", b"?") + DATA + END,
-    "kind that is none": HEADER + chunk(b"t3Xt", b"?") + DATA + END,
-    "text that claims 2 GB": HEADER + b"\x80\0\0\0tEXt" + DATA + END,
+    "broken header": broken(HEADER) + DATA + IEND,
+    "header with a byte more": HEADER[:8] + chunk(b"IHDR", HEADER[16:29] + b"\0") + DATA + IEND,
+    "text before the header": HEADER[:8] + TEXT + HEADER[8:] + DATA + IEND,
+    "two headers": HEADER + HEADER[8:] + DATA + IEND,
+    "unknown compression": HEADER[:8] + chunk(b"IHDR", HEADER[16:26] + b"\1\0\0") + DATA + IEND,
+    "unknown filter method": HEADER[:8] + chunk(b"IHDR", HEADER[16:26] + b"\0\1\0") + DATA + IEND,
+    "unknown interlacing": HEADER[:8] + chunk(b"IHDR", HEADER[16:26] + b"\0\0\2") + DATA + IEND,
+    "depth that its colour type does not have": png_header(WIDTH, HEIGHT, depth=4) + DATA + IEND,
+    "no data": HEADER + IEND,
+    "end before the data": HEADER + IEND + DATA,
+    "broken data": HEADER + broken(DATA) + IEND,
+    "broken data before others": HEADER + broken(chunk(b"IDAT", STREAM[:9])) + chunk(b"IDAT", STREAM[9:]) + IEND,
+    "row missing": HEADER + chunk(b"IDAT", zlib.compress(ROWS[:-ROW])) + IEND,
+    "byte missing": HEADER + chunk(b"IDAT", zlib.compress(ROWS[:-1])) + IEND,
+    "half the stream": HEADER + chunk(b"IDAT", STREAM[: len(STREAM) // 2]) + IEND,
+    "no zlib stream": HEADER + chunk(b"IDAT", b"?" * 9999) + IEND,
+    "zlib's header of a byte": HEADER + chunk(b"IDAT", b"\x78") + IEND,
+    "another compression in zlib's header": HEADER + chunk(b"IDAT", b"\x77\x85" + STREAM[2:]) + IEND,
+    "too large a window in zlib's header": HEADER + chunk(b"IDAT", b"\x88\x1c" + STREAM[2:]) + IEND,
+    "wrong check bits in zlib's header": HEADER + chunk(b"IDAT", b"\x78\x9d" + STREAM[2:]) + IEND,
+    "dictionary in zlib's header": HEADER + chunk(b"IDAT", b"\x78\xbb" + STREAM[2:]) + IEND,
+    "text between its data": HEADER + chunk(b"IDAT", STREAM[:500]) + TEXT + chunk(b"IDAT", STREAM[500:]) + IEND,
+    "unknown critical chunk": HEADER + chunk(b"ABCD", b"?") + DATA + IEND,
+    "invalid chunk type": HEADER + chunk(b"t3Xt", b"?") + DATA + IEND,
+    "text that claims 2 GB": HEADER + b"\x80\0\0\0tEXt" + DATA + IEND,
     "data that claim 2 GB": HEADER + b"\x80\0\0\0IDAT" + STREAM,
-    "missing palette": INDEXED + INDEXED_DATA + END,
-    "palette after the data": INDEXED + INDEXED_DATA + PALETTE + END,
-    "two palettes": INDEXED + PALETTE * 2 + INDEXED_DATA + END,
-    "broken palette": INDEXED + broken(PALETTE) + INDEXED_DATA + END,
-    "empty palette": INDEXED + chunk(b"PLTE", b"") + INDEXED_DATA + END,
-    "palette of 257 colours": INDEXED + chunk(b"PLTE", bytes(3 * 257)) + INDEXED_DATA + END,
+    "missing palette": INDEXED + INDEXED_DATA + IEND,
+    "palette after the data": INDEXED + INDEXED_DATA + PALETTE + IEND,
+    "two palettes": INDEXED + PALETTE * 2 + INDEXED_DATA + IEND,
+    "broken palette": INDEXED + broken(PALETTE) + INDEXED_DATA + IEND,
+    "empty palette": INDEXED + chunk(b"PLTE", b"") + INDEXED_DATA + IEND,
+    "palette of 257 colours": INDEXED + chunk(b"PLTE", bytes(3 * 257)) + INDEXED_DATA + IEND,
 }
 
 
@@ -133,9 +133,9 @@ def test_a_png_without_all_its_rows_is_damaged(picture: bytes) -> None:
 
 
 def test_a_png_cut_anywhere_in_its_rows_is_damaged() -> None:
-    picture = HEADER + DATA + END
+    picture = HEADER + DATA + IEND
     whole = [length for length in range(len(picture)) if is_whole(picture[:length])]
-    # Behind the last row there are zlib's end of at most two bytes, its checksum, the chunk's and the end chunk.
+    # After the last row come zlib's end of at most two bytes, its checksum, the chunk's checksum and the end chunk.
     assert whole == list(range(whole[0], len(picture)))
     assert whole[0] >= len(picture) - 2 - 4 - 4 - 12
 
@@ -150,7 +150,7 @@ def test_the_last_row_is_there_as_soon_as_zlib_gives_its_last_byte(width: int) -
 
 @pytest.mark.parametrize("interlace", [0, 1])
 def test_every_row_of_every_kind_is_counted(interlace: int) -> None:
-    for (colour, depth), width, height in product(KINDS, (1, 2, 3, 5, 8, 9), (1, 2, 4, 5, 9)):
+    for (colour, depth), width, height in product(MODES, (1, 2, 3, 5, 8, 9), (1, 2, 4, 5, 9)):
         sizes = passes_of(width, height, interlace)
         rows = b"".join((b"\4" + bytes((across * depth * SAMPLES[colour] + 7) // 8)) * down for across, down in sizes)
         head = png_header(width, height, depth, colour, interlace) + (PALETTE if colour == 3 else b"")

@@ -126,7 +126,7 @@ def test_origins_are_compared_as_browsers_send_them(written: str, sent: str) -> 
         "http://127.1", "http://0x7f.1", "capacitor://localhost:80", "",
     ],
 )  # fmt: skip
-def test_what_no_browser_sends_as_an_origin_is_a_fault(written: str) -> None:
+def test_an_origin_that_no_browser_sends_is_a_fault(written: str) -> None:
     (fault,) = faults({"FRONTEND_URL": f"http://a.example,{written}"})
     assert fault.startswith("FRONTEND_URL must be an origin: http:// or https://, a host")
     assert repr(written) in fault
@@ -157,7 +157,7 @@ def test_the_folder_of_an_unknown_user_is_a_fault_among_the_others() -> None:
     assert reported[1].startswith("HEROIMG_METRICS ")
 
 
-# What a pod's environment has for the Services "heroimg" and "heroimg-redis".
+# The variables of a pod for the Services "heroimg" and "heroimg-redis".
 KUBERNETES = {
     "HEROIMG_SERVICE_HOST": "10.96.13.7",
     "HEROIMG_SERVICE_PORT": "3000",
@@ -242,7 +242,7 @@ def test_one_line_adds_a_setting_to_the_check_the_example_and_the_table() -> Non
 def test_the_environment_is_read_in_one_place() -> None:
     modules = [path for path in (ROOT / "heroimg").rglob("*.py") if re.search(r"os\.environ|getenv", path.read_text())]
     assert {path.name for path in modules} == {
-        "counters.py",  # sets what its library reads
+        "counters.py",  # sets a variable that its library reads
         "gunicorn_conf.py",
         "wsgi.py",
     }

@@ -1,4 +1,4 @@
-"""Programs and rights that some tests need. HEROIMG_REQUIRE_ALL=1 turns a skipped test into a failed one."""
+"""Programs, files and rights that some tests need. HEROIMG_REQUIRE_ALL=1 turns a skipped test into a failed one."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ STATUS = "**/api/checkout/session-status*"
 # Calls a function with the module as `heroimg`. An error comes back as an object.
 CALL = """async ([url, argument]) => {
     const heroimg = await import(url);
-    const tell = ({ name, code, message, status, retryAfter }) => ({ name, code, message, status, retryAfter });
-    try { return await (%s)(heroimg, argument); } catch (error) { return { failure: tell(error) }; }
+    const fieldsOf = ({ name, code, message, status, retryAfter }) => ({ name, code, message, status, retryAfter });
+    try { return await (%s)(heroimg, argument); } catch (error) { return { failure: fieldsOf(error) }; }
 }"""
 
 
@@ -28,19 +28,20 @@ def waits(page: Page, code: str, answers: list[dict[str, Any]], path: str = STAT
     page.evaluate(
         f"""async () => {{
             const heroimg = await import("/static/heroimg.js");
-            window.told = [];
+            window.reports = [];
             window.begun = Date.now();
-            const onWait = ({{ code, status }}, seconds) => told.push([code, status, seconds]);
+            const onWait = ({{ code, status }}, seconds) => reports.push([code, status, seconds]);
             ({code})(heroimg, onWait).then(
-                () => told.push("done"), ({{ code }}) => told.push(code)).finally(() => (window.ended = Date.now()));
+                () => reports.push("done"), ({{ code }}) => reports.push(code),
+            ).finally(() => (window.ended = Date.now()));
         }}"""
     )
     for _ in range(400):
         page.clock.run_for(1000)
-        told: list[Any] = page.evaluate("told")
-        if told and isinstance(told[-1], str):
-            return told
-    raise AssertionError(told)
+        reports: list[Any] = page.evaluate("reports")
+        if reports and isinstance(reports[-1], str):
+            return reports
+    raise AssertionError(reports)
 
 
 def answer(status: int, code: str, **headers: str) -> dict[str, Any]:
