@@ -23,7 +23,7 @@ from heroimg.stores.image import StoredImage
 from tests.helpers.store_shelf import CLAIM, HOUR, OTHER, START, Clock, noted
 from tests.helpers.system_calls import Step, trace
 
-BYTES = b"the picture in question" * 100
+BYTES = b"\xff\xd8\xff the picture in question" * 100  # begins like a JPEG
 END = START + 99 * HOUR  # when every picture here has expired
 Seen = tuple[StoredImage, bytes]
 Act = Callable[[FileStore, str], object]

@@ -85,7 +85,7 @@ STORIES = [
     Story("power cut about held", lambda store, _: store.held()),
     Story("power cut about check", lambda store, _: store.check()),
     Story("power cut about sweep", sweep),
-    Story("power cut about keep of another", lambda store, _: keep(store, b"another")),
+    Story("power cut about keep of another", lambda store, _: keep(store, BYTES + b"another")),
     Story("power cut about claim", claim),
     Story("power cut about claim anew", claim, before=claim),
     Story("power cut about claim without room", fail(claim)),
