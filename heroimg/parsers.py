@@ -99,12 +99,14 @@ def _host(host: str) -> str | None:
             return (
                 None if address.ipv4_mapped else f"[{address}]"
             )  # Python 3.13 and browsers write mapped addresses differently
-        if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", host.rpartition(".")[2]):
-            return str(IPv4Address(host))
-        ascii_host = host if host.isascii() else idna.encode(host, uts46=True).decode()
+        without_dot = host.removesuffix(".")
+        if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", without_dot.rpartition(".")[2]):
+            return str(IPv4Address(without_dot))
+        labels = host.split(".")  # idna refuses the underscore, which browsers accept
+        ascii_host = ".".join(label if label.isascii() else idna.encode(label, uts46=True).decode() for label in labels)
     except ValueError:  # idna raises ValueErrors too
         return None
-    is_name = re.fullmatch(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*", ascii_host) and len(ascii_host) <= 253
+    is_name = re.fullmatch(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", ascii_host) and len(ascii_host) <= 254
     return ascii_host if is_name else None
 
 

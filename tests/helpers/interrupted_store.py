@@ -23,7 +23,7 @@ from heroimg.stores.image import StoredImage
 from tests.helpers.store_shelf import HOUR, OTHER_TOKEN, START, TOKEN, Clock, noted
 from tests.helpers.system_calls import Step, trace
 
-BYTES = b"the picture in question" * 100
+BYTES = b"\xff\xd8\xff the picture in question" * 100  # begins like a JPEG
 ALL_EXPIRED = START + 99 * HOUR  # when every picture here has expired
 Seen = tuple[StoredImage, bytes]
 Act = Callable[[FileStore, str], object]
@@ -136,7 +136,7 @@ OPERATIONS = [
     Operation("open", lambda store, _: FileStore(Config(upload_dir=store._folder._path, min_free_bytes=0), Clock())),
     Operation("stage, write, keep", lambda store, _: keep(store, b"another picture")),
     Operation("stage, write, close", give_up),
-    Operation("keep without room", fail(lambda store, _: keep(store, b"another")), later=1),
+    Operation("keep without room", fail(lambda store, _: keep(store, BYTES + b"another")), later=1),
     Operation("get", lambda store, image_id: store.get(image_id)),
     Operation("held", lambda store, _: store.held()),
     Operation("check", lambda store, _: store.check()),

@@ -85,7 +85,7 @@ STORIES = [
     Story("power cut during held", lambda store, _: store.held()),
     Story("power cut during check", lambda store, _: store.check()),
     Story("power cut during sweep", sweep),
-    Story("power cut during keep of another", lambda store, _: keep(store, b"another")),
+    Story("power cut during keep of another", lambda store, _: keep(store, BYTES + b"another")),
     Story("power cut during claim", claim),
     Story("power cut during claim again", claim, before=claim),
     Story("power cut during claim without room", fail(claim)),

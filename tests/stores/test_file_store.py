@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -12,12 +13,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from heroimg.config import Config
-from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull
+from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull, StoreUnavailable
 from heroimg.stores.base import Swept
 from heroimg.stores.files.store import FileStore
 from heroimg.stores.image import Claim
@@ -189,6 +191,24 @@ def test_a_session_is_ended_by_the_next_sweep_though_the_clock_was_ahead_when_it
     shelf.store.note(image.id, noted(sessions_to_end=("cs_test_0",)))
     shelf.clock.now = START
     assert shelf.store.sweep() == Swept(with_sessions_to_end=(image.id,))
+
+
+@pytest.mark.parametrize(("module", "call"), [(os, "fstat"), (fcntl, "flock")])
+def test_a_picture_that_the_file_server_no_longer_knows_is_unavailable(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, module: ModuleType, call: str
+) -> None:
+    image = shelf.keep()
+    real = getattr(module, call)
+
+    def fail(*arguments: Any) -> Any:
+        if call == "fstat" or arguments[1] == fcntl.LOCK_UN:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, call, fail)
+        with pytest.raises(StoreUnavailable):
+            shelf.store.remove(image.id)
 
 
 def test_a_file_system_that_counts_no_inodes_has_enough(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

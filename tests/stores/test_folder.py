@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -44,6 +45,44 @@ def test_a_folder_with_files_of_others_stops_the_start_and_stays_as_is(tmp_path:
     assert mode_of(folder) == 0o755
     for name, content in files.items():
         assert (folder / name).read_text() == content
+
+
+@pytest.mark.parametrize("suffix", ["", ".json", ".new"])
+def test_private_files_of_another_program_with_names_like_ours_stop_the_start_and_stay(
+    tmp_path: Path, suffix: str
+) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    theirs = {f"{number:032x}{suffix}": b"\x80\x04a pickled session" for number in range(3)}  # such as cachelib's
+    for name, content in theirs.items():
+        (folder / name).write_bytes(content)
+        (folder / name).chmod(0o600)
+    folder.chmod(0o755)
+    swept = Server(tmp_path, {"HEROIMG_UPLOAD_DIR": str(folder)}).flask("sweep")
+    assert "it holds other files, such as 0000" in swept.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == theirs
+    assert mode_of(folder) == 0o755
+
+
+def test_what_a_power_cut_may_leave_is_ours(tmp_path: Path) -> None:
+    server = Server(tmp_path, {})
+    server.uploads.mkdir(mode=0o700)
+    left = {
+        "a" * 32: pictures.jpeg()[:4096],
+        "b" * 32: pictures.png()[:4096],
+        "c" * 32: b"",
+        "d" * 32: b"not yet written",
+        "d" * 32 + ".json": b"",
+        "e" * 32 + ".json": bytes(4096),
+        "f" * 32 + ".new": b'{"mimetype',
+        "0" * 32 + ".part": b"not yet written",
+    }
+    for name, content in left.items():
+        (server.uploads / name).write_bytes(content)
+        (server.uploads / name).chmod(0o600)
+        os.utime(server.uploads / name, (0, 0))
+    assert server.flask("sweep").stdout == "Swept 0 expired pictures and 7 leftovers.\n"
+    assert server.names() == []
 
 
 def test_a_folder_with_placeholders_and_copied_pictures_is_ours_and_made_private(tmp_path: Path) -> None:

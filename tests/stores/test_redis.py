@@ -187,7 +187,7 @@ def test_a_claim_that_is_made_while_a_session_is_noted_is_seen(redis: RedisServe
     image = Shelf(store, clock, redis.names).keep()
 
     def change(seen: StoredImage) -> StoredImage:
-        other_machine.claim(image.id, OTHER_TOKEN).stream.close()  # after the picture was read, before the change is written
+        other_machine.claim(image.id, OTHER_TOKEN).stream.close()  # after store.note has read it
         return noted(checkout_session="cs_test_1")(seen)
 
     _, after = store.note(image.id, change)

@@ -108,6 +108,12 @@ def test_settings_that_go_together_are_no_fault() -> None:
         ("https://[2001:DB8::0:1]", "https://[2001:db8::1]"),
         ("https://Müller.example", "https://xn--mller-kva.example"),
         ("https://xn--mller-kva.example", "https://xn--mller-kva.example"),
+        ("https://a_b.example", "https://a_b.example"),
+        ("https://A_b.Müller.example", "https://a_b.xn--mller-kva.example"),
+        ("https://www.example.", "https://www.example."),
+        ("https://www.example.:8443", "https://www.example.:8443"),
+        ("https://Müller.example.", "https://xn--mller-kva.example."),
+        ("http://192.0.2.1.", "http://192.0.2.1"),
     ],
 )
 def test_origins_are_compared_as_browsers_send_them(written: str, sent: str) -> None:
@@ -120,10 +126,10 @@ def test_origins_are_compared_as_browsers_send_them(written: str, sent: str) -> 
     [
         "*", "null", "www.example.com", "ftp://www.example.com", "https://", "https://www.example.com/shop",
         "https://me@www.example.com", "https://*.example.com", "https://www.example.com:99999",
-        "https://www.example.com:0", "https://www..example", "https://.example", "https://www.example.",
-        "https://" + "a" * 64, "https://a b.example", "https://a_b.example", "https://a%62.example", "https://☃.example",
+        "https://www.example.com:0", "https://www..example", "https://.example", "https://.",
+        "https://" + "a" * 64, "https://a b.example", "https://a%62.example", "https://☃.example",
         "http://[::1", "http://[::1%25lo]", "http://[::ffff:192.0.2.1]", "http://[1]", "http://256.0.0.1",
-        "http://127.1", "http://0x7f.1", "capacitor://localhost:80", "",
+        "http://127.1", "http://0x7f.1", "https://a_b.1.", "capacitor://localhost:80", "",
     ],
 )  # fmt: skip
 def test_an_origin_that_no_browser_sends_is_a_fault(written: str) -> None:

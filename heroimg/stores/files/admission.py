@@ -1,8 +1,9 @@
 """Whether a folder may hold pictures: it must be empty, or hold only files of this store.
 
 HEROIMG_UPLOAD_DIR may name another program's folder by mistake. Its mode would then become 0700, and a sweep would
-remove files with names like ours; caches have such names. Our files are private (mode 0600). A copied picture may have
-lost its mode; its sidecar shows that it is ours.
+remove files with names like ours; caches have such names. Our files are private (mode 0600), as those of some caches
+are, so their contents count too. A power cut may lose a sidecar, or leave any of our files empty or truncated. A copied
+picture may have lost its mode; its sidecar shows that it is ours.
 """
 
 from __future__ import annotations
@@ -13,6 +14,12 @@ import re
 from contextlib import suppress
 
 _OUR_NAME = re.compile(r"([0-9a-f]{32})(|\.part|\.json|\.new)")
+
+# Of the formats that heroimg accepts (pictures/formats.py).
+_PICTURES_BEGIN = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+
+_SIDECARS_BEGIN = b'{"mimetype": "image/'
+_START_BYTES = 4096  # a sidecar has no more
 
 # These may be there too: placeholders, rules for a web server, and entries that file systems create.
 _HARMLESS = re.compile(r"\.(ht\w+|git\w+|keep|placeholder|nfs\w+)|lost\+found")
@@ -34,15 +41,48 @@ def _is_ours(folder: str, entry: os.DirEntry[str]) -> bool:
     try:
         if not name or not entry.is_file(follow_symlinks=False):
             return False
+        image_id, suffix = name.groups()
         status = entry.stat(follow_symlinks=False)
+        is_private = not status.st_mode & 0o077
+        if suffix == ".part":
+            is_ours = is_private or status.st_size == 0
+        elif suffix:
+            is_ours = _may_be_sidecar(_start_of(entry.path))
+        else:
+            is_ours = is_private and (_has_sidecar(folder, image_id) or _may_be_picture(_start_of(entry.path)))
     except FileNotFoundError:  # another process of ours has removed it since
         return True
-    is_empty_leftover = name[2] != "" and status.st_size == 0
-    return not status.st_mode & 0o077 or is_empty_leftover or _has_sidecar(f"{folder}/{name[1]}.json")
+    return is_ours or _has_valid_sidecar(folder, image_id)
 
 
-def _has_sidecar(path: str) -> bool:
-    with suppress(FileNotFoundError), open(path, "rb") as file:
-        start = file.read(4096)
-        return b'"mimetype"' in start and b'"timestamp"' in start
+def _has_sidecar(folder: str, image_id: str) -> bool:
+    """Return whether there is a file with a sidecar's name. Its contents are checked on their own."""
+    return os.path.lexists(f"{folder}/{image_id}.json")
+
+
+def _has_valid_sidecar(folder: str, image_id: str) -> bool:
+    with suppress(FileNotFoundError):
+        return _is_sidecar(_start_of(f"{folder}/{image_id}.json"))
     return False
+
+
+def _start_of(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read(_START_BYTES)
+
+
+def _may_be_picture(start: bytes) -> bool:
+    return any(_begins_like(beginning, start) for beginning in _PICTURES_BEGIN)
+
+
+def _may_be_sidecar(start: bytes) -> bool:
+    return _begins_like(_SIDECARS_BEGIN, start) or _is_sidecar(start) or not start.strip(b"\0")
+
+
+def _begins_like(beginning: bytes, start: bytes) -> bool:
+    """Return whether a file begins so, or is a truncated or empty file that began so."""
+    return beginning.startswith(start[: len(beginning)])
+
+
+def _is_sidecar(start: bytes) -> bool:
+    return b'"mimetype"' in start and b'"timestamp"' in start

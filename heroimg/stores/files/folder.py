@@ -93,14 +93,14 @@ class Folder:
         """
         with self._open(image_id) as picture:
             lock(picture, wait=wait)
-            try:
-                if not is_linked(picture):
-                    raise ImageNotFound
-                with store_errors():
+            with store_errors():
+                try:
+                    if not is_linked(picture):
+                        raise ImageNotFound
                     yield picture
-            finally:
-                # Unlock explicitly: closing does not unlock the picture while a claim's stream has a duplicate open.
-                fcntl.flock(picture, fcntl.LOCK_UN)
+                finally:
+                    # Closing does not unlock the picture while a claim's stream has a duplicate open.
+                    fcntl.flock(picture, fcntl.LOCK_UN)
 
     def unlink(self, image_id: str) -> None:
         """Remove a picture's files, the picture first. After a crash the other files are leftovers."""
