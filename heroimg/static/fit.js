@@ -115,7 +115,8 @@ async function fitted(file, { maxEdge = Infinity, onWait, signal }) {
   }
   let redrawn = await redrawAside(source, header, { ...limits, maxEdge }, signal);
   if ("problem" in redrawn && redrawn.problem === "undecodable" && type === "image/heic") {
-    redrawn = await redrawAside(await decodeHeic(bytes), header, { ...limits, maxEdge }, signal);
+    const decoded = await decodeHeic(bytes);
+    redrawn = decoded ? await redrawAside(decoded, header, { ...limits, maxEdge }, signal) : redrawn;
   }
   if ("blob" in redrawn) {
     return redrawn.blob;
@@ -123,7 +124,7 @@ async function fitted(file, { maxEdge = Infinity, onWait, signal }) {
   if (redrawn.problem === "cut" && isAccepted) {
     return source; // the server can tell whether the picture itself is incomplete
   }
-  throw problem(redrawn.problem);
+  throw problem(redrawn.problem === "undecodable" && !header.isWhole ? "cut" : redrawn.problem);
 }
 
 /**
@@ -184,13 +185,13 @@ async function decodeHeic(bytes) {
 /**
  * @param {any} libheif
  * @param {ArrayBuffer} bytes
- * @returns {Promise<ImageData>}
+ * @returns {Promise<ImageData | undefined>} undefined if the photograph is damaged
  */
 async function decodeWith(libheif, bytes) {
   const images = new libheif.HeifDecoder().decode(bytes);
   const image = images.find((/** @type {any} */ one) => one.is_primary()) ?? images[0];
   if (!image) {
-    throw problem("undecodable");
+    return undefined;
   }
   const [width, height] = [image.get_width(), image.get_height()];
   if (width * height > MAX_HEIC_PIXELS) {
@@ -200,10 +201,7 @@ async function decodeWith(libheif, bytes) {
     throw new HeroimgError("too_many_pixels", sentence);
   }
   const shown = await new Promise((resolve) => image.display(new ImageData(width, height), resolve));
-  if (!shown) {
-    throw problem("undecodable");
-  }
-  return shown;
+  return shown ?? undefined;
 }
 
 /** @param {keyof typeof PROBLEMS} name */

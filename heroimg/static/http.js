@@ -23,8 +23,8 @@ const LONGEST_SILENCE = 60;
 // The browser has handed over the last byte, but megabytes may still be in the system's buffers on a slow line.
 export const LONGEST_SILENCE_AFTER_UPLOAD = 120;
 
-// A later attempt would fail as well.
-const HOPELESS = ["checkout_complete", "checkout_not_configured", "clock_wrong", "payment_failed"];
+// A later attempt would fail as well. Not payment_failed: Stripe's own failures pass, and customers who have paid wait.
+const HOPELESS = ["checkout_complete", "checkout_not_configured", "clock_wrong"];
 
 /** A failure. Its `message` is a sentence for the customer. */
 export class HeroimgError extends Error {

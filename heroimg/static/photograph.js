@@ -10,7 +10,7 @@
  * @property {number} width 0 if it is unknown
  * @property {number} height
  * @property {boolean} isWhole false if the file's end is missing: browsers show the part that is there
- * @property {boolean} isProgressive a JPEG that starts with a coarse version of the whole picture
+ * @property {boolean} isProgressive a JPEG or GIF that starts with a coarse version of the whole picture
  */
 
 /**
@@ -35,6 +35,11 @@ const JPEG = "\xff\xd8\xff";
 const WEBP = /^RIFF.{4}WEBP/s;
 // The brands of ISO/IEC 23008-12 for pictures that are coded with HEVC.
 const HEIC = /^.{4}ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)/s;
+const AVIF = /^.{4}ftypavi[fs]/s;
+const GIF = /^GIF8[79]a/;
+const BMP = /^BM.{4}\0{4}/s;
+// The boxes of ISO/IEC 14496-12 without which an AVIF or HEIC cannot be shown.
+const BOXES = ["ftyp", "meta", "moov", "mdat"];
 
 /**
  * Read a picture's kind and size from its bytes, because its name and `file.type` are often wrong.
@@ -52,8 +57,17 @@ export function readHeader(bytes) {
   if (start.startsWith(JPEG)) {
     return readJpegHeader(view);
   }
-  const isWhole = !WEBP.test(start) || view.getUint32(4, true) + 8 <= bytes.byteLength;
-  return { type: HEIC.test(start) ? "image/heic" : "", width: 0, height: 0, isWhole, isProgressive: false };
+  const header = { type: "", width: 0, height: 0, isWhole: true, isProgressive: false };
+  if (AVIF.test(start) || HEIC.test(start)) {
+    return { ...header, type: HEIC.test(start) ? "image/heic" : "", isWhole: areBoxesWhole(view) };
+  }
+  if (GIF.test(start)) {
+    return { ...header, ...readGifImage(new Uint8Array(bytes)) };
+  }
+  if (BMP.test(start)) {
+    return { ...header, isWhole: isBmpWhole(view) };
+  }
+  return { ...header, isWhole: !WEBP.test(start) || view.getUint32(4, true) + 8 <= bytes.byteLength };
 }
 
 /**
@@ -75,6 +89,67 @@ function readJpegHeader(view) {
     at += 2 + view.getUint16(at + 2);
   }
   return { type: "image/jpeg", width, height, isWhole: lastIndexOf(view.buffer, "\xff\xd9") > at, isProgressive };
+}
+
+/**
+ * Tell whether the boxes of an AVIF or HEIC are complete. Other bytes may follow them. ISO/IEC 14496-12, 4.2.
+ *
+ * @param {DataView<ArrayBuffer>} view
+ */
+function areBoxesWhole(view) {
+  for (let at = 0; at + 8 <= view.byteLength;) {
+    const type = String.fromCharCode(...new Uint8Array(view.buffer, at + 4, 4));
+    let size = view.getUint32(at);
+    if (size === 1 && at + 16 <= view.byteLength) {
+      size = view.getUint32(at + 8) * 2 ** 32 + view.getUint32(at + 12);
+    }
+    if (size < 8) {
+      return true; // 0 extends to the end of the file
+    }
+    at += size;
+    if (at > view.byteLength) {
+      return !BOXES.includes(type);
+    }
+  }
+  return true;
+}
+
+/**
+ * Walk over the blocks up to the end of the first image, which is the one that is drawn. GIF89a, 17 to 26.
+ *
+ * @param {Uint8Array} data
+ */
+function readGifImage(data) {
+  const tableSize = (/** @type {number} */ packed) => (packed & 0x80 ? 3 * 2 ** ((packed & 7) + 1) : 0);
+  let [at, isImage, isProgressive] = [13 + tableSize(data[10]), false, false];
+  while (!isImage && at < data.length) {
+    isImage = data[at] === 0x2c;
+    if (isImage) {
+      isProgressive = (data[at + 9] & 0x40) !== 0; // interlaced
+    }
+    at += isImage ? 11 + tableSize(data[at + 9]) : 2;
+    while (data[at] > 0) {
+      at += 1 + data[at];
+    }
+    at += 1;
+  }
+  return { isWhole: isImage && at <= data.length, isProgressive };
+}
+
+/**
+ * Tell whether a BMP has all its rows. The file's size in its header is often wrong, so that it counts only if the
+ * pixels are compressed. Windows' BITMAPFILEHEADER and BITMAPINFOHEADER.
+ *
+ * @param {DataView<ArrayBuffer>} view
+ */
+function isBmpWhole(view) {
+  if (view.byteLength < 34) {
+    return false;
+  }
+  const isCompressed = view.getUint32(14, true) < 40 || ![0, 3].includes(view.getUint32(30, true));
+  const row = 4 * Math.ceil((view.getInt32(18, true) * view.getUint16(28, true)) / 32);
+  const size = view.getUint32(10, true) + row * Math.abs(view.getInt32(22, true));
+  return (isCompressed ? view.getUint32(2, true) : size) <= view.byteLength;
 }
 
 /**

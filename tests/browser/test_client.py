@@ -295,21 +295,24 @@ def test_a_pause_longer_than_the_patience_fails_at_once(page: Page) -> None:
     assert waits(page, ASK_PICTURE, answers, RETRIEVE) == ["image_claimed"]
 
 
-@pytest.mark.parametrize(
-    ("status", "code"), [(404, "image_not_found"), (502, "payment_failed"), (400, "claim_malformed")]
-)
+@pytest.mark.parametrize(("status", "code"), [(404, "image_not_found"), (503, "clock_wrong"), (400, "claim_malformed")])
 def test_a_permanent_failure_is_not_retried(page: Page, status: int, code: str) -> None:
     assert waits(page, ASK_PICTURE, [answer(status, code)], RETRIEVE) == [code]
 
 
 def test_every_temporary_failure_is_retried(page: Page) -> None:
     proxies = [{"status": status, "body": "<html>"} for status in (408, 500, 507, 508, 520, 521, 522, 523, 524, 530)]
-    ours = [answer(500, "server_unreachable", **{"Retry-After": "5"}), answer(500, "internal_error")]
+    ours = [
+        answer(500, "server_unreachable", **{"Retry-After": "5"}),
+        answer(500, "internal_error"),
+        answer(502, "payment_failed"),
+    ]
     reports = waits(page, ASK_STATUS, [*proxies, *ours, {"status": 200, "json": {"status": "complete"}}])
     assert [wait[:2] for wait in reports[:-1]] == [
         *(["answer_unreadable", proxy["status"]] for proxy in proxies),
         ["server_unreachable", 500],
         ["internal_error", 500],
+        ["payment_failed", 502],
     ]
     assert reports[-1] == "done"
 

@@ -338,13 +338,20 @@ def test_an_unreachable_stripe_is_explained_and_can_be_retried(site: Site, visit
     expect_picture(page, pictures.jpeg())
 
 
-def test_an_unreachable_stripe_is_retried_on_return(site: Site, visitor: Visitor) -> None:
+@pytest.mark.parametrize(
+    ("failure", "sentence"),
+    [
+        ("disconnect", "The payment service cannot be reached just now."),
+        ("500", "The payment service could not do that."),
+    ],
+)
+def test_a_failure_of_stripe_is_retried_on_return(site: Site, visitor: Visitor, failure: str, sentence: str) -> None:
     address = returning(site, pictures.jpeg())
-    site.stand_in.fail_next("disconnect", 2)
+    site.stand_in.fail_next(failure, 2)
     visitor.page.clock.install()
     visitor.page.goto(address)
     status = visitor.page.get_by_role("status")
-    expect(status).to_contain_text("The payment service cannot be reached just now.")
+    expect(status).to_contain_text(sentence)
     visitor.page.clock.fast_forward(60_000)
     expect_picture(visitor.page, pictures.jpeg())
 

@@ -172,11 +172,41 @@ def test_the_server_decides_if_a_plain_corner_may_be_a_missing_end(upload_page: 
         assert upload_page.uploaded(data, fit={"maxEdge": 300}) == data
 
 
-def test_half_a_webp_and_half_a_png_are_refused(upload_page: UploadPage) -> None:
-    for kind in ("WEBP", "PNG"):
-        data = encode(noise(600, 400), kind)
-        refusal = upload_page.upload(data[: len(data) // 2], fit={"maxEdge": 300})
-        assert refusal.partition(":")[0] in ("image_damaged", "not_a_picture"), kind
+def test_half_a_picture_of_every_other_kind_is_refused(upload_page: UploadPage) -> None:
+    data = encode(noise(600, 400), "PNG")
+    assert upload_page.upload(data[: len(data) // 2], fit={"maxEdge": 300}).startswith("image_damaged")
+    missing_end = "image_damaged: The end of this picture is missing."
+    for kind, options in (
+        ("WEBP", {}),
+        ("AVIF", {}),
+        ("BMP", {}),
+        ("GIF", {"interlace": 0}),
+        ("GIF", {"interlace": 1}),
+    ):
+        data = encode(noise(600, 400), kind, **options)
+        assert upload_page.upload(data[: len(data) // 2]).startswith(missing_end), (kind, options)
+    large_box = b"\0\0\0\1mdat" + (100).to_bytes(8) + bytes(83)
+    for data in (encode(quarters(), "AVIF") + large_box, encode(quarters(), "BMP")[:-1]):
+        assert upload_page.upload(data).startswith(missing_end)
+
+
+def test_a_whole_picture_is_taken_whatever_follows_it(upload_page: UploadPage) -> None:
+    avif, bmp, gif = (encode(quarters(), kind, quality=90) for kind in ("AVIF", "BMP", "GIF"))
+    last_box = avif.index(b"mdat") - 4
+    wholes = {
+        "AVIF and a trailer": avif + b"\xff\xff\xff\xffSEFT",
+        "AVIF whose last box extends to the end": avif[:last_box] + bytes(4) + avif[last_box + 4 :],
+        "AVIF with a size of 64 bits": avif + b"\0\0\0\1mdat" + (17).to_bytes(8) + b"x",
+        "animated AVIF": encode(quarters(), "AVIF", save_all=True, append_images=[quarters("#20c020")]),
+        "BMP and a trailer": bmp + b"x",
+        "BMP with a wrong size, which browsers ignore": bmp[:2] + b"\xff\xff\xff\x7f" + bmp[6:],
+        "GIF and a trailer": gif + b"x",
+        "animated GIF": encode(quarters(), "GIF", save_all=True, append_images=[quarters("#20c020")]),
+    }
+    for name, data in wholes.items():
+        image = Image.open(BytesIO(upload_page.uploaded(data)))
+        assert image.size == (400, 200), name
+        assert is_near(image, (50, 50), RED), name
 
 
 def test_a_heic_photograph_needs_a_decoder_and_says_so(upload_page: UploadPage) -> None:
@@ -192,7 +222,7 @@ def test_a_heic_photograph_needs_a_decoder_and_says_so(upload_page: UploadPage) 
         "too_many_pixels: This HEIC photograph has 25 megapixels; this browser can open at most 24."
     )
     damaged = upload_page.upload(data[: len(data) // 2], has_decoder=True)
-    assert damaged.startswith("not_a_picture: This browser cannot open this file as a picture.")
+    assert damaged.startswith("image_damaged: The end of this picture is missing.")
 
 
 def test_a_file_that_is_not_a_picture_is_refused_before_it_is_sent(upload_page: UploadPage) -> None:

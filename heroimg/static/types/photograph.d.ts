@@ -18,7 +18,7 @@ export type Header = {
      */
     isWhole: boolean;
     /**
-     * a JPEG that starts with a coarse version of the whole picture
+     * a JPEG or GIF that starts with a coarse version of the whole picture
      */
     isProgressive: boolean;
 };
