@@ -97,7 +97,7 @@ def test_a_session_that_its_picture_has_forgotten_still_finds_the_picture(desk: 
     assert lines[:2] == [asked, f"picture {image_id[:6]}...: image/jpeg, {len(pictures.jpeg())} bytes"]
     assert lines[-1] == f"checkout: {current[:12]}..., noted as open; Stripe says open, unpaid"
     desk.shop.stand_in.fail_next("500", 10)
-    assert f"No picture has noted {replaced[:12]}..., and Stripe cannot be asked" in desk.error("forget", replaced)
+    assert f"No picture's record has {replaced[:12]}..., and Stripe cannot be asked" in desk.error("forget", replaced)
     desk.shop.stand_in.recover()
     assert desk.lines("forget", replaced) == [
         asked,
