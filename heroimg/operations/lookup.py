@@ -195,6 +195,7 @@ def _gone(image_id: str | None) -> str:
     if image_id is None:
         return "picture: none, because the checkout is not for one of heroimg's pictures"
     return (
-        f"picture {short(image_id)}: handed over, or expired. Look for `confirmed {short(image_id)}` and "
-        f"`handed over {short(image_id)}` in the log; if neither is there and it was paid for, refund it."
+        f"picture {short(image_id)}: handed over, expired, or removed by `forget`. Look for `confirmed "
+        f"{short(image_id)}` and `handed over {short(image_id)}` in the log; if neither is there and it was paid for, "
+        "refund it, unless its owner asked for the removal."
     )

@@ -54,7 +54,7 @@ class StripeSetup:
 
     def _refusal(self, error: HeroimgError) -> Finding:
         cause = error.__cause__
-        answer = getattr(cause, "user_message", None) or cause or error.sentence
+        answer = _reason(cause) if isinstance(cause, stripe.StripeError) else error.sentence
         if isinstance(cause, stripe.AuthenticationError):
             return fault(_SUBJECT, f"Stripe refuses the key: set STRIPE_SECRET_KEY to one of {_KEYS}. {answer}")
         if isinstance(cause, stripe.PermissionError):
@@ -65,7 +65,7 @@ class StripeSetup:
             )
         if isinstance(cause, stripe.APIConnectionError):
             address = self._config.stripe_api_base or "https://api.stripe.com"
-            return fault(_SUBJECT, f"{address} cannot be reached: let the firewall allow connections to it. {answer}")
+            return fault(_SUBJECT, f"{address} cannot be reached ({answer}): let the firewall allow connections to it")
         if wrong := self._sessions.clock_warning():
             return fault("clock", f"{wrong} {answer}")
         return fault(
@@ -79,7 +79,7 @@ class StripeSetup:
         except stripe.PermissionError:
             return ok(_SUBJECT, "the key may not read the account's name, and heroimg does not need it")
         except stripe.StripeError as error:
-            return warning(_SUBJECT, f"the account cannot be read: {error.user_message}")
+            return warning(_SUBJECT, f"the account cannot be read: {_reason(error)}")
         answered = account.last_response.headers.get("Stripe-Version") if account.last_response else None
         if answered != stripe.api_version:
             return warning(
@@ -105,10 +105,22 @@ class StripeSetup:
             yield warning(_SUBJECT, f"the key may not read webhook endpoints: check them yourself; {advice}")
             return
         except stripe.StripeError as error:
-            yield warning(_SUBJECT, f"webhook endpoints cannot be read ({error.user_message}): check them; {advice}")
+            yield warning(_SUBJECT, f"webhook endpoints cannot be read ({_reason(error)}): check them; {advice}")
             return
         path = f"{url}{_WEBHOOK_PATH}" if url else _WEBHOOK_PATH
         yield from _check_endpoints([each for each in endpoints if each.url.endswith(path)], advice)
+
+
+def _reason(error: stripe.StripeError) -> str:
+    """Give Stripe's answer; if there is none, the system's reason, such as "Connection refused".
+
+    For failed connections, the library's own text has several lines and asks the reader to write to Stripe.
+    """
+    reason, cause = error.user_message or str(error), error.__cause__
+    while cause and isinstance(error, stripe.APIConnectionError):
+        reason = getattr(cause, "strerror", None) or str(cause) or reason
+        cause = cause.__cause__ or cause.__context__
+    return " ".join(reason.split())
 
 
 def _webhook_advice(url: str | None) -> str:

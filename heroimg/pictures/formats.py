@@ -39,7 +39,9 @@ FORMATS = (
 )
 
 # Other files that people choose. Each has a word for programs, a name for people, and a pattern of the first bytes. The
-# first match counts. AVIF and HEIC are containers like MP4 and MOV: ISO/IEC 23008-12.
+# first match counts. AVIF and HEIC are containers like MP4 and MOV: ISO/IEC 23008-12. The other videos are WebM, AVI
+# and MPEG-PS, then MPEG-TS, MTS, WMV and FLV. PDF readers accept other bytes before the header. The byte order marks
+# are those of UTF-16.
 _REFUSED_KINDS = (
     ("avif", "an AVIF picture", rb"\0.{3}ftyp(.{4}){0,10}?avi[fs]"),
     ("heic", "a HEIC photo", rb"\0.{3}ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)"),
@@ -47,10 +49,12 @@ _REFUSED_KINDS = (
     ("gif", "a GIF picture", rb"GIF8[79]a"),
     ("bmp", "a BMP picture", rb"BM.{4}\0{4}"),
     ("tiff", "a TIFF picture", rb"II[*+]\0|MM\0[*+]"),
-    ("pdf", "a PDF document", rb"\s*%PDF-"),
     ("svg", "an SVG drawing", rb"(?i)(\xef\xbb\xbf)?\s*<(?!!doctype html)([?!].*<)?svg\b"),
     ("html", "a web page", rb"(?i)(\xef\xbb\xbf)?\s*<(.*<)?(!doctype html|html|head|body|script)\b"),
-    ("video", "a video", rb"\0.{3}(ftyp|moov|mdat|wide)|\x1aE\xdf\xa3|RIFF.{4}AVI "),
+    ("video", "a video", rb"\0.{3}(ftyp|moov|mdat|wide|free|skip)|\x1aE\xdf\xa3|RIFF.{4}AVI |\0\0\x01[\xb3\xba]"),
+    ("video", "a video", rb"G.{187}G.{187}G|.{4}G.{191}G.{191}G|0&\xb2u\x8ef\xcf\x11|FLV\x01"),
+    ("pdf", "a PDF document", rb".*%PDF-"),
+    ("text", "a text file", rb"\xff\xfe|\xfe\xff"),
     ("text", "a text file", rb"([\t\n\f\r -~]|[\xc2-\xf4][\x80-\xbf]{1,3})+[\xc2-\xf4]?[\x80-\xbf]*\Z"),
     ("nothing", "an empty file", rb"\0*\Z"),
     ("unknown", "a file of another kind", b""),

@@ -1,6 +1,6 @@
 """Checks that a JPEG is complete: libjpeg-turbo must be able to decode all of its blocks.
 
-The segments are read before anything is decoded, so that the cost is known. The decoder gets no segments with metadata,
+The first segments are read before decoding, so that the memory is known. The decoder gets no segments with metadata,
 so metadata cannot break it. It gets the entropy-coded data without the marker after them: if blocks are missing, it
 asks for more data. If it saw the marker, it would fill the blocks in and only warn, and Pillow drops warnings.
 """
@@ -8,6 +8,7 @@ asks for more data. If it saw the marker, it would fill the blocks in and only w
 from __future__ import annotations
 
 import re
+from itertools import count
 
 from PIL import Image
 
@@ -36,9 +37,11 @@ _METADATA = {*range(0xE0, 0xF0), 0xFE} - {0xEE}
 _RESTART = 0xD0
 _ANY_MARKER = re.compile(rb"\xff[\x01-\xfe]")
 
-# libjpeg-turbo reads up to 7 bytes ahead, so each piece of a scan gets 7 more bytes. All of their bits are 1. This is
-# no valid code, and the decoder takes it for an empty block. In a baseline JPEG such a block takes 34 of the 56 bits.
-# So they can stand for one missing block, but not for two, and a scan that lacks only its last block may pass.
+# libjpeg-turbo reads up to 7 bytes ahead, so each piece of a scan gets 7 more bytes. With 6, most whole pictures would
+# be refused. All bits of these bytes are 1. That is no valid code, and the decoder takes it for an empty block. In a
+# baseline JPEG such a block takes 34 of the 56 bits. So they can stand for one missing block, but not for two, and a
+# scan that lacks only its last block may pass. In a progressive JPEG they can stand for more: 3 blocks of 17 bits each,
+# 56 blocks of one bit each in a scan that refines the average colours, or the end of a run of empty blocks.
 _PADDING = b"\xff\0" * 7
 
 # Pillow's modes by the number of components. Grey output is enough for a picture in colour: the decoder still decodes
@@ -60,32 +63,30 @@ def check(data: bytes, decode: bool) -> None:
     if not decode:
         return
     if frame.is_progressive or len(scan.components) < len(frame.components):
-        _refuse_costly_scans(data, frame)
+        _refuse_many_coefficients(frame)
     _decode(data, segments, frame)
 
 
-def _refuse_costly_scans(data: bytes, frame: Frame) -> None:
-    """Bound the memory and the time that a picture of several scans takes."""
+def _refuse_many_coefficients(frame: Frame) -> None:
+    """Bound the memory that a picture of several scans takes."""
     needed = frame.coefficient_bytes
     if needed > MAX_COEFFICIENT_BYTES:
         raise ImageTooComplex(
             f"This progressive JPEG takes {needed / 1e6:.0f} MB to decode; the limit is "
             f"{MAX_COEFFICIENT_BYTES / 1e6:.0f} MB. Please save it smaller, or as a standard (baseline) JPEG."
         )
-    scans, most = data.count(b"\xff\xda"), MAX_SCANNED_BYTES // max(needed, _LEAST_SCANNED_BYTES)
-    if scans > most:
-        raise ImageTooComplex(
-            f"This JPEG of {frame.width} x {frame.height} pixels has {scans} scans; the limit is {most}. "
-            "Please save it as a standard (baseline) JPEG."
-        )
 
 
 def _decode(data: bytes, segments: list[Segment], frame: Frame) -> None:
-    """Decode scan after scan until no coefficient is missing."""
+    """Decode scan after scan until no coefficient is missing.
+
+    :raises ImageTooComplex: the scans take too long.
+    """
     decoder, view, interval = _Decoder(frame), memoryview(data), 0
     missing = {number: set(range(64)) for number, _, _ in frame.components}
+    most_scans = MAX_SCANNED_BYTES // max(frame.coefficient_bytes, _LEAST_SCANNED_BYTES)
     decoder.feed(view[:2])
-    while True:
+    for number in count(1):
         for segment in segments:
             if segment.marker == RESTART_INTERVAL:
                 interval = int.from_bytes(data[segment.end - 2 : segment.end], "big")
@@ -97,6 +98,11 @@ def _decode(data: bytes, segments: list[Segment], frame: Frame) -> None:
             if segment.marker not in _METADATA:
                 decoder.feed(view[segment.start : segment.end])
         scan = Scan.read(data, segments[-1], frame)
+        if number > most_scans:
+            raise ImageTooComplex(
+                f"This JPEG of {frame.width} x {frame.height} pixels has more than {most_scans} scans. "
+                "Please save it as a standard (baseline) JPEG."
+            )
         position = decoder.decode_scan(view, segments[-1].end, frame.units(scan.components), interval)
         for component in scan.components:
             missing[component] -= set(scan.coefficients)

@@ -83,6 +83,7 @@ def test_show_explains_a_payment_whose_picture_is_gone(operator: Operator) -> No
     operator.api.confirm(image_id)
     first, second = operator.lines("show", session_id)
     assert first == f"checkout {session_id[:12]}...: Stripe says complete, paid"
+    assert second.startswith(f"picture {image_id[:6]}...: handed over, expired, or removed by `forget`. Look for")
     assert f"Look for `confirmed {image_id[:6]}...` and `handed over {image_id[:6]}...` in the log" in second
     assert f"No picture is held for {image_id[:6]}...: it was handed over" in operator.error("show", image_id)
     assert "Stripe has no such session" in operator.error("show", "cs_test_" + "x" * 58)

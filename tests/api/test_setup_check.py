@@ -270,10 +270,15 @@ def test_a_clock_that_is_off_is_a_fault(tmp_path: Path, clock: DrivenClock, seco
     )
 
 
-def test_a_stripe_out_of_reach_is_a_fault(tmp_path: Path, stand_in: StandIn) -> None:
+def test_a_stripe_out_of_reach_is_a_fault_with_its_reason(tmp_path: Path, stand_in: StandIn) -> None:
     stand_in.fail_next("disconnect", 4)
     checked = check(server_of(tmp_path, stand_in))
-    assert "cannot be reached: let the firewall allow connections to it" in checked.sentences("fault", "stripe")
+    assert checked.sentences("fault", "stripe") == (
+        f"{stand_in.url} cannot be reached (Remote end closed connection without response): let the firewall allow "
+        "connections to it"
+    )
+    checked = check(server_of(tmp_path, stand_in, STRIPE_API_BASE="http://127.0.0.1:9"))
+    assert "http://127.0.0.1:9 cannot be reached (Connection refused): let" in checked.sentences("fault", "stripe")
 
 
 def test_a_price_that_stripe_refuses_is_a_fault(tmp_path: Path, stand_in: StandIn) -> None:

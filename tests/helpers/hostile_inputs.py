@@ -20,22 +20,28 @@ def _segment(marker: int, content: bytes) -> bytes:
     return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
 
 
-def _scan(components: Iterable[int], approximation: int) -> bytes:
+def _scan(components: Iterable[int], coefficients: int, data: bytes) -> bytes:
     listed = b"".join(bytes([component, 0]) for component in components)
-    return _segment(0xDA, bytes([len(listed) // 2]) + listed + bytes([0, 0, approximation]))
+    return _segment(0xDA, bytes([len(listed) // 2]) + listed + bytes([coefficients, coefficients, 0])) + data
 
 
 def jpeg_of_empty_scans(count: int, width: int, height: int, sampling: tuple[int, ...] = (0x11, 0x11, 0x11)) -> bytes:
-    """Make a progressive JPEG whose scans refine nothing: each takes few bytes, but the full time to decode.
+    """Make a progressive JPEG whose scans add nothing: each takes few bytes, but the full time to decode.
 
-    ITU-T T.81, B.2.2 and B.2.3; its Huffman tables have one code, and every coefficient is 0.
+    ITU-T T.81, B.2.2, B.2.3 and G.1.2.2. Each Huffman table has one code, the bit 0: "the value is 0" and "16,384
+    blocks are empty, and as many more as the next 14 bits say".
+
+    :param sampling: no other component has more samples than the first.
     """
     every = range(1, len(sampling) + 1)
     frame = struct.pack(">BHHB", 8, height, width, len(sampling))
     frame += b"".join(bytes([number, sampled, 0]) for number, sampled in zip(every, sampling, strict=True))
-    tables = b"".join(_segment(0xC4, bytes([table, 1]) + bytes(16)) for table in (0x00, 0x10))
+    tables = _segment(0xC4, b"\0\1" + bytes(16)) + _segment(0xC4, b"\x10\1" + bytes(15) + b"\xe0")
     head = b"\xff\xd8" + _segment(0xDB, b"\0" + b"\1" * 64) + _segment(0xC2, frame) + tables
-    return head + _scan(every, 0x01) + b"\0" + _scan(every, 0x10) * count + b"\xff\xd9"
+    units = -(-width // (sampling[0] >> 4) // 8) * -(-height // (sampling[0] & 15) // 8)
+    values = units * sum((sampled >> 4) * (sampled & 15) for sampled in sampling)
+    runs = -(-(-(-width // 8) * -(-height // 8)) // 16_384)
+    return head + _scan(every, 0, bytes(values // 8 + 1)) + _scan([1], 1, bytes(runs * 2)) * count + b"\xff\xd9"
 
 
 def jpeg_of_restarts(width: int, height: int) -> bytes:

@@ -99,13 +99,15 @@ def test_an_end_marker_does_not_replace_missing_blocks(picture: bytes) -> None:
         with_first(b"\xff" * 60_000),
         with_first(b"\xff\x01\xff\xd3"),
         with_first(segment(0xE1, bytes(65_533)) * 20),
+        PROGRESSIVE[:2] + segment(0xE1, b"\xff\xda" * 600) + PROGRESSIVE[2:],
         BASELINE + b"\xff\xd8\xff\xe0" * 1000,
         BASELINE[:-2] + b"\0\0SEFHe\0\0\0SEFT",
         BASELINE[:-2] + b"\xff\x10" * 99,
         PROGRESSIVE[:-2] + b"\0\0SEFHe\0\0\0SEFT",
+        PROGRESSIVE + b"\xff\xda" * 600,
         RESTARTING[:-2] + b"\xff\xd5\xff\xd9",
     ],
-    ids=range(15),
+    ids=range(17),
 )  # fmt: skip
 def test_metadata_and_trailers_do_not_matter(picture: bytes) -> None:
     assert is_whole(picture)
@@ -196,6 +198,12 @@ def test_an_encoder_may_leave_out_detail_but_no_component() -> None:
     *_, last = scans_of(PROGRESSIVE)
     assert is_whole(PROGRESSIVE[:last] + b"\xff\xd9")
     assert not is_whole(PROGRESSIVE[: scans_of(PROGRESSIVE)[1]] + b"\xff\xd9")
+
+
+def test_more_scans_than_the_limit_are_too_complex() -> None:
+    jpeg.check(pictures.jpeg_of_many_scans(493), True)
+    with pytest.raises(ImageTooComplex, match="This JPEG of 64 x 64 pixels has more than 503 scans"):
+        jpeg.check(pictures.jpeg_of_many_scans(494), True)
 
 
 @pytest.mark.parametrize(
