@@ -11,7 +11,7 @@ from heroimg.config import MIN_CLAIM_SECONDS, Config
 from heroimg.pictures.hand_over import HandOvers
 from heroimg.stores.files.store import FileStore
 from heroimg.stores.image import StoredImage
-from tests.helpers.store_shelf import CLAIM, START, Clock
+from tests.helpers.store_shelf import START, TOKEN, Clock
 
 SLOW_DISK_SECONDS = 1.0
 
@@ -32,11 +32,11 @@ def test_the_shortest_claim_is_renewed_before_it_lapses(tmp_path: Path, second: 
     clock = Clock()
     config = Config(upload_dir=tmp_path, min_free_bytes=0, claim_seconds=MIN_CLAIM_SECONDS)
     store = FileStore(config, clock)
-    with store.stage() as staged:
+    with closing(store.stage()) as staged:
         image_id = store.keep(staged, "image/png").id
     hand_overs = HandOvers(store, clock, config.claim_seconds, NoCheckout(), on_removed=lambda **_: None)
     clock.now = START + second
-    with closing(hand_overs.start(image_id, CLAIM, before_stripe=lambda: None)):
+    with closing(hand_overs.start(image_id, TOKEN, before_stripe=lambda: None)):
         for run in range(24):
             clock.now = START + second + (run + phase / 12) * hand_overs.renewal_seconds
             clock.now += SLOW_DISK_SECONDS if run % 2 == late else 0
