@@ -31,6 +31,11 @@ MAX_REQUEST_BYTES = 33 * 1024 * 1024
 MIN_CHECKOUT_SECONDS = 30 * 60 + 120
 MAX_CHECKOUT_SECONDS = 24 * 3600 - 120
 
+# The least that HEROIMG_CLAIM_SECONDS can be. A claim may lapse up to a second early, because stores count whole
+# seconds. It is renewed after at most three quarters of its time (pictures/hand_over.py). Of ten seconds, 1.5 are left
+# for a slow disk or a slow Redis.
+MIN_CLAIM_SECONDS = 10
+
 # The least that HEROIMG_RETURN_SECONDS can be: the webhook of a payment at the last moment must still find the picture.
 MIN_RETURN_SECONDS = 60
 
@@ -152,7 +157,9 @@ class Config:
         "How long a picture is kept. Opening a checkout can start this time again.")
     max_image_bytes: int = setting("HEROIMG_MAX_IMAGE_BYTES", parsers.whole(1024, 32 * 1024 * 1024), "5242880",
         "The size limit of a picture, at most 33554432. A web server in front must allow slightly more.")
-    claim_seconds: int = setting("HEROIMG_CLAIM_SECONDS", parsers.whole(1, 86400), "300",
+    claim_seconds: int = setting("HEROIMG_CLAIM_SECONDS",
+        parsers.whole(MIN_CLAIM_SECONDS, 86400, ", so that the claim of a slow reader is renewed before it lapses"),
+        "300",
         "How long a claim lasts after its last fetch, if it is not confirmed. It is renewed while the picture is being "
         "sent.")
     return_seconds: int = setting("HEROIMG_RETURN_SECONDS",

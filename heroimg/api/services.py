@@ -35,7 +35,7 @@ class Services:
 
         :raises ConfigError: this host does not allow threads, and HEROIMG_SWEEP_SECONDS is not 0.
         """
-        jobs: dict[Callable[[], object], float] = {self.hand_overs.renew_claims: self.config.claim_seconds / 4}
+        jobs: dict[Callable[[], object], float] = {self.hand_overs.renew_claims: self.hand_overs.renewal_seconds}
         if self.config.sweep_seconds:
             jobs[self.sweeper.sweep_if_due] = self.config.sweep_seconds
         try:

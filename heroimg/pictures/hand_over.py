@@ -41,6 +41,7 @@ class HandOvers:
     """All hand-overs of one process.
 
     :param on_removed: called with `paid="true"` or `paid="false"` for each picture that its reader has received.
+    :ivar renewal_seconds: how often `renew_claims` must run.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class HandOvers:
         self.store = store
         self.clock = clock
         self.claim_seconds = claim_seconds
+        self.renewal_seconds = claim_seconds / 4
         self.unbuffered = threading.BoundedSemaphore(MAX_UNBUFFERED)
         self.running = set[HandOver]()
         self._checkout = checkout

@@ -110,7 +110,7 @@ def test_no_secret_is_printed(tmp_path: Path, stand_in: StandIn, redis: RedisSer
 def test_every_fault_of_the_settings_is_a_line_and_the_other_commands_still_refuse(tmp_path: Path) -> None:
     wrong = {
         "HEROIMG_UPLOAD_DIRS": "x",
-        "HEROIMG_CLAIM_SECONDS": "0",
+        "HEROIMG_METRICS": "2",
         "STRIPE_SECRET_KEY": "sk_test_x",
         "HEROIMG_IMAGE_SECONDS": "3000",
     }
@@ -120,7 +120,7 @@ def test_every_fault_of_the_settings_is_a_line_and_the_other_commands_still_refu
     assert {line["state"] for line in checked.lines} == {"fault"}
     faults = checked.sentences("fault", "settings")
     assert "HEROIMG_UPLOAD_DIRS is not a setting" in faults
-    assert "HEROIMG_CLAIM_SECONDS must be a whole number from 1 to 86400, not '0'; for example 300" in faults
+    assert "HEROIMG_METRICS must be a whole number from 0 to 1, not '2'; for example 0" in faults
     assert "HEROIMG_IMAGE_SECONDS minus HEROIMG_RETURN_SECONDS is 1800" in faults
     held = server.flask("held")
     assert (held.returncode, held.stdout) == (1, "")

@@ -21,9 +21,9 @@ HOUR = 3600
 
 @pytest.fixture(params=["60"])
 def short_claims(request: pytest.FixtureRequest, tmp_path: Path, clock: DrivenClock) -> Iterator[Shop]:
-    """A shop whose claims last two seconds. The parameter is HEROIMG_SWEEP_SECONDS."""
+    """A shop whose claims last ten seconds. The parameter is HEROIMG_SWEEP_SECONDS."""
     with StandIn(clock=clock) as stand_in:
-        settings = stripe_settings(stand_in) | {"HEROIMG_CLAIM_SECONDS": "2", "HEROIMG_MAX_IMAGE_BYTES": "20000000"}
+        settings = stripe_settings(stand_in) | {"HEROIMG_CLAIM_SECONDS": "10", "HEROIMG_MAX_IMAGE_BYTES": "20000000"}
         settings["HEROIMG_SWEEP_SECONDS"] = request.param
         with serving_at(clock, tmp_path / "served", settings) as server:
             stand_in.webhook_url = f"{server.url}/api/checkout/webhook"
@@ -54,8 +54,8 @@ def rest_of(connection: socket.socket) -> bytes:
 def test_a_blocked_reader_keeps_its_claim(short_claims: Shop, claim: str | None) -> None:
     image_id = short_claims.api.keep(pictures.long_jpeg())
     with slow_reader(short_claims, image_id, claim) as connection:
-        for _ in range(3):
-            short_claims.clock.forward(2)
+        for _ in range(2):
+            short_claims.clock.forward(10)
             wait_for(lambda: is_claimed(short_claims, image_id), "the claim to be renewed")
         assert rest_of(connection) == pictures.long_jpeg()
 
@@ -84,7 +84,7 @@ def test_a_plain_reader_keeps_its_claim_while_stripe_is_silent(short_claims: Sho
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(short_claims.api.retrieve, image_id)
         wait_for(lambda: len(short_claims.stand_in.requests) > asked, "Stripe to be asked")
-        short_claims.clock.forward(2)
+        short_claims.clock.forward(10)
         wait_for(lambda: is_claimed(short_claims, image_id), "the claim to be renewed")
         assert reading.result().content == pictures.jpeg()
     assert short_claims.stand_in.sessions[session_id]["status"] == "expired"

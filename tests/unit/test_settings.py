@@ -157,6 +157,15 @@ def test_the_time_to_return_is_long_enough_for_a_webhook() -> None:
     assert Config.from_env({"HEROIMG_RETURN_SECONDS": "60"}).return_seconds == 60
 
 
+def test_a_claim_is_long_enough_to_be_renewed() -> None:
+    (fault,) = faults({"HEROIMG_CLAIM_SECONDS": "9"})
+    assert fault == (
+        "HEROIMG_CLAIM_SECONDS must be a whole number from 10 to 86400, so that the claim of a slow reader is renewed "
+        "before it lapses, not '9'; for example 300"
+    )
+    assert Config.from_env({"HEROIMG_CLAIM_SECONDS": "10"}).claim_seconds == 10
+
+
 def test_the_folder_of_an_unknown_user_is_a_fault_among_the_others() -> None:
     reported = faults({"HEROIMG_UPLOAD_DIR": "~nosuchuser/uploads", "HEROIMG_METRICS": "yes"})
     assert reported[0].startswith("HEROIMG_UPLOAD_DIR must be a folder; this machine does not know the user after ~")
