@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 
+from dotenv import find_dotenv
 from dotenv.parser import parse_stream
 
 from heroimg.config import ConfigError
@@ -43,6 +46,24 @@ def read_env_file(path: Path = Path(".env")) -> dict[str, str]:
     if faults:
         raise ConfigError(faults)
     return values
+
+
+def forget_flasks_reading(environ: MutableMapping[str, str]) -> None:
+    """Remove from the environment what the `flask` command has read from a `.env`.
+
+    It expands `${HOME}`, and reads the file of a parent folder if there is none in the working folder; servers do
+    neither. Just before it reads the file, it sets FLASK_RUN_FROM_CLI. The environment keeps the order in which its
+    variables were set, so what was set earlier stays.
+    """
+    names, path = list(environ), find_dotenv(usecwd=True)
+    if not path or "FLASK_RUN_FROM_CLI" not in names:
+        return
+    set_since = [name for name in names[names.index("FLASK_RUN_FROM_CLI") :] if not name.startswith("FLASK_")]
+    # Flask ends with a traceback if it cannot read the file. So FLASK_SKIP_DOTENV is set if we cannot read it.
+    with suppress(OSError, UnicodeDecodeError), open(path, encoding="utf-8") as file:
+        for binding in parse_stream(file):
+            if binding.key in set_since:
+                environ.pop(binding.key, None)  # a file may have a name twice
 
 
 def _not_utf8(path: Path, before: bytes) -> ConfigError:

@@ -10,7 +10,7 @@ import click
 from heroimg import create_app, create_app_without_settings
 from heroimg.api.services import services
 from heroimg.config import Config, ConfigError
-from heroimg.env_file import read_env_file
+from heroimg.env_file import forget_flasks_reading, read_env_file
 from heroimg.logs import configure_logging
 
 # Commands such as `flask held` import this module too, but serve nothing.
@@ -18,6 +18,8 @@ _command = click.get_current_context(silent=True)
 _is_server = _command is None or _command.info_name == "run"
 
 configure_logging()
+if _command is not None:
+    forget_flasks_reading(os.environ)
 try:
     for _name, _value in read_env_file().items():
         os.environ.setdefault(_name, _value)

@@ -78,7 +78,7 @@ def test_an_untrusted_certificate_is_a_fault(broken_house: Production) -> None:
 
 def test_plain_http_and_a_silent_address_are_faults(house: Production) -> None:
     assert (
-        "so anybody on the network can read a picture"
+        "so the network can read every picture"
         in check(house, url=f"http://127.0.0.1:{house.plain_port}")["fault", "tls"]
     )
     assert "does not answer" in check(house, url="https://127.0.0.1:1")["fault", "public"]

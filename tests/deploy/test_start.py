@@ -92,6 +92,45 @@ def test_dollars_in_the_env_file_are_dollars(server: Server) -> None:
     assert "HEROIMG_RETURN_PATH must be a path, not '/$x'" in server.log()
 
 
+@pytest.mark.parametrize("command", [("held",), ("check", "--json"), ("sweep",), ("run", "--port", "0")], ids=" ".join)
+def test_flask_reads_the_env_file_as_gunicorn_does(server: Server, command: tuple[str, ...]) -> None:
+    (server.folder / ".env").write_text("A=x\nHEROIMG_RETURN_PATH=/${A}\nHEROIMG_METRICS=yes\nHEROIMG_CURRENCY=euro\n")
+    server.environ["HEROIMG_CURRENCY"] = "eur"  # the environment wins
+    ended = server.flask(*command)
+    assert "HEROIMG_RETURN_PATH must be a path, not '/${A}'" in ended.stdout + ended.stderr
+    assert "HEROIMG_METRICS must" in ended.stdout + ended.stderr
+    assert "HEROIMG_CURRENCY" not in ended.stdout + ended.stderr
+
+
+def test_flask_reads_no_env_file_of_a_parent_folder(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("HEROIMG_METRICS=yes\nHEROIMG_CURRENCY=euro\n")
+    (folder := tmp_path / "heroimg").mkdir()
+    server = Server(folder, {})
+    assert server.flask("held").stdout == "No pictures are held.\n"
+    server.environ["HEROIMG_CURRENCY"] = "euro"
+    ended = server.flask("held")
+    assert "HEROIMG_CURRENCY must" in ended.stderr
+    assert "HEROIMG_METRICS" not in ended.stderr
+
+
+def test_flask_run_reads_the_env_file_again_when_it_reloads(server: Server) -> None:
+    (server.folder / ".env").write_text("HEROIMG_RETURN_PATH=/x\n")
+    (server.folder / "watched.py").touch()
+    command = (sys.executable, "-m", "flask", "--app", "wsgi", "run", "--port", "0", "--extra-files", "watched.py")
+    server.start(*command, "--reload", listening=r"Running on (http://\S+)")
+    (server.folder / ".env").write_text("HEROIMG_RETURN_PATH=/${HOME}\n")
+    (server.folder / "watched.py").write_text("# changed")
+    wait_for(lambda: "HEROIMG_RETURN_PATH must be a path, not '/${HOME}'" in server.log(), "the reloaded settings")
+
+
+def test_without_flasks_reading_a_file_that_cannot_be_read_stops_flask_with_a_sentence(server: Server) -> None:
+    (server.folder / ".env").write_bytes("HEROIMG_CURRENCY=eur\n".encode("utf-16"))
+    server.environ["FLASK_SKIP_DOTENV"] = "1"
+    ended = server.flask("held")
+    assert f"  - {server.folder}/.env, line 1, is not in UTF-8" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_pod_with_a_kubernetes_service_of_our_name_starts(server: Server) -> None:
     server.environ |= {"HEROIMG_PORT": "tcp://10.0.0.1:3000", "HEROIMG_PORT_3000_TCP_ADDR": "10.0.0.1"}
     server.gunicorn()
