@@ -76,12 +76,14 @@ def test_what_a_power_cut_may_leave_is_ours(tmp_path: Path) -> None:
         "e" * 32 + ".json": bytes(4096),
         "f" * 32 + ".new": b'{"mimetype',
         "0" * 32 + ".part": b"not yet written",
+        "1" * 32: pictures.jpeg(),
+        "1" * 32 + ".json": b"another file's bytes",
     }
     for name, content in left.items():
         (server.uploads / name).write_bytes(content)
         (server.uploads / name).chmod(0o600)
         os.utime(server.uploads / name, (0, 0))
-    assert server.flask("sweep").stdout == "Swept 0 expired pictures and 7 leftovers.\n"
+    assert server.flask("sweep").stdout == "Swept 0 expired pictures and 8 leftovers.\n"
     assert server.names() == []
 
 

@@ -47,7 +47,7 @@ def _is_ours(folder: str, entry: os.DirEntry[str]) -> bool:
         if suffix == ".part":
             is_ours = is_private or status.st_size == 0
         elif suffix:
-            is_ours = _may_be_sidecar(_start_of(entry.path))
+            is_ours = _may_be_sidecar(_start_of(entry.path)) or (is_private and _has_picture(folder, image_id))
         else:
             is_ours = is_private and (_has_sidecar(folder, image_id) or _may_be_picture(_start_of(entry.path)))
     except FileNotFoundError:  # another process of ours has removed it since
@@ -58,6 +58,12 @@ def _is_ours(folder: str, entry: os.DirEntry[str]) -> bool:
 def _has_sidecar(folder: str, image_id: str) -> bool:
     """Return whether there is a file with a sidecar's name. Its contents are checked on their own."""
     return os.path.lexists(f"{folder}/{image_id}.json")
+
+
+def _has_picture(folder: str, image_id: str) -> bool:
+    with suppress(FileNotFoundError):
+        return _may_be_picture(_start_of(f"{folder}/{image_id}"))
+    return False
 
 
 def _has_valid_sidecar(folder: str, image_id: str) -> bool:
