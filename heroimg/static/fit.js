@@ -25,6 +25,8 @@ import { readHeader, redraw } from "./photograph.js";
  */
 
 export const LIMITS = "/api/limits";
+// In seconds. The page has loaded most of the worker's script already, so that a worker usually starts within one.
+const LONGEST_START = 10;
 // libheif needs a gigabyte of memory for larger pictures.
 const MAX_HEIC_PIXELS = 24_000_000;
 
@@ -128,7 +130,7 @@ async function fitted(file, { maxEdge = Infinity, onWait, signal }) {
 }
 
 /**
- * Redraw a picture in a worker. If no worker starts, or it fails, redraw it on this thread.
+ * Redraw a picture in a worker. If no worker starts in time, or it fails, redraw it on this thread.
  *
  * @param {Blob | ImageData} source
  * @param {Header} header
@@ -141,7 +143,8 @@ async function redrawAside(source, header, limits, signal) {
   /** @type {Redrawn | undefined} */
   const redrawn = await new Promise((resolve) => {
     worker = startWorker();
-    worker.onmessage = ({ data }) => resolve(data);
+    const timer = setTimeout(() => resolve(undefined), LONGEST_START * 1000);
+    worker.onmessage = ({ data }) => (data === "ready" ? clearTimeout(timer) : resolve(data));
     worker.onerror = () => resolve(undefined);
     signal?.addEventListener("abort", () => resolve(undefined));
     worker.postMessage([source, header, limits]);
