@@ -225,6 +225,14 @@ def test_a_heic_photograph_needs_a_decoder_and_says_so(customer: Customer) -> No
     assert damaged.startswith("image_damaged: The end of this picture is missing.")
 
 
+def test_an_avif_that_names_a_general_brand_first_is_not_called_heic(customer: Customer) -> None:
+    data = encode(quarters(), "AVIF", quality=90)
+    general = data[:8] + b"mif1" + data[12:]
+    assert Image.open(BytesIO(customer.uploaded(general))).size == (400, 200)
+    undecodable = general[:32] + bytes(200)
+    assert customer.upload(undecodable).startswith("not_a_picture: This browser cannot open this file as a picture.")
+
+
 def test_a_file_that_is_not_a_picture_is_refused_before_it_is_sent(customer: Customer) -> None:
     sentence = "not_a_picture: This browser cannot open this file as a picture. Please choose a JPEG or PNG."
     for data in (b"<!doctype html>", b"x", b"%PDF-1.7" + bytes(1000)):
