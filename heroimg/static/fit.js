@@ -4,7 +4,7 @@
  * @module fit
  */
 
-import { HeroimgError, UPLOAD_PATIENCE, ask, orStopped, patiently, understand } from "./http.js";
+import { HeroimgError, UPLOAD_PATIENCE, ask, connectionLost, orStopped, patiently, understand } from "./http.js";
 import { readHeader, redraw } from "./photograph.js";
 
 /** @typedef {import("./http.js").OnWait} OnWait */
@@ -170,13 +170,22 @@ function startWorker() {
  * @param {ArrayBuffer} bytes
  */
 async function decodeHeic(bytes) {
+  let isLoaded = false;
   try {
     const { default: loaded } = await loadHeicDecoder();
+    isLoaded = true;
     // libheif-bundle.mjs exports a function, wasm-bundle an object.
     return await decodeWith(typeof loaded === "function" ? await loaded() : loaded, bytes);
   } catch (cause) {
     if (cause instanceof HeroimgError) {
       throw cause;
+    }
+    // import() rejects with a TypeError if the file cannot be fetched; webpack's rejects with a ChunkLoadError.
+    if (!isLoaded && ["TypeError", "ChunkLoadError"].includes(/** @type {any} */ (cause)?.name)) {
+      const sentence =
+        "The program that opens this HEIC photograph did not load. Please check that you are online, and try again, " +
+        "or reload this page.";
+      throw connectionLost(cause, sentence);
     }
     const sentence =
       "This photograph is a HEIC file, which this browser cannot open. Please open this page in Safari, or save the " +

@@ -234,6 +234,18 @@ def test_a_decoder_for_heic_that_fails_is_reported_as_one_that_is_missing(page: 
     assert call(page, code, list(heic))["failure"]["code"] == "heic_unsupported"
 
 
+@pytest.mark.parametrize(
+    ("name", "code"), [("ChunkLoadError", "connection_lost"), ("CompileError", "heic_unsupported")]
+)
+def test_only_a_decoder_for_heic_that_could_not_be_fetched_may_be_tried_again(page: Page, name: str, code: str) -> None:
+    load = f"""({{ fitImage, setHeicDecoder }}, numbers) => {{
+        setHeicDecoder(async () => {{ throw Object.assign(new Error("x"), {{ name: "{name}" }}); }});
+        return fitImage(new Blob([new Uint8Array(numbers)]));
+    }}"""
+    heic = pictures.encode(pictures.quarters(), "HEIF")
+    assert call(page, load, list(heic))["failure"]["code"] == code
+
+
 def test_a_proxys_413_without_a_body_says_that_the_picture_is_too_large(page: Page) -> None:
     page.route(UPLOAD, lambda route: route.fulfill(status=413))
     failure = call(page, "({ uploadImage }) => uploadImage(new Blob(['x']), { fit: false })")["failure"]

@@ -233,6 +233,13 @@ def test_an_avif_that_names_a_general_brand_first_is_not_called_heic(customer: C
     assert customer.upload(undecodable).startswith("not_a_picture: This browser cannot open this file as a picture.")
 
 
+def test_a_decoder_for_heic_that_did_not_load_is_a_lost_connection(customer: Customer) -> None:
+    customer.shop.front_end.serve({"/page": "<!doctype html><input type=file>"})  # without the decoder
+    customer.engine.go(f"{customer.shop.front_end.url}/page?")
+    failure = customer.upload(encode(quarters(), "HEIF"), has_decoder=True)
+    assert failure.startswith("connection_lost: The program that opens this HEIC photograph did not load.")
+
+
 def test_a_file_that_is_not_a_picture_is_refused_before_it_is_sent(customer: Customer) -> None:
     sentence = "not_a_picture: This browser cannot open this file as a picture. Please choose a JPEG or PNG."
     for data in (b"<!doctype html>", b"x", b"%PDF-1.7" + bytes(1000)):
