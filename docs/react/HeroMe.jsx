@@ -22,11 +22,11 @@ export function HeroMe() {
   return sessionId ? <Return sessionId={sessionId} /> : <Order />;
 }
 
-function Order() {
+function Order({ notice = "" }) {
   const [progress, setProgress] = useState([0, "preparing"]);
   const [isBusy, setIsBusy] = useState(false); // then the input is disabled
   const [checkout, setCheckout] = useState(null);
-  const [problem, setProblem] = useState("");
+  const [problem, setProblem] = useState(notice);
 
   async function order(input) {
     const [file] = input.files;
@@ -68,6 +68,7 @@ function Order() {
 function Return({ sessionId }) {
   const [address, setAddress] = useState("");
   const [news, setNews] = useState("Fetching your picture…");
+  const [isUnpaid, setIsUnpaid] = useState(false); // then the customer can order again
 
   useEffect(() => {
     let isShown = true;
@@ -79,13 +80,21 @@ function Return({ sessionId }) {
           history.replaceState(null, "", location.pathname);
         }
       },
-      (error) => isShown && setNews(error.message),
+      (error) => {
+        if (isShown) {
+          setNews(error.message);
+          setIsUnpaid(["open", "expired"].includes(error.cause));
+        }
+      },
     );
     return () => {
       isShown = false;
     };
   }, [sessionId]);
 
+  if (isUnpaid) {
+    return <Order notice={news} />;
+  }
   return address ? (
     <a href={address} download>
       Save your picture
@@ -98,7 +107,8 @@ function Return({ sessionId }) {
 async function fetchPicture(sessionId, onWait) {
   const { status, payment_status, metadata } = await sessionStatus(sessionId, { onWait });
   if (status !== "complete" || payment_status === "unpaid") {
-    throw new Error(status === "expired" ? "The time to pay ran out." : "The payment is not complete yet.");
+    const sentence = status === "expired" ? "The time to pay ran out." : "The payment is not complete yet.";
+    throw new Error(sentence, { cause: status });
   }
   return retrieveImage(metadata.imageId, { onWait });
 }

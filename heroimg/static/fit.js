@@ -4,7 +4,7 @@
  * @module fit
  */
 
-import { HeroimgError, UPLOAD_PATIENCE, ask, orStopped, patiently, understand } from "./http.js";
+import { HeroimgError, UPLOAD_PATIENCE, ask, connectionLost, orStopped, patiently, understand } from "./http.js";
 import { readHeader, redraw } from "./photograph.js";
 
 /** @typedef {import("./http.js").OnWait} OnWait */
@@ -25,6 +25,8 @@ import { readHeader, redraw } from "./photograph.js";
  */
 
 export const LIMITS = "/api/limits";
+// In seconds. The page has loaded most of the worker's script already, so that a worker usually starts within one.
+const LONGEST_START = 10;
 // libheif needs a gigabyte of memory for larger pictures.
 const MAX_HEIC_PIXELS = 24_000_000;
 
@@ -128,7 +130,7 @@ async function fitted(file, { maxEdge = Infinity, onWait, signal }) {
 }
 
 /**
- * Redraw a picture in a worker. If no worker starts, or it fails, redraw it on this thread.
+ * Redraw a picture in a worker. If no worker starts in time, or it fails, redraw it on this thread.
  *
  * @param {Blob | ImageData} source
  * @param {Header} header
@@ -141,7 +143,8 @@ async function redrawAside(source, header, limits, signal) {
   /** @type {Redrawn | undefined} */
   const redrawn = await new Promise((resolve) => {
     worker = startWorker();
-    worker.onmessage = ({ data }) => resolve(data);
+    const timer = setTimeout(() => resolve(undefined), LONGEST_START * 1000);
+    worker.onmessage = ({ data }) => (data === "ready" ? clearTimeout(timer) : resolve(data));
     worker.onerror = () => resolve(undefined);
     signal?.addEventListener("abort", () => resolve(undefined));
     worker.postMessage([source, header, limits]);
@@ -167,13 +170,22 @@ function startWorker() {
  * @param {ArrayBuffer} bytes
  */
 async function decodeHeic(bytes) {
+  let isLoaded = false;
   try {
     const { default: loaded } = await loadHeicDecoder();
+    isLoaded = true;
     // libheif-bundle.mjs exports a function, wasm-bundle an object.
     return await decodeWith(typeof loaded === "function" ? await loaded() : loaded, bytes);
   } catch (cause) {
     if (cause instanceof HeroimgError) {
       throw cause;
+    }
+    // import() rejects with a TypeError if the file cannot be fetched; webpack's rejects with a ChunkLoadError.
+    if (!isLoaded && ["TypeError", "ChunkLoadError"].includes(/** @type {any} */ (cause)?.name)) {
+      const sentence =
+        "The program that opens this HEIC photograph did not load. Please check that you are online, and try again, " +
+        "or reload this page.";
+      throw connectionLost(cause, sentence);
     }
     const sentence =
       "This photograph is a HEIC file, which this browser cannot open. Please open this page in Safari, or save the " +

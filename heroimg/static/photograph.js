@@ -35,7 +35,8 @@ const JPEG = "\xff\xd8\xff";
 const WEBP = /^RIFF.{4}WEBP/s;
 // The brands of ISO/IEC 23008-12 for pictures that are coded with HEVC.
 const HEIC = /^.{4}ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)/s;
-const AVIF = /^.{4}ftypavi[fs]/s;
+// Its brand may also follow more general ones, such as mif1.
+const AVIF = /^.{4}ftyp(.{4}){0,10}?avi[fs]/s;
 const GIF = /^GIF8[79]a/;
 const BMP = /^BM.{4}\0{4}/s;
 // The boxes of ISO/IEC 14496-12 without which an AVIF or HEIC cannot be shown.
@@ -48,9 +49,9 @@ const BOXES = ["ftyp", "meta", "moov", "mdat"];
  * @returns {Header}
  */
 export function readHeader(bytes) {
-  const start = String.fromCharCode(...new Uint8Array(bytes.slice(0, 24)));
+  const start = String.fromCharCode(...new Uint8Array(bytes.slice(0, 64)));
   const view = new DataView(bytes);
-  if (start.startsWith(PNG) && start.length === 24) {
+  if (start.startsWith(PNG) && start.length >= 24) {
     const [width, height] = [view.getUint32(16), view.getUint32(20)];
     return { type: "image/png", width, height, isWhole: lastIndexOf(bytes, "IEND") > 0, isProgressive: false };
   }
@@ -59,7 +60,7 @@ export function readHeader(bytes) {
   }
   const header = { type: "", width: 0, height: 0, isWhole: true, isProgressive: false };
   if (AVIF.test(start) || HEIC.test(start)) {
-    return { ...header, type: HEIC.test(start) ? "image/heic" : "", isWhole: areBoxesWhole(view) };
+    return { ...header, type: AVIF.test(start) ? "" : "image/heic", isWhole: areBoxesWhole(view) };
   }
   if (GIF.test(start)) {
     return { ...header, ...readGifImage(new Uint8Array(bytes)) };

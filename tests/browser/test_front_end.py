@@ -138,6 +138,30 @@ def built_page(request: pytest.FixtureRequest, shop: ShopElsewhere, built: dict[
     return page
 
 
+def test_a_customer_who_has_not_paid_can_order_again(shop: ShopElsewhere, built_page: Page) -> None:
+    page = built_page
+    form = page.get_by_label("Your picture")
+    session_id = shop.api.session_of(shop.api.keep(pictures.jpeg()))
+    page.goto(f"{shop.front_end.url}/hero-me?session_id={session_id}")
+    expect(page.get_by_text("The payment is not complete yet.")).to_be_visible()
+    expect(form).to_be_visible()
+    shop.stand_in.expire(session_id)
+    page.reload()
+    expect(page.get_by_text("The time to pay ran out.")).to_be_visible()
+    expect(form).to_be_visible()
+    choose_and_pay(page, pictures.jpeg())
+    assert picture_saved(page) == pictures.jpeg()
+
+
+def test_a_customer_whose_payment_is_delayed_is_not_asked_to_order_again(shop: ShopElsewhere, built_page: Page) -> None:
+    page = built_page
+    session_id = shop.api.session_of(shop.api.keep(pictures.jpeg()))
+    shop.stand_in.pay_later(session_id)
+    page.goto(f"{shop.front_end.url}/hero-me?session_id={session_id}")
+    expect(page.get_by_text("The payment is not complete yet.")).to_be_visible()
+    expect(page.get_by_label("Your picture")).to_be_hidden()
+
+
 @pytest.mark.proof
 def test_the_npm_package_fits_photographs_in_a_build_of_vite(built_page: Page) -> None:
     page = built_page
@@ -229,7 +253,7 @@ def test_the_react_components_of_the_documentation_show_failures(
     expect(page.get_by_role("alert")).to_have_text("Failed to load Stripe.js")
     session_id = react_shop.api.session_of(react_shop.api.keep(pictures.jpeg()))
     page.goto(f"{react_shop.front_end.url}/hero-me?session_id={session_id}")
-    expect(page.get_by_role("status")).to_have_text("The payment is not complete yet.")
+    expect(page.get_by_role("alert")).to_have_text("The payment is not complete yet.")
     # stripe-js loads its script in advance, and reports the failure in the console.
     visitor.complaints[:] = [text for text in visitor.complaints if "Failed to load Stripe.js" not in text]
 

@@ -147,6 +147,54 @@ def test_a_worker_without_a_canvas_leaves_the_drawing_to_the_page(page: Page, vi
     visitor.complaints.clear()  # Chromium warns if a page reads pixels often
 
 
+FIT_LATER = """async (numbers) => {
+    const { fitImage } = await import("/static/heroimg.js");
+    window.result = "";
+    const picture = new Blob([new Uint8Array(numbers)]);
+    fitImage(picture).then(({ type }) => (result = type), ({ code }) => (result = code));
+}"""
+
+
+def test_the_page_draws_if_the_workers_script_does_not_arrive(page: Page) -> None:
+    page.evaluate("import('/static/heroimg.js')")
+    held = list[Route]()
+    page.context.route("**/static/photograph.js", partial(list.append, held))  # the worker's; the page has its own
+    page.clock.install()
+    page.evaluate(FIT_LATER, list(pictures.encode(pictures.quarters(), "WEBP")))
+    wait_for(lambda: page.evaluate("1") and held, "the worker's request")
+    page.clock.run_for(9_000)
+    assert page.evaluate("result") == ""
+    page.clock.run_for(2_000)
+    wait_for(lambda: page.evaluate("result"), "the picture")
+    assert page.evaluate("result") == "image/jpeg"
+    held[0].abort()
+
+
+def test_a_worker_that_has_started_may_draw_for_long(page: Page) -> None:
+    script = """
+        import "/static/fit-worker.js?";
+        const { convertToBlob } = OffscreenCanvas.prototype;
+        OffscreenCanvas.prototype.convertToBlob = async function (options) {
+            await fetch("/held");
+            return convertToBlob.call(this, options);
+        };
+    """
+    page.context.route(
+        "**/static/fit-worker.js", lambda route: route.fulfill(body=script, content_type="text/javascript")
+    )
+    held = list[Route]()
+    page.context.route("**/held", partial(list.append, held))
+    page.clock.install()
+    page.evaluate(FIT_LATER, list(pictures.encode(pictures.quarters(), "WEBP")))
+    wait_for(lambda: page.evaluate("1") and held, "the worker to draw")
+    page.clock.run_for(60_000)
+    page.evaluate("fetch('/static/heroimg.js')")  # as long as drawing takes
+    assert page.evaluate("result") == ""
+    held[0].fulfill(body="")
+    wait_for(lambda: page.evaluate("result"), "the picture")
+    assert page.evaluate("result") == "image/jpeg"
+
+
 TOO_LARGE = "image_too_large: This picture is too large for this browser's memory. Please choose a smaller one."
 
 
@@ -184,6 +232,18 @@ def test_a_decoder_for_heic_that_fails_is_reported_as_one_that_is_missing(page: 
     }}"""
     heic = pictures.encode(pictures.quarters(), "HEIF")
     assert call(page, code, list(heic))["failure"]["code"] == "heic_unsupported"
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("ChunkLoadError", "connection_lost"), ("CompileError", "heic_unsupported")]
+)
+def test_only_a_decoder_for_heic_that_could_not_be_fetched_may_be_tried_again(page: Page, name: str, code: str) -> None:
+    load = f"""({{ fitImage, setHeicDecoder }}, numbers) => {{
+        setHeicDecoder(async () => {{ throw Object.assign(new Error("x"), {{ name: "{name}" }}); }});
+        return fitImage(new Blob([new Uint8Array(numbers)]));
+    }}"""
+    heic = pictures.encode(pictures.quarters(), "HEIF")
+    assert call(page, load, list(heic))["failure"]["code"] == code
 
 
 def test_a_proxys_413_without_a_body_says_that_the_picture_is_too_large(page: Page) -> None:

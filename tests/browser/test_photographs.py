@@ -225,6 +225,21 @@ def test_a_heic_photograph_needs_a_decoder_and_says_so(upload_page: UploadPage) 
     assert damaged.startswith("image_damaged: The end of this picture is missing.")
 
 
+def test_an_avif_that_names_a_general_brand_first_is_not_called_heic(upload_page: UploadPage) -> None:
+    data = encode(quarters(), "AVIF", quality=90)
+    general = data[:8] + b"mif1" + data[12:]
+    assert Image.open(BytesIO(upload_page.uploaded(general))).size == (400, 200)
+    undecodable = general[:32] + bytes(200)
+    assert upload_page.upload(undecodable).startswith("not_a_picture: This browser cannot open this file as a picture.")
+
+
+def test_a_decoder_for_heic_that_did_not_load_is_a_lost_connection(upload_page: UploadPage) -> None:
+    upload_page.shop.front_end.serve({"/page": "<!doctype html><input type=file>"})  # without the decoder
+    upload_page.engine.go(f"{upload_page.shop.front_end.url}/page?")
+    failure = upload_page.upload(encode(quarters(), "HEIF"), has_decoder=True)
+    assert failure.startswith("connection_lost: The program that opens this HEIC photograph did not load.")
+
+
 def test_a_file_that_is_not_a_picture_is_refused_before_it_is_sent(upload_page: UploadPage) -> None:
     sentence = "not_a_picture: This browser cannot open this file as a picture. Please choose a JPEG or PNG."
     for data in (b"<!doctype html>", b"x", b"%PDF-1.7" + bytes(1000)):
