@@ -52,14 +52,14 @@ def forget_flasks_reading(environ: MutableMapping[str, str]) -> None:
     """Remove from the environment what the `flask` command has read from a `.env`.
 
     It expands `${HOME}`, and reads the file of a parent folder if there is none in the working folder; servers do
-    neither. Just before it reads the file, it sets FLASK_RUN_FROM_CLI. The environment keeps the order in which its
-    variables were set, so what was set earlier stays.
+    neither. Just before it reads the file, it sets FLASK_RUN_FROM_CLI. The environment is in the order of setting: only
+    variables after that one are removed.
     """
     names, path = list(environ), find_dotenv(usecwd=True)
     if not path or "FLASK_RUN_FROM_CLI" not in names:
         return
     set_since = [name for name in names[names.index("FLASK_RUN_FROM_CLI") :] if not name.startswith("FLASK_")]
-    # Flask ends with a traceback if it cannot read the file. So FLASK_SKIP_DOTENV is set if we cannot read it.
+    # If we cannot read the file, Flask has not read it either: it would have ended with a traceback.
     with suppress(OSError, UnicodeDecodeError), open(path, encoding="utf-8") as file:
         for binding in parse_stream(file):
             if binding.key in set_since:

@@ -13,7 +13,7 @@ from werkzeug.wsgi import LimitedStream
 
 from heroimg.config import MAX_REQUEST_BYTES
 
-# Each read costs time, and in smaller reads gunicorn copies the bytes more often: docs/performance.md.
+# Each read costs time, and in smaller reads gunicorn copies the bytes more often.
 READ_BYTES = 512 * 1024
 
 # Werkzeug raises an error for impossible years in these headers. The application does not need these headers: it has

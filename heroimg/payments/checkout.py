@@ -231,7 +231,7 @@ class Checkout:
         ends = min(image.expires, latest) - self._config.return_seconds
         try:
             session = self._sessions.create(image.id, ends, after=last_session)
-            # Stripe may have repeated its answer to a request that failed later, and that ended this session.
+            # Stripe may repeat its answer to an earlier request, which then failed and ended its session.
             while session.status == "expired":
                 session = self._sessions.create(image.id, ends, after=session.id)
         except StripeFailed as error:
@@ -249,7 +249,7 @@ class Checkout:
     def _refuse_to_outlive(self, image: StoredImage, session: Session) -> None:
         """Raise ClockWrong if, by Stripe's clock, the session would end too late."""
         ahead = self._sessions.seconds_ahead
-        # The picture must outlive the session by this. It is half of a short HEROIMG_RETURN_SECONDS, because even
+        # The picture must outlive the session by this: at most half of HEROIMG_RETURN_SECONDS, because even
         # synchronised clocks differ a little.
         margin = min(MIN_RETURN_SECONDS, self._config.return_seconds / 2)
         if session.expires_at + ahead > image.expires - margin:

@@ -49,7 +49,7 @@ class StripeSessions:
 
     :raises CheckoutNotConfigured: STRIPE_SECRET_KEY is not set.
     :raises StripeUnreachable: the same request may succeed later.
-    :raises StripeFailed: the same request would fail again.
+    :raises StripeFailed: Stripe refused the request, or has failed itself.
     """
 
     def __init__(self, config: Config, clock: Clock, on_call: Callable[[float], None] = lambda _seconds: None) -> None:

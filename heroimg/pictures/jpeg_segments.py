@@ -44,7 +44,7 @@ def read_segments(data: bytes, position: int) -> list[Segment]:
     segments: list[Segment] = []
     while match := _MARKER.search(data, position):
         if len(segments) == _MAX_SEGMENTS or match.start() - position > _MAX_BYTES_BETWEEN_SEGMENTS:
-            raise ImageTooComplex("This JPEG has too much before its picture. Please save it again.")
+            raise ImageTooComplex("This JPEG has too many bytes that are not its picture. Please save it again.")
         length = int.from_bytes(data[match.end() : match.end() + 2], "big")
         position = match.end() + max(length, 2)
         segments.append(Segment(data[match.end() - 1], match.start(), position))

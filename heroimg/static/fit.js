@@ -25,7 +25,7 @@ import { readHeader, redraw } from "./photograph.js";
  */
 
 export const LIMITS = "/api/limits";
-// In seconds. The page has loaded most of the worker's script already, so that a worker usually starts within one.
+// In seconds. A worker usually starts within one second, because the page has loaded most of its script already.
 const LONGEST_START = 10;
 // libheif needs a gigabyte of memory for larger pictures.
 const MAX_HEIC_PIXELS = 24_000_000;

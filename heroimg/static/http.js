@@ -23,7 +23,7 @@ const LONGEST_SILENCE = 60;
 // The browser has handed over the last byte, but megabytes may still be in the system's buffers on a slow line.
 export const LONGEST_SILENCE_AFTER_UPLOAD = 120;
 
-// A later attempt would fail as well. Not payment_failed: Stripe's own failures pass, and customers who have paid wait.
+// A later attempt would fail as well. Not payment_failed: Stripe may recover, and a customer who has paid is waiting.
 const HOPELESS = ["checkout_complete", "checkout_not_configured", "clock_wrong"];
 
 /** A failure. Its `message` is a sentence for the customer. */

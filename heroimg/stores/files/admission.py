@@ -56,7 +56,7 @@ def _is_ours(folder: str, entry: os.DirEntry[str]) -> bool:
 
 
 def _has_sidecar(folder: str, image_id: str) -> bool:
-    """Return whether there is a file with a sidecar's name. Its contents are checked on their own."""
+    """Return whether there is a file with a sidecar's name. `refuse_foreign` checks it separately."""
     return os.path.lexists(f"{folder}/{image_id}.json")
 
 

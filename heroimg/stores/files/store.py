@@ -12,8 +12,8 @@ first and then renames the `.part` file, which makes both visible at once. To re
 picture first, which makes both invisible. So a picture without a valid sidecar is a leftover, and so is every other
 file without a picture (sweeping.py).
 
-The modification time of a picture is the instant at which it was kept. If the clock was ahead then, a sweep moves the
-picture's times back, so that it is kept for its time and no longer.
+The modification time of a picture is the instant at which it was kept. If the clock was ahead then, a sweep or a pin
+moves the picture's times back, so that it is kept for its time and no longer.
 """
 
 from __future__ import annotations

@@ -95,11 +95,11 @@ class RedisStore(ImageStore):
             noted, _ = self._pictures.change(image_id, scripts.NOTE, *arguments)
             if noted.checkout_fields() != new:
                 continue  # another process has changed it since we read it
-            # Our own change must not seem to be one of another process if the next round reads it.
+            # The next round may read our own change, so `before` must come from the first round.
             first = first or before
             safe = self._pictures.make_safe(image_id, scripts.NOTE, *arguments)
             if safe is None or safe.checkout_fields() == new:
-                return first, safe or noted  # these have the claim as it is now
+                return first, safe or noted  # `after` may have an old claim
 
     def claim(self, image_id: str, token: str) -> Claimed:
         now = self._now()
