@@ -9,4 +9,4 @@ import { redraw } from "./photograph.js";
 self.addEventListener("message", async ({ data: [source, header, limits] }) => {
   self.postMessage(await redraw(source, header, limits));
 });
-self.postMessage("ready");
+self.postMessage({ isReady: true });

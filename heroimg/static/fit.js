@@ -144,7 +144,7 @@ async function redrawAside(source, header, limits, signal) {
   const redrawn = await new Promise((resolve) => {
     worker = startWorker();
     const timer = setTimeout(() => resolve(undefined), LONGEST_START * 1000);
-    worker.onmessage = ({ data }) => (data === "ready" ? clearTimeout(timer) : resolve(data));
+    worker.onmessage = ({ data }) => (data.isReady ? clearTimeout(timer) : resolve(data));
     worker.onerror = () => resolve(undefined);
     signal?.addEventListener("abort", () => resolve(undefined));
     worker.postMessage([source, header, limits]);
