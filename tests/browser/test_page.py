@@ -246,6 +246,27 @@ def test_a_heic_photograph_that_the_browser_cannot_open_is_explained(site: Site,
     assert barriers(page) == []
 
 
+def test_a_heic_photograph_is_kept_until_its_decoder_loads(site: Site, visitor: Visitor) -> None:
+    page = visitor.page
+    page.goto(site.url)
+    page.evaluate("""async () => {
+        const { setHeicDecoder } = await import("/static/heroimg.js");
+        const image = { is_primary: () => true, get_width: () => 40, get_height: () => 20 };
+        image.display = (pixels, done) => done(pixels);
+        const loaded = { HeifDecoder: class { decode = () => [image]; } };
+        let isOnline = false;
+        setHeicDecoder(async () => {
+            if (isOnline) return { default: loaded };
+            isOnline = true;
+            throw new TypeError("Failed to fetch");
+        });
+    }""")
+    choose(page, pictures.encode(pictures.quarters(), "HEIF"), "IMG_1.HEIC")
+    assert problem(page).startswith("The program that opens this HEIC photograph did not load.")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_text("Your picture is safe with us")).to_be_visible()
+
+
 def test_html_named_jpg_is_refused_and_another_picture_is_taken(site: Site, visitor: Visitor) -> None:
     page = visitor.page
     page.goto(site.url)
