@@ -52,8 +52,8 @@ def forget_flasks_reading(environ: MutableMapping[str, str]) -> None:
     """Remove from the environment what the `flask` command has read from a `.env`.
 
     It expands `${HOME}`, and reads the file of a parent folder if there is none in the working folder; servers do
-    neither. Just before it reads the file, it sets FLASK_RUN_FROM_CLI. The environment is in the order of setting: only
-    variables after that one are removed.
+    neither. Just before it reads the file, it sets FLASK_RUN_FROM_CLI. `environ` lists variables in the order in which
+    they were set: only later ones are removed.
     """
     names, path = list(environ), find_dotenv(usecwd=True)
     if not path or "FLASK_RUN_FROM_CLI" not in names:

@@ -16,7 +16,7 @@ class Finding(NamedTuple):
     """One line of the check.
 
     :param subject: the thing that was checked, such as "folder" or "stripe".
-    :param sentence: the result. For a warning or a fault, it also names the setting to change and its new value.
+    :param sentence: the result. For a warning or a fault, it also says what to change, and to what.
     """
 
     state: Literal["ok", "warning", "fault"]

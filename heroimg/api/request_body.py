@@ -42,7 +42,7 @@ class Request(flask.Request):
 
     def get_data(self, *args: Any, **kwargs: Any) -> Any:
         data = super().get_data(*args, **kwargs)
-        self.stream.read(1)  # raises RequestEntityTooLarge if the body is longer; otherwise Werkzeug only cuts it off
+        self.stream.read(1)  # raises RequestEntityTooLarge if the body goes on; get_data alone only cuts it off
         return data
 
 

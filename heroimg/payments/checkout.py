@@ -226,12 +226,12 @@ class Checkout:
 
     def _create(self, image: StoredImage, last_session: str | None) -> Session:
         # A picture with a failed delayed payment is kept for longer than Stripe allows a session to last. So no session
-        # lasts longer than that of a new picture. Whole minutes let concurrent requests ask for the same session.
+        # lasts longer than a new picture's would. Whole minutes let concurrent requests ask for the same session.
         latest = (self._now() // 60 + 1) * 60 + self._config.image_seconds
         ends = min(image.expires, latest) - self._config.return_seconds
         try:
             session = self._sessions.create(image.id, ends, after=last_session)
-            # Stripe may repeat its answer to an earlier request, which then failed and ended its session.
+            # This may be the session of an earlier request of ours that failed later, and expired it.
             while session.status == "expired":
                 session = self._sessions.create(image.id, ends, after=session.id)
         except StripeFailed as error:
@@ -249,8 +249,8 @@ class Checkout:
     def _refuse_to_outlive(self, image: StoredImage, session: Session) -> None:
         """Raise ClockWrong if, by Stripe's clock, the session would end too late."""
         ahead = self._sessions.seconds_ahead
-        # The picture must outlive the session by this: at most half of HEROIMG_RETURN_SECONDS, because even
-        # synchronised clocks differ a little.
+        # The picture must outlive the session by this. If the margin were all of HEROIMG_RETURN_SECONDS, the smallest
+        # difference of the clocks would refuse every session.
         margin = min(MIN_RETURN_SECONDS, self._config.return_seconds / 2)
         if session.expires_at + ahead > image.expires - margin:
             raise ClockWrong from RuntimeError(

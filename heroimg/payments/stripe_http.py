@@ -111,7 +111,7 @@ class StripeHttp(stripe.RequestsClient):
         except ValueError:
             return
         warned = self.clock_warning()
-        # The difference is between these two. Of these values, take the one nearest to 0.
+        # The difference is in the range from least to most. Take its value nearest to 0.
         least, most = asked - (stripe_time + 1), self._clock() - stripe_time
         self.seconds_ahead = max(least, min(most, 0.0))
         if not warned and (warning := self.clock_warning()):

@@ -72,7 +72,7 @@ def _refuse_many_coefficients(frame: Frame) -> None:
     needed = frame.coefficient_bytes
     if needed > MAX_COEFFICIENT_BYTES:
         raise ImageTooComplex(
-            f"This progressive JPEG takes {needed / 1e6:.0f} MB to decode; the limit is "
+            f"This JPEG of several scans takes {needed / 1e6:.0f} MB to decode; the limit is "
             f"{MAX_COEFFICIENT_BYTES / 1e6:.0f} MB. Please save it smaller, or as a standard (baseline) JPEG."
         )
 

@@ -187,7 +187,7 @@ class ImageStore(ABC):
         """Remove all expired pictures, and all leftovers of crashes.
 
         Each picture is reported by one sweep only, even if several run at a time. A store in which pictures expire by
-        themselves reports only those that were paid for.
+        themselves reports only those with a complete checkout.
 
         :param seconds: stop after this time. The rest waits for a later sweep.
         """

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# The limit in docs/promises.md and in gunicorn_conf.py.
+# The limit in docs/promises.md.
 MOST_BYTES = 300_000_000
 
 # The most expensive request takes 0.6 seconds (docs/security.md). gunicorn replaces a worker that hangs for 60 seconds.

@@ -1,8 +1,8 @@
 """Whether a folder may hold pictures: it must be empty, or hold only files of this store.
 
 HEROIMG_UPLOAD_DIR may name another program's folder by mistake. Its mode would then become 0700, and a sweep would
-remove files with names like ours; caches have such names. Our files are private (mode 0600), as those of some caches
-are, so their contents count too. A power cut may lose a sidecar, or leave any of our files empty or truncated. A copied
+remove files with names like ours; caches have such names. Our files have mode 0600, but so do those of some caches. So
+we check the contents too. A power cut may lose a sidecar, or leave any of our files empty or truncated. A copied
 picture may have lost its mode; its sidecar shows that it is ours.
 """
 

@@ -33,7 +33,7 @@ class DueIds:
         self._redis.run(_ADD, _KEY, due, image_id)
 
     def postpone(self, image_id: str, due: int, now: int) -> None:
-        """Postpone an id that is due at `now` to the instant `due`."""
+        """If an id is due at `now`, postpone it to `due`."""
         self._redis.run(_POSTPONE, _KEY, due, image_id, now)
 
     def remove(self, image_id: str) -> None:
