@@ -55,12 +55,12 @@ def forget_flasks_reading(environ: MutableMapping[str, str]) -> None:
     neither. Just before it reads the file, it sets FLASK_RUN_FROM_CLI. `environ` lists variables in the order in which
     they were set: only later ones are removed.
     """
-    names, path = list(environ), find_dotenv(usecwd=True)
-    if not path or "FLASK_RUN_FROM_CLI" not in names:
+    names = list(environ)
+    if "FLASK_RUN_FROM_CLI" not in names:
         return
     set_since = [name for name in names[names.index("FLASK_RUN_FROM_CLI") :] if not name.startswith("FLASK_")]
     # If we cannot read the file, Flask has not read it either: it would have ended with a traceback.
-    with suppress(OSError, UnicodeDecodeError), open(path, encoding="utf-8") as file:
+    with suppress(OSError, UnicodeDecodeError), open(find_dotenv(usecwd=True), encoding="utf-8") as file:
         for binding in parse_stream(file):
             if binding.key in set_since:
                 environ.pop(binding.key, None)  # a file may have a name twice

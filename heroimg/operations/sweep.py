@@ -165,6 +165,11 @@ class Sweeper:
                     "refund; if this line appears more than once, set HEROIMG_PAID_SECONDS higher",
                     image.short_id, image.checkout or "unknown", "confirmed" if image.is_claimed else "fetched",
                 )  # fmt: skip
+            if image.is_pending and not image.is_claimed:
+                log.warning(
+                    "%s was never fetched, and has expired before the delayed payment of its checkout %s arrived: "
+                    "refund the payment when it arrives", image.short_id, image.checkout,
+                )  # fmt: skip
         unclaimed = [image for image in swept.expired if not image.is_claimed]
         self._counters.expired_unclaimed.inc(len(unclaimed))
         self._counters.paid_never_fetched.inc(sum(image.is_paid for image in unclaimed))

@@ -41,6 +41,10 @@ log = logging.getLogger(__name__)
 # An open session is used again if it leaves the customer at least this long to pay.
 _MIN_REUSE_SECONDS = 15 * 60
 
+# How many ended sessions of earlier requests one request may pass over, and how many failures one sweep may meet.
+_MOST_REPEATS = 5
+_MOST_FAILURES = 3
+
 _PAID_EVENTS = ("checkout.session.completed", "checkout.session.async_payment_succeeded")
 _FAILED_EVENT = "checkout.session.async_payment_failed"
 HANDLED_EVENTS = (*_PAID_EVENTS, _FAILED_EVENT)
@@ -84,15 +88,15 @@ class Checkout:
             raise CheckoutComplete
         needed = self._now() + MIN_CHECKOUT_SECONDS + self._config.return_seconds
         if image.checkout_session and (session := self._reusable(image, image.checkout_session)):
-            # Note it again: the request that opened it may have failed before its note was safe.
-            self._note_opened(image, session, claim)
+            # Write the record again: the request that opened the session may have failed before its note was safe.
+            self._note_open(image, session, claim, lambda seen: seen)
             return session
         last_session = image.checkout_session
         image = self._store.pin(image_id, needed, renewed=self._now() + self._config.image_seconds)
         session = self._create(image, last_session)
         try:
             self._refuse_to_outlive(image, session)
-            self._note_opened(image, session, claim)
+            self._note_open(image, session, claim, partial(notes.opened, session_id=session.id))
         except HeroimgError:
             self._expire_unused(session)
             raise
@@ -131,6 +135,7 @@ class Checkout:
 
     def end_replaced(self, image_ids: Iterable[str]) -> None:
         """Try again to end the `sessions_to_end` of these pictures. The sweep calls this."""
+        failures = 0
         for image_id in image_ids:
             try:
                 self._end_others(self._store.get(image_id))
@@ -138,7 +143,8 @@ class Checkout:
                 pass
             except (StripeFailed, StripeUnreachable) as error:
                 log.warning("cannot end all replaced checkouts (%s); the next sweep tries again", error.code)
-                if isinstance(error, StripeUnreachable):  # the others would only wait, too
+                failures += 1
+                if failures == _MOST_FAILURES:  # Stripe has trouble, and the next sweep must not wait for it
                     return
 
     def status(self, session_id: str) -> Session:
@@ -152,7 +158,8 @@ class Checkout:
         if session.status == "complete" and image_id:
             # Best effort: a status request does not fail if the note fails.
             with suppress(ImageNotFound, StoreFull, StoreUnavailable):
-                if not self._store.get(image_id).checkout_complete:
+                image = self._store.get(image_id)
+                if not image.checkout_complete or (image.payment_pending and session.payment_status != "unpaid"):
                     self._note(image_id, _completed(session))
         return session
 
@@ -232,11 +239,15 @@ class Checkout:
         try:
             session = self._sessions.create(image.id, ends, after=last_session)
             # This may be the session of an earlier request of ours that failed later, and expired it.
-            while session.status == "expired":
-                session = self._sessions.create(image.id, ends, after=session.id)
+            for _ in range(_MOST_REPEATS):
+                if session.status == "expired":
+                    session = self._sessions.create(image.id, ends, after=session.id)
+            if session.status == "expired":
+                self._store.pin(image.id, image.expires + 1)
+                raise StripeUnreachable(retry_after=1)
         except StripeFailed as error:
-            # Stripe repeats a failure for a day for the same idempotency key, which is made from the parameters. So
-            # change them for the next request.
+            # Stripe repeats its answer for a day for the same idempotency key, which is made from the parameters. So
+            # change them for the next request. Whole minutes change by themselves.
             self._store.pin(image.id, image.expires + 1)
             if self._sessions.clock_warning():
                 raise ClockWrong from error
@@ -258,22 +269,28 @@ class Checkout:
                 "could be paid too late for its picture."
             )
 
-    def _note_opened(self, image: StoredImage, session: Session, claim: str | None) -> None:
-        """Note a session, and end the one that it replaces. After any error the session must not be paid.
+    def _note_open(
+        self,
+        image: StoredImage,
+        session: Session,
+        claim: str | None,
+        change: Callable[[StoredImage], StoredImage],
+    ) -> None:
+        """Note an open session, and end those that it replaces. After an error, no customer may get the session.
 
         :raises CheckoutComplete: the picture was paid for since it was read.
         :raises ImageClaimed: another reader has claimed it.
         :raises ImageNotFound: it was handed over.
-        :raises StripeUnreachable: a concurrent request opened a newer session, or another one may still be open.
+        :raises StripeUnreachable: a concurrent request has ended or replaced it, or another one may still be open.
         :raises StripeFailed: another session may still be open.
         :raises StoreUnavailable: the note may get lost.
         """
-        image = self._note(image.id, partial(notes.opened, session_id=session.id))
+        image = self._note(image.id, change)
         image.refuse_others(claim, self._now())
         image = self._end_others(image)
         if image.checkout_complete:
             raise CheckoutComplete
-        if image.checkout_session != session.id:  # a concurrent request opened a newer one
+        if image.checkout_session != session.id or image.checkout_ended:
             raise StripeUnreachable(retry_after=1)
 
     def _expire_unused(self, session: Session) -> None:

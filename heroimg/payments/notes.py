@@ -30,13 +30,14 @@ def completed(image: StoredImage, session_id: str, *, is_paid: bool) -> StoredIm
     """
     if not is_paid and not image.checkout_complete and session_id not in image.payable_sessions:
         return image
-    if session_id != image.checkout_session and image.checkout_complete:
+    was_pending = image.payment_pending or not image.checkout_complete
+    if session_id != image.checkout_session and image.checkout_complete and not (is_paid and was_pending):
         return replace(image, sessions_to_end=_without(image, session_id))
     return replace(
         image,
         checkout_session=session_id,
         checkout_complete=True,
-        payment_pending=not is_paid,
+        payment_pending=not is_paid and was_pending,
         checkout_ended=False,
         sessions_to_end=_others(image, session_id),
     )

@@ -138,8 +138,7 @@ function readGifImage(data) {
 }
 
 /**
- * Tell whether a BMP has all its rows. The file's size in its header is often wrong, so that it counts only if the
- * pixels are compressed. Windows' BITMAPFILEHEADER and BITMAPINFOHEADER.
+ * Tell whether a BMP has all its rows, if its pixels are not compressed. Windows' BITMAPFILEHEADER and BITMAPINFOHEADER.
  *
  * @param {DataView<ArrayBuffer>} view
  */
@@ -150,7 +149,7 @@ function isBmpWhole(view) {
   const isCompressed = view.getUint32(14, true) < 40 || ![0, 3].includes(view.getUint32(30, true));
   const row = 4 * Math.ceil((view.getInt32(18, true) * view.getUint16(28, true)) / 32);
   const size = view.getUint32(10, true) + row * Math.abs(view.getInt32(22, true));
-  return (isCompressed ? view.getUint32(2, true) : size) <= view.byteLength;
+  return isCompressed || size <= view.byteLength;
 }
 
 /**

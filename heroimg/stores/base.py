@@ -53,6 +53,7 @@ class Expired(NamedTuple):
 
     :param short_id: its id, shortened for the log.
     :param is_paid: whether it was paid for, as far as heroimg knows.
+    :param is_pending: whether its delayed payment had not arrived yet.
     :param is_claimed: whether a reader had claimed it, and had not given the claim back.
     :param has_lapsed_claim: whether that claim had lapsed.
     :param checkout: the id of its last Checkout Session, shortened for the log; None without one.
@@ -60,6 +61,7 @@ class Expired(NamedTuple):
 
     short_id: str
     is_paid: bool
+    is_pending: bool
     is_claimed: bool
     has_lapsed_claim: bool
     checkout: str | None
@@ -70,6 +72,7 @@ class Expired(NamedTuple):
         return cls(
             short(image.id),
             is_paid=image.checkout_complete and not image.payment_pending,
+            is_pending=image.payment_pending,
             is_claimed=image.claim is not None or image.claim_lapsed,
             has_lapsed_claim=image.claim_lapsed,
             checkout=short(image.checkout_session) if image.checkout_session else None,

@@ -183,6 +183,7 @@ def test_a_picture_whose_bank_debit_is_pending_does_not_count_as_paid_and_never_
     shop.stand_in.change(session_id, "decline")
     log = swept.stderr + shop.api.server.log()
     assert "was paid for" not in log
+    assert f"the delayed payment of its checkout {session_id[:12]}... arrived: refund the payment when it" in log
     assert "is complete (payment failed)" in log
 
 

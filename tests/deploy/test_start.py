@@ -102,6 +102,14 @@ def test_flask_reads_the_env_file_as_gunicorn_does(server: Server, command: tupl
     assert "HEROIMG_CURRENCY" not in ended.stdout + ended.stderr
 
 
+def test_flask_reads_the_file_that_its_option_names(server: Server, tmp_path: Path) -> None:
+    (server.folder / ".env").write_text("HEROIMG_CURRENCY=wrong\n")
+    (tmp_path / "other.env").write_text("HEROIMG_CURRENCY=eur\n")
+    command = [sys.executable, "-m", "flask", "-e", str(tmp_path / "other.env"), "--app", "wsgi", "held"]
+    ran = subprocess.run(command, cwd=server.folder, env=server.environ, capture_output=True, text=True, check=False)
+    assert ran.stdout == "No pictures are held.\n", ran.stderr
+
+
 def test_flask_reads_no_env_file_of_a_parent_folder(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("HEROIMG_METRICS=yes\nHEROIMG_CURRENCY=euro\n")
     (folder := tmp_path / "heroimg").mkdir()

@@ -396,7 +396,7 @@ def test_a_sweep_returns_a_paid_picture_that_expired_once(
     with ThreadPoolExecutor(4) as pool:
         sweeps = list(pool.map(lambda _: shelf.store.sweep(), range(4)))
     expired = [picture for swept in sweeps for picture in swept.expired]
-    assert expired == [Expired(short(image.id), True, is_claimed, has_lapsed_claim, short("cs_test_0123456789"))]
+    assert expired == [Expired(short(image.id), True, False, is_claimed, has_lapsed_claim, short("cs_test_0123456789"))]
     assert shelf.names() == []
     with pytest.raises(ImageNotFound):
         shelf.store.get(image.id)

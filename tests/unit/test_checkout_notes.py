@@ -88,3 +88,15 @@ def _fields(image: StoredImage) -> dict[str, object]:
         name: getattr(image, name)
         for name in ("checkout_session", "checkout_complete", "checkout_ended", "sessions_to_end")
     }
+
+
+def test_a_payment_that_has_arrived_does_not_become_pending_again() -> None:
+    paid = noted(open_("a"), complete("a", is_paid=False), complete("a"))
+    assert completed(paid, "a", is_paid=False) == paid == noted(open_("a"), complete("a"))
+
+
+def test_a_session_that_is_paid_takes_the_place_of_one_whose_payment_is_pending() -> None:
+    image = noted(open_("a"), complete("a", is_paid=False), open_("b"), complete("b"))
+    assert (image.checkout_session, image.payment_pending, image.sessions_to_end) == ("b", False, ("a",))
+    failed = ended(image, "a")
+    assert (failed.checkout_session, failed.checkout_complete) == ("b", True)

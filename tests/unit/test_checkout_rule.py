@@ -364,6 +364,52 @@ def test_a_session_that_ended_after_a_failure_is_not_given_out_again(desk: Desk)
     assert (session.status, len(desk.sessions.all)) == ("open", 3)
 
 
+def test_a_request_passes_over_few_ended_sessions_and_the_next_one_begins_anew(desk: Desk) -> None:
+    image = desk.keep()
+    for number in range(7):
+        session_id = f"cs_test_{number}"
+        desk.sessions.all[session_id] = {"id": session_id, "status": "expired", "payment_status": "unpaid"}
+    create, calls = desk.sessions.create, list[str | None]()
+
+    def ended(_image_id: str, _expires_at: int, after: str | None = None) -> Session:
+        calls.append(after)
+        return desk.sessions.retrieve(f"cs_test_{len(calls) - 1}")
+
+    desk.sessions.create = ended  # type: ignore[assignment, method-assign]
+    with pytest.raises(StripeUnreachable):
+        desk.checkout.open(image.id)
+    assert calls == [None, *(f"cs_test_{number}" for number in range(5))]
+    assert desk.store.get(image.id).expires == image.expires + 1
+    desk.sessions.create = create  # type: ignore[method-assign]
+    assert desk.checkout.open(image.id).status == "open"
+
+
+def test_a_session_that_ends_while_it_is_looked_at_is_not_given_out(desk: Desk) -> None:
+    image = desk.keep()
+    session = desk.checkout.open(image.id)
+    retrieve = desk.sessions.retrieve
+
+    def ended_meanwhile(session_id: str) -> Session:
+        seen = retrieve(session_id)
+        desk.sessions.retrieve = retrieve  # type: ignore[method-assign]
+        desk.checkout.end(desk.store.get(image.id))
+        return seen
+
+    desk.sessions.retrieve = ended_meanwhile  # type: ignore[method-assign]
+    with pytest.raises(StripeUnreachable):
+        desk.checkout.open(image.id)
+    assert desk.checkout.open(image.id).id != session.id
+
+
+def test_a_delayed_payment_that_arrives_is_noted_by_the_page_too(desk: Desk) -> None:
+    image = desk.keep()
+    session_id = desk.checkout.open(image.id).id
+    for state, is_pending in (("unpaid", True), ("paid", False)):
+        desk.sessions.pay(session_id, state)
+        desk.checkout.status(session_id)
+        assert desk.store.get(image.id).payment_pending == is_pending
+
+
 def test_a_session_that_was_paid_although_its_note_failed_is_not_opened_again(desk: Desk) -> None:
     image = desk.keep()
     note, desk.store.note = desk.store.note, None  # type: ignore[assignment, method-assign]
@@ -405,14 +451,18 @@ def test_the_log_names_the_session_that_may_still_be_open_not_the_one_that_was_p
     assert "its checkout cs_test_anot... may still be open" in caplog.text
 
 
-def test_one_session_that_cannot_be_ended_does_not_keep_the_sweep_from_the_others(desk: Desk) -> None:
-    images = [desk.keep() for _ in range(2)]
-    for image, session_id in zip(images, ("cs_test_0", "cs_test_1"), strict=True):
+@pytest.mark.parametrize(("failures", "still_open"), [(1, 1), (2, 2), (3, 5)])
+def test_sessions_that_cannot_be_ended_keep_the_sweep_from_the_others_only_after_some_failures(
+    desk: Desk, failures: int, still_open: int
+) -> None:
+    images = [desk.keep() for _ in range(5)]
+    for number, image in enumerate(images):
+        session_id = f"cs_test_{number}"
         desk.sessions.all[session_id] = {"id": session_id, "status": "open", "payment_status": "unpaid"}
         desk.store.note(image.id, noted(sessions_to_end=(session_id,)))
-    desk.sessions.failures = [StripeFailed()]
+    desk.sessions.failures = [StripeFailed() for _ in range(failures)]
     desk.checkout.end_replaced([image.id for image in images])
-    assert desk.sessions.open_ids() == ["cs_test_0"]
+    assert len(desk.sessions.open_ids()) == still_open
 
 
 def test_the_status_of_a_complete_session_is_noted_with_its_picture(desk: Desk) -> None:

@@ -64,8 +64,8 @@ export declare function readFile(file: Blob): Promise<ArrayBuffer>;
 export declare function fileUnreadable(cause?: unknown): HeroimgError;
 /**
  * Make a photograph of any kind fit the server's limits. A PNG or JPEG within them stays as it is, byte for byte, if it
- * is not larger than `maxEdge`. One above `maxEdge` stays too if its end seems to be missing, because the server can check
- * that. Every other picture becomes an upright JPEG. A worker draws it if the browser has one that can.
+ * is not larger than `maxEdge`. One above `maxEdge` stays too if a part of it seems to be missing, because the server
+ * can check that. Every other picture becomes an upright JPEG. A worker draws it if the browser has one that can.
  *
  * @param {Blob} file
  * @param {FitOptions & { onWait?: OnWait, signal?: AbortSignal }} [options]

@@ -37,7 +37,7 @@ def refuse_foreign(folder: str) -> None:
 
 
 def _is_ours(folder: str, entry: os.DirEntry[str]) -> bool:
-    name = _OUR_NAME.fullmatch(entry.name)
+    name, is_private = _OUR_NAME.fullmatch(entry.name), False
     try:
         if not name or not entry.is_file(follow_symlinks=False):
             return False
@@ -52,6 +52,8 @@ def _is_ours(folder: str, entry: os.DirEntry[str]) -> bool:
             is_ours = is_private and (_has_sidecar(folder, image_id) or _may_be_picture(_start_of(entry.path)))
     except FileNotFoundError:  # another process of ours has removed it since
         return True
+    except PermissionError:  # such as a file that a command of root's has written: a sweep logs it
+        return is_private
     return is_ours or _has_valid_sidecar(folder, image_id)
 
 
@@ -78,11 +80,15 @@ def _start_of(path: str) -> bytes:
 
 
 def _may_be_picture(start: bytes) -> bool:
-    return any(_begins_like(beginning, start) for beginning in _PICTURES_BEGIN)
+    return any(_begins_like(beginning, start) for beginning in _PICTURES_BEGIN) or _was_not_written(start)
 
 
 def _may_be_sidecar(start: bytes) -> bool:
-    return _begins_like(_SIDECARS_BEGIN, start) or _is_sidecar(start) or not start.strip(b"\0")
+    return _begins_like(_SIDECARS_BEGIN, start) or _is_sidecar(start) or _was_not_written(start)
+
+
+def _was_not_written(start: bytes) -> bool:
+    return not start.strip(b"\0")
 
 
 def _begins_like(beginning: bytes, start: bytes) -> bool:
