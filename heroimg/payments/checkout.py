@@ -1,6 +1,6 @@
 """The rule of the checkout: each picture has at most one payable Checkout Session, which ends before the picture does.
 
-A session ends HEROIMG_RETURN_SECONDS before its picture. If an unpaid picture is handed over earlier, its session is
+A session ends at least HEROIMG_RETURN_SECONDS before its picture. If an unpaid picture is handed over earlier, its session is
 ended before the picture is removed; docs/promises.md has the exception. A picture whose checkout is complete gets no
 second session.
 
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 # An open session is used again if it leaves the customer at least this long to pay.
 _MIN_REUSE_SECONDS = 15 * 60
 
-# How many ended sessions of earlier requests one request may pass over, and how many failures one sweep may meet.
+# A request skips at most this many ended sessions of earlier requests. A sweep stops after this many failures.
 _MOST_REPEATS = 5
 _MOST_FAILURES = 3
 
@@ -232,13 +232,13 @@ class Checkout:
         return None
 
     def _create(self, image: StoredImage, last_session: str | None) -> Session:
-        # A picture with a failed delayed payment is kept for longer than Stripe allows a session to last. So no session
-        # lasts longer than a new picture's would. Whole minutes let concurrent requests ask for the same session.
+        # A picture with a failed delayed payment may be kept for longer than Stripe allows a session to last. So no
+        # session lasts longer than a new picture's would. Whole minutes let concurrent requests ask for the same one.
         latest = (self._now() // 60 + 1) * 60 + self._config.image_seconds
         ends = min(image.expires, latest) - self._config.return_seconds
         try:
             session = self._sessions.create(image.id, ends, after=last_session)
-            # This may be the session of an earlier request of ours that failed later, and expired it.
+            # An earlier request may have created this session, failed, and expired it.
             for _ in range(_MOST_REPEATS):
                 if session.status == "expired":
                     session = self._sessions.create(image.id, ends, after=session.id)
@@ -247,7 +247,7 @@ class Checkout:
                 raise StripeUnreachable(retry_after=1)
         except StripeFailed as error:
             # Stripe repeats its answer for a day for the same idempotency key, which is made from the parameters. So
-            # change them for the next request. Whole minutes change by themselves.
+            # change them for the next request. `latest` changes by itself.
             self._store.pin(image.id, image.expires + 1)
             if self._sessions.clock_warning():
                 raise ClockWrong from error
@@ -281,7 +281,7 @@ class Checkout:
         :raises CheckoutComplete: the picture was paid for since it was read.
         :raises ImageClaimed: another reader has claimed it.
         :raises ImageNotFound: it was handed over.
-        :raises StripeUnreachable: a concurrent request has ended or replaced it, or another one may still be open.
+        :raises StripeUnreachable: a concurrent request has ended or replaced it, or another session may be open.
         :raises StripeFailed: another session may still be open.
         :raises StoreUnavailable: the note may get lost.
         """

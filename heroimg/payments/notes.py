@@ -23,8 +23,8 @@ def opened(image: StoredImage, session_id: str) -> StoredImage:
 def completed(image: StoredImage, session_id: str, *, is_paid: bool) -> StoredImage:
     """Note that a session is complete.
 
-    Stripe may report that a delayed payment failed before it reports that its session is complete, and may report both
-    again later. So a session that has ended stays ended until it is paid.
+    Stripe's events may come twice and in the wrong order: first the failed delayed payment, then its complete session.
+    So a session that has ended stays ended until it is paid.
 
     :param is_paid: False while a delayed payment is pending, and after it failed.
     """

@@ -108,7 +108,7 @@ class HandOvers:
             log.info("confirmed %s", short(image_id))
 
     def remove(self, image: StoredImage, token: str | None) -> bool:
-        """Remove a picture whose sessions were ended if possible; return False if it was gone already."""
+        """Remove a picture after an attempt to end its sessions. Return False if it was gone already."""
         removed = self.store.remove(image.id, token)
         if removed is None:
             return False

@@ -35,7 +35,7 @@ const JPEG = "\xff\xd8\xff";
 const WEBP = /^RIFF.{4}WEBP/s;
 // The brands of ISO/IEC 23008-12 for pictures that are coded with HEVC.
 const HEIC = /^.{4}ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)/s;
-// Its brand may also follow more general ones, such as mif1.
+// AVIF's brand may follow more general ones, such as mif1.
 const AVIF = /^.{4}ftyp(.{4}){0,10}?avi[fs]/s;
 const GIF = /^GIF8[79]a/;
 const BMP = /^BM.{4}\0{4}/s;

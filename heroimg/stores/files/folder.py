@@ -99,7 +99,7 @@ class Folder:
                         raise ImageNotFound
                     yield picture
                 finally:
-                    # Closing does not unlock the picture while a claim's stream has a duplicate open.
+                    # Closing does not unlock the picture while a claim's stream (a dup) is open.
                     fcntl.flock(picture, fcntl.LOCK_UN)
 
     def unlink(self, image_id: str) -> None:

@@ -41,7 +41,7 @@ _CONNECT_SECONDS = 0.5
 _ANSWER_SECONDS = 1.5
 RETRY_AFTER_SECONDS = 2
 
-# Networks drop connections that were idle for minutes. So one that was idle for this long is first tried by a PING.
+# Networks may drop idle connections. One that was idle for longer than this is first tried by a PING.
 _IDLE_SECONDS = 1
 # A server that works answers a PING sooner.
 _PING_SECONDS = 0.3
