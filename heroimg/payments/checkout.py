@@ -1,8 +1,8 @@
 """The rule of the checkout: each picture has at most one payable Checkout Session, which ends before the picture does.
 
-A session ends at least HEROIMG_RETURN_SECONDS before its picture. If an unpaid picture is handed over earlier, its session is
-ended before the picture is removed; docs/promises.md has the exception. A picture whose checkout is complete gets no
-second session.
+A session ends at least HEROIMG_RETURN_SECONDS before its picture. If an unpaid picture is handed over earlier, its
+session is ended before the picture is removed; docs/promises.md has the exception. A picture whose checkout is complete
+gets no second session.
 
 Sessions are noted with their picture (notes.py). A customer gets the secret of a session only after the session was
 noted, and after all earlier sessions have ended.
