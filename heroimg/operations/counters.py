@@ -112,9 +112,7 @@ class Counters:
         self.confirmations = Count(
             folder, "confirmations", "Pictures removed because their reader has them.", "paid", ("true", "false")
         )
-        self.checkouts_complete = Count(
-            folder, "checkouts_complete", "Pictures whose checkout became known to be complete."
-        )
+        self.checkouts_complete = Count(folder, "checkouts_complete", "Complete checkouts that heroimg has learned of.")
         self.expired_unclaimed = Count(folder, "expired_unclaimed", "Pictures that expired and were not claimed.")
         self.paid_never_fetched = Count(
             folder, "paid_never_fetched", "Pictures that expired, were paid for and not claimed."

@@ -184,7 +184,7 @@ def _not_ended(session_id: str) -> str:
 
 
 def _shown(name: str) -> str:
-    return name if name.endswith("...") else short(name)
+    return short(name.removesuffix("..."))
 
 
 def _missing(name: str) -> str:

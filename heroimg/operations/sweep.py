@@ -59,9 +59,8 @@ class Sweeper:
         self._clock = clock
         self._end_sessions = end_sessions
         self._started = int(clock())
-        # The lock file has the time of the last sweep. If a sweep fails or has no lock file, its time is kept here. If
-        # threads sweep a shared store, this is at first the start of the process. So no request sweeps before the
-        # threads do.
+        # The lock file has the time of the last sweep; this field has the time of one that failed or had no lock file.
+        # For a shared store that threads sweep, it begins as the process's start. So no request sweeps before them.
         self._last_unrecorded = float(self._started) if store.is_shared and config.sweep_seconds else 0.0
         self._lock_path = instance_path(config, "sweep.lock")
         if not store.is_shared:

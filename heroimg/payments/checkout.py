@@ -41,8 +41,10 @@ log = logging.getLogger(__name__)
 # An open session is used again if it leaves the customer at least this long to pay.
 _MIN_REUSE_SECONDS = 15 * 60
 
-# A request skips at most this many ended sessions of earlier requests. A sweep stops after this many failures.
+# The most ended sessions of earlier requests that a request skips.
 _MOST_REPEATS = 5
+
+# A sweep stops asking Stripe after this many failures.
 _MOST_FAILURES = 3
 
 _PAID_EVENTS = ("checkout.session.completed", "checkout.session.async_payment_succeeded")
@@ -55,7 +57,7 @@ class Checkout:
 
     Most methods ask Stripe, and may raise StripeUnreachable, StripeFailed or CheckoutNotConfigured.
 
-    :param on_complete: called once for each picture whose checkout becomes known to be complete.
+    :param on_complete: called when a picture's checkout becomes known to be complete.
     """
 
     def __init__(
@@ -247,7 +249,7 @@ class Checkout:
                 raise StripeUnreachable(retry_after=1)
         except StripeFailed as error:
             # Stripe repeats its answer for a day for the same idempotency key, which is made from the parameters. So
-            # change them for the next request. `latest` changes by itself.
+            # move `expires` for the next request; `latest` moves by itself.
             self._store.pin(image.id, image.expires + 1)
             if self._sessions.clock_warning():
                 raise ClockWrong from error

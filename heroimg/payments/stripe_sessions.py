@@ -70,7 +70,7 @@ class StripeSessions:
         """Create a session that cannot be paid after `expires_at`.
 
         Concurrent and repeated calls with the same arguments return one session: the idempotency key is derived from
-        them. If it was created by an earlier call, it is returned as it is now, and may have ended.
+        them. A session of an earlier call is returned as it is now, and may have ended.
 
         :param after: the picture's last session, which has ended. It is part of the idempotency key: without it Stripe
             might return the ended session again.

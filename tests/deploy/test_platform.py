@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ import pytest
 from tests.helpers import pictures
 from tests.helpers.api import Api, new_token
 from tests.helpers.needed_programs import needs, needs_root
-from tests.helpers.serving import ROOT, Server, wait_for
+from tests.helpers.serving import ROOT, Server, free_port, wait_for
 
 GUNICORN = (sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py"))
 CGROUPS = Path("/sys/fs/cgroup")
@@ -33,8 +32,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def test_port_is_served_on_every_address(server: Server) -> None:
-    with socket.create_server(("0.0.0.0", 0)) as free:  # on every address, unlike free_port
-        server.environ["PORT"] = str(free.getsockname()[1])
+    server.environ["PORT"] = str(free_port())
     server.start(*GUNICORN)
     assert server.url == f"http://0.0.0.0:{server.environ['PORT']}"
     for address in ("127.0.0.1", "127.1.2.3"):

@@ -59,7 +59,7 @@ SCRIPT_HEAD = "#!lua flags=allow-oom\n"
 
 
 class RedisConnection:
-    """The connection of one process. It connects when it is first used, and again if it was lost.
+    """A connection of one process. It connects when it is first used, and again if it was lost.
 
     :param url: `redis://`, `rediss://` (TLS) or `unix://`, as redis-py reads them, options included; or
         `redis+cluster://user:password@host:port,host:port` (`rediss+cluster://` with TLS), some of a cluster's nodes,
