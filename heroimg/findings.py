@@ -54,5 +54,5 @@ def check_owner(subject: str, folder: str | os.PathLike[str]) -> Finding | None:
     return fault(
         subject,
         f"{folder} belongs to uid {owner}, and this command runs as uid {user}: run it as the user that runs heroimg, "
-        f"or make the folder that user's, for example by `chown -R heroimg: {folder}`",
+        f"or give that user the folder, for example by `chown -R heroimg: {folder}`",
     )

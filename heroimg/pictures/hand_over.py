@@ -193,7 +193,7 @@ class HandOver:
             self._all.store.renew(self.image.id, self._token)
             self._set_next_renewal()
         except StoreUnavailable:
-            pass  # no other reader can claim the picture either; the next block tries again
+            pass  # most probably no other reader can claim the picture either; the next block tries again
         except (ImageClaimed, ImageNotFound) as error:
             self._renew_at = math.inf
             # If the picture has expired, no other reader can get it, so this reader gets the rest.

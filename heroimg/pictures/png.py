@@ -117,7 +117,7 @@ def _pieces(contents: Iterator[memoryview]) -> Iterator[bytearray]:
 
 
 def _inflated(pieces: Iterator[bytearray]) -> Iterator[bytes]:
-    """Inflate zlib's format, RFC 1950. The checksum at the end is not read, because browsers ignore it.
+    """Inflate zlib's format, RFC 1950. The checksum at the end is not read, because most browsers ignore it.
 
     :raises ImageDamaged: the header of the format is wrong.
     :raises ValueError: the header is too short.

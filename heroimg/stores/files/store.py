@@ -10,7 +10,7 @@ A picture has at most four names, and the sweep knows all of them:
 The order of the steps makes it safe to kill a process at any point. To keep a picture, the store writes the sidecar
 first and then renames the `.part` file, which makes both visible at once. To remove a picture, the store unlinks the
 picture first, which makes both invisible. So a picture without a valid sidecar is a leftover, and so is every other
-file without a picture (sweeping.py).
+file without a picture, unless its writer still holds a lock (sweeping.py).
 
 The modification time of a picture is the instant at which it was kept. If the clock was ahead then, a sweep or a pin
 moves the picture's times back, so that it is kept for its time and no longer.

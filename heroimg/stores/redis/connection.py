@@ -3,7 +3,7 @@
 If a server does not work, a request fails within about two seconds. A refused or broken connection is tried three times
 within half a second. A silent connection is not tried again. In a cluster, no connection is tried again, and a request
 may wait two seconds for each silent node. Trying a command again does no harm: at most, a request counts twice towards
-a rate.
+a rate, or a removal is not logged.
 
 An open connection becomes useless in two ways. After a planned failover it leads to a server that is now a replica.
 That server refuses changes; then the connection is closed, and the next attempt resolves the name again. And a network
