@@ -1,9 +1,9 @@
 """When sweeps run: regularly in a thread of each worker process, after a response, or by an operator's command.
 
 Every worker has a scheduler, which by default runs every minute. So sweeping goes on if a worker dies. A lock file lets
-one process sweep at a time. Its modification time is the end of the last sweep, at first its creation: the other
-workers need not sweep again at once, and /readyz notices when sweeps stop. A shared store has no lock file: every
-worker on every machine sweeps it.
+one process sweep at a time. Its modification time is the last sweep's end (at first its creation). So other workers
+need not sweep again at once, and /readyz notices when sweeps stop. A shared store has no lock file: every worker on
+every machine sweeps it.
 
 On shared hosting threads may be forbidden, or end with an idle process. There, if a sweep is overdue, a request reads
 the folder after its response. Then it spends at most 0.1 s on removals.
@@ -61,7 +61,7 @@ class Sweeper:
         self._end_sessions = end_sessions
         self._started = int(clock())
         # The lock file has the time of the last sweep; this field has the time of one that failed or had no lock file.
-        # If threads sweep a shared store, it begins as the process's start. So the threads sweep before requests.
+        # With threads and a shared store it begins at the process's start. Otherwise the first request would sweep.
         self._last_unrecorded = float(self._started) if store.is_shared and config.sweep_seconds else 0.0
         self._lock_path = instance_path(config, "sweep.lock")
         if not store.is_shared:

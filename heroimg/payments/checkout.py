@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 # An open session is used again if it leaves the customer at least this long to pay.
 _MIN_REUSE_SECONDS = 15 * 60
 
-# A request skips at most this many ended sessions of earlier ones.
+# A request skips at most this many sessions that have ended.
 _MOST_REPEATS = 5
 
 # A sweep stops asking Stripe after this many failures.

@@ -1,6 +1,6 @@
 """The picture formats that heroimg accepts, and those that it names in a refusal.
 
-`FORMATS` is the only list of accepted formats. The first bytes decide the format, never the file name. Pictures are not
+`FORMATS` is the list of accepted formats. The first bytes decide the format, never the file name. Pictures are not
 re-encoded: readers get the bytes that were uploaded.
 """
 

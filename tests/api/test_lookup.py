@@ -44,7 +44,7 @@ class Operator:
         return [name for name in self._redis.names() if "rate" not in name]
 
 
-@pytest.fixture(params=["files", "redis"])
+@pytest.fixture(params=["files", pytest.param("redis", marks=pytest.mark.proof)])
 def operator(request: pytest.FixtureRequest, tmp_path: Path, clock: DrivenClock) -> Iterator[Operator]:
     redis = None
     if request.param == "redis":

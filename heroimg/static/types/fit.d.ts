@@ -65,7 +65,7 @@ export declare function fileUnreadable(cause?: unknown): HeroimgError;
 /**
  * Make a photograph of any kind fit the server's limits. A PNG or JPEG within them stays as it is, byte for byte, if it
  * is not larger than `maxEdge`. One above `maxEdge` stays too if a part of it seems to be missing, because the server
- * can check that. Every other picture becomes an upright JPEG. A worker draws it if the browser has one that can.
+ * can check that. Every other picture becomes an upright JPEG. A worker draws it if the browser's workers can.
  *
  * @param {Blob} file
  * @param {FitOptions & { onWait?: OnWait, signal?: AbortSignal }} [options]

@@ -122,7 +122,7 @@ class _CheckedIfIdle(AbstractConnection):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.health_check_interval = _IDLE_SECONDS  # redis-py then notes when the connection counts as idle
+        self.health_check_interval = _IDLE_SECONDS  # redis-py then sets next_health_check
 
     def check_health(self) -> None:
         if time.monotonic() <= self.next_health_check:
