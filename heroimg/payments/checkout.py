@@ -112,8 +112,8 @@ class Checkout:
         :raises StripeFailed: a session may still be open.
         """
         image = self._end_others(image)
-        if image.checkout_session and not image.checkout_complete and not image.checkout_ended:
-            self._end_one(image, image.checkout_session)
+        for session_id in image.payable_sessions:
+            image = self._end_one(image, session_id)
 
     def end_before_hand_over(self, image: StoredImage) -> None:
         """End the picture's sessions. If its current session cannot be ended, the picture is handed over anyway.
