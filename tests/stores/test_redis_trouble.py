@@ -8,7 +8,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -235,6 +235,29 @@ def test_a_picture_is_on_the_disk_before_its_checkout_is_opened_if_redis_can_tel
     assert (waited["calls"] - waited["failed_calls"] == 1) == can_tell
 
 
+def begin_checkout(machines: Machines, pool: ThreadPoolExecutor) -> tuple[str, Future[requests.Response]]:
+    """Open a checkout for a picture that is on the replica; Stripe answers once the stand-in is released."""
+    other, image_id = machines.one.keep(pictures.jpeg()), machines.one.keep(pictures.jpeg())
+    wait_for(lambda: machines.one.open_checkout(other).status_code == 200, "the replica to follow")
+    asked = machines.stand_in.hold()
+
+    def open_checkout() -> requests.Response:
+        """Ask again while the pin gets 503, because the replica's slow disk takes longer than the 0.7 s allowed."""
+        for _ in range(100):
+            answer = machines.one.open_checkout(image_id)
+            if asked.is_set():
+                break
+        return answer
+
+    opening = pool.submit(open_checkout)
+    assert asked.wait(LONG)  # so the pin has reached the replica
+    return image_id, opening
+
+
+def wait_until_replica_is_lost(redis: RedisServer) -> None:
+    wait_for(lambda: redis.client.info("replication")["connected_slaves"] == 0, "the replica to be lost")
+
+
 def test_a_checkout_that_no_replica_has_recorded_is_ended_and_not_returned(
     redis: RedisServer, open_machines: OpenMachines, tmp_path: Path
 ) -> None:
@@ -243,22 +266,9 @@ def test_a_checkout_that_no_replica_has_recorded_is_ended_and_not_returned(
         ThreadPoolExecutor(1) as pool,
     ):
         machines = open_machines(redis.url, HEROIMG_REDIS_REPLICAS="1")
-        other, image_id = machines.one.keep(pictures.jpeg()), machines.one.keep(pictures.jpeg())
-        wait_for(lambda: machines.one.open_checkout(other).status_code == 200, "the replica to follow")
-        asked = machines.stand_in.hold()
-
-        def open_checkout() -> requests.Response:
-            """Ask again while the pin gets 503, because the replica's slow disk takes longer than the 0.7 s allowed."""
-            for _ in range(100):
-                answer = machines.one.open_checkout(image_id)
-                if asked.is_set():
-                    break
-            return answer
-
-        opening = pool.submit(open_checkout)
-        assert asked.wait(LONG)  # so the pin has reached the replica
+        image_id, opening = begin_checkout(machines, pool)
         replica.client.execute_command("REPLICAOF", "NO", "ONE")
-        wait_for(lambda: redis.client.info("replication")["connected_slaves"] == 0, "the replica to be lost")
+        wait_until_replica_is_lost(redis)
         machines.stand_in.release()
         assert opening.result().status_code == 503
         assert [session["status"] for session in machines.stand_in.sessions.values()] == ["open", "expired"]
@@ -275,16 +285,12 @@ def test_a_checkout_that_no_replica_has_recorded_and_that_stays_open_is_not_retu
         ThreadPoolExecutor(1) as pool,
     ):
         machines = open_machines(redis.url, HEROIMG_REDIS_REPLICAS="1")
-        other, image_id = machines.one.keep(pictures.jpeg()), machines.one.keep(pictures.jpeg())
-        wait_for(lambda: machines.one.open_checkout(other).status_code == 200, "the replica to follow")
-        asked = machines.stand_in.hold()
-        answer = pool.submit(machines.one.open_checkout, image_id)
-        assert asked.wait(LONG)  # so the pin has reached the replica
+        image_id, opening = begin_checkout(machines, pool)
         replica.end()
-        wait_for(lambda: redis.client.info("replication")["connected_slaves"] == 0, "the replica to be lost")
+        wait_until_replica_is_lost(redis)
         machines.stand_in.fail_next("429", times=20)  # so the session cannot be ended either
         machines.stand_in.release()
-        assert answer.result().status_code == 503
+        assert opening.result().status_code == 503
         machines.stand_in.recover()
         assert machines.one.open_checkout(image_id).status_code == 503
         assert [session["status"] for session in machines.stand_in.sessions.values()] == ["open", "open"]
@@ -303,7 +309,7 @@ def test_the_event_of_a_payment_is_asked_for_again_while_no_replica_can_note_it(
         session_id = machines.one.session_of(image_id)
         machines.stand_in.pay(session_id)
         replica.end()
-        wait_for(lambda: redis.client.info("replication")["connected_slaves"] == 0, "the replica to be lost")
+        wait_until_replica_is_lost(redis)
         machines.stand_in.webhook_url = machines.one.server.url + WEBHOOK
 
         def answer() -> int | None:
