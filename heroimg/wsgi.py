@@ -17,11 +17,13 @@ from heroimg.logs import configure_logging
 # Commands such as `flask held` import this module too, but serve nothing.
 _command = click.get_current_context(silent=True)
 _is_server = _command is None or _command.info_name == "run"
-_GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 configure_logging()
 # With `flask -e FILE`, the operator names another file, whose values count.
-if _command is not None and _command.find_root().get_parameter_source("env_file") not in _GIVEN:
+if _command is not None and _command.find_root().get_parameter_source("env_file") not in {
+    ParameterSource.COMMANDLINE,
+    ParameterSource.ENVIRONMENT,
+}:
     forget_flasks_reading(os.environ)
 try:
     for _name, _value in read_env_file().items():

@@ -17,7 +17,7 @@ SLOW_DISK_SECONDS = 1.0
 
 
 class NoCheckout:
-    """The checkout of pictures that nobody pays for."""
+    """A checkout without any session."""
 
     def end(self, image: StoredImage) -> None: ...
     def end_before_hand_over(self, image: StoredImage) -> None: ...
