@@ -13,6 +13,8 @@ import os
 import re
 from contextlib import suppress
 
+from heroimg.logs import redacted
+
 _OUR_NAME = re.compile(r"([0-9a-f]{32})(|\.part|\.json|\.new)")
 
 # Of the formats that heroimg accepts (pictures/formats.py).
@@ -33,7 +35,7 @@ def refuse_foreign(folder: str) -> None:
     with os.scandir(folder) as entries:
         for entry in entries:
             if not _HARMLESS.fullmatch(entry.name) and not _is_ours(folder, entry):
-                raise OSError(errno.EEXIST, f"it holds other files, such as {entry.name}")
+                raise OSError(errno.EEXIST, f"it holds other files, such as {redacted(entry.name)}")
 
 
 def _is_ours(folder: str, entry: os.DirEntry[str]) -> bool:
