@@ -279,16 +279,21 @@ def test_under_mod_wsgi_a_broken_connection_gives_the_picture_back_without_a_cla
 def test_an_error_after_the_headers_leaves_no_id_in_apaches_log(mod_wsgi: Hosted, reads_on: bool) -> None:
     image_id = mod_wsgi.api.keep(pictures.jpeg(3).ljust(LIMIT, b"\0"))
     sidecar = mod_wsgi.api.server.uploads / f"{image_id}.json"
+    (unreadable := mod_wsgi.project / "unreadable").symlink_to(sidecar)
     with mod_wsgi.api.connection(window=32768) as connection:
         connection.sendall(f"GET {RETRIEVE}?imageId={image_id} HTTP/1.1\r\nHost: t\r\n\r\n".encode())
         assert connection.recv(1024)
-        sidecar.unlink()
-        sidecar.mkdir()  # stands for a disk with an error
+        # A link to itself stands for a disk with an error. At no moment is there no sidecar: a sweep would remove the
+        # picture as a leftover.
+        unreadable.rename(sidecar)
         while reads_on and connection.recv(1024 * 1024):
             pass
-    line = f"failed after its headers were sent: [Errno 21] Is a directory: '{sidecar.parent}/{image_id[:6]}....json'"
-    wait_for(lambda: line in mod_wsgi.apache.logs(), "the error to be logged")
-    sidecar.rmdir()
+    cause = f"[Errno 40] Too many levels of symbolic links: '{sidecar.parent}/{image_id[:6]}....json'"
+    line = f"failed after its headers were sent: {cause}"
+    try:
+        wait_for(lambda: line in mod_wsgi.apache.logs(), "the error to be logged")
+    finally:
+        sidecar.unlink()  # otherwise the folder is refused at the next start
     assert image_id not in mod_wsgi.apache.logs()
 
 
