@@ -25,6 +25,9 @@ from heroimg.operations.lookup import Lookup
 from heroimg.operations.setup_check import SetupCheck
 from heroimg.operations.sweep import Sweeper
 from heroimg.payments.checkout import Checkout
+from heroimg.payments.ending import SessionEnder
+from heroimg.payments.events import PaymentEvents
+from heroimg.payments.notes import CheckoutNotes
 from heroimg.payments.stripe_sessions import StripeSessions
 from heroimg.payments.stripe_setup import StripeSetup
 from heroimg.pictures.hand_over import HandOvers
@@ -43,14 +46,17 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     store = open_store(config, clock)
     counters = open_counters(config)
     sessions = StripeSessions(config, clock, on_call=counters.stripe_seconds.observe)
-    checkout = Checkout(config, store, sessions, clock, on_complete=counters.checkouts_complete.inc)
-    sweeper = Sweeper(config, store, counters, clock, checkout.end_replaced)
-    hand_overs = HandOvers(store, clock, config.claim_seconds, checkout, on_removed=counters.confirmations.inc)
+    notes = CheckoutNotes(store, on_complete=counters.checkouts_complete.inc)
+    ender = SessionEnder(store, sessions, notes)
+    checkout = Checkout(config, store, sessions, notes, ender, clock)
+    payment_events = PaymentEvents(config, store, sessions, notes, clock)
+    sweeper = Sweeper(config, store, counters, clock, ender.end_replaced)
+    hand_overs = HandOvers(store, clock, config.claim_seconds, ender, on_removed=counters.confirmations.inc)
     rates = Rates(config)
 
     app = Flask(__name__)
     app.url_map.merge_slashes = False  # otherwise Werkzeug redirects /api//x, using the client's Host header
-    services = Services(config, store, checkout, hand_overs, rates, sweeper, counters, clock)
+    services = Services(config, store, checkout, payment_events, hand_overs, rates, sweeper, counters, clock)
     app.extensions["heroimg"] = services
     limit_bodies(app)
     for bp in (temp_images_bp, checkout_bp, health_bp):
@@ -62,7 +68,7 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
         from heroimg.api.metrics import add_metrics  # noqa: PLC0415
 
         add_metrics(app)
-    _add_commands(app, services)
+    _add_commands(app, services, ender)
     wsgi_app = hide_late_errors(sweeper.sweep_between_requests(app.wsgi_app))
     app.wsgi_app = identify_requests(wsgi_app)  # type: ignore[assignment, method-assign]
     if config.trusted_proxies:
@@ -70,9 +76,9 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     return app
 
 
-def _add_commands(app: Flask, services: Services) -> None:
+def _add_commands(app: Flask, services: Services, ender: SessionEnder) -> None:
     config, store, clock = services.config, services.store, services.clock
-    lookup = Lookup(store, clock, services.checkout.end, services.checkout.session_state)
+    lookup = Lookup(store, clock, ender.end, services.checkout.session_state)
     # `check` may run every few minutes. If it timed its calls to Stripe, each run would leave counter files.
     untimed = StripeSessions(config, clock)
     setup = SetupCheck(config, store, StripeSetup(config, untimed, clock).check, services.rates.check)

@@ -55,7 +55,7 @@ def webhook() -> ResponseReturnValue:
     if not services().config.stripe_webhook_secret:
         abort(404)
     request.max_content_length = _MAX_EVENT_BYTES
-    services().checkout.handle_event(request.get_data(), request.headers.get("Stripe-Signature"))
+    services().payment_events.handle(request.get_data(), request.headers.get("Stripe-Signature"))
     return "", 200
 
 

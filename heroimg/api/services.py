@@ -13,6 +13,7 @@ from heroimg.operations.counters import Counters
 from heroimg.operations.schedule import run_in_background
 from heroimg.operations.sweep import Sweeper
 from heroimg.payments.checkout import Checkout
+from heroimg.payments.events import PaymentEvents
 from heroimg.pictures.hand_over import HandOvers
 from heroimg.stores.base import Clock, ImageStore
 
@@ -24,6 +25,7 @@ class Services:
     config: Config
     store: ImageStore
     checkout: Checkout
+    payment_events: PaymentEvents
     hand_overs: HandOvers
     rates: Rates
     sweeper: Sweeper

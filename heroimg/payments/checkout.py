@@ -4,14 +4,14 @@ A session ends at least HEROIMG_RETURN_SECONDS before its picture. If an unpaid 
 session is ended before the picture is removed; docs/promises.md has the exception. A picture whose checkout is complete
 gets no second session.
 
-Sessions are noted with their picture (notes.py). A customer gets the secret of a session only after the session was
-noted, and after all earlier sessions have ended.
+Sessions are noted with their picture (notes.py), and ended by ending.py. A customer gets the secret of a session only
+after the session was noted, and after all earlier sessions have ended.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -20,7 +20,6 @@ from stripe.checkout import Session
 from heroimg.config import MIN_CHECKOUT_SECONDS, MIN_RETURN_SECONDS, Config
 from heroimg.errors import (
     CheckoutComplete,
-    CheckoutNotConfigured,
     ClockWrong,
     HeroimgError,
     ImageNotFound,
@@ -32,6 +31,7 @@ from heroimg.errors import (
 )
 from heroimg.logs import short
 from heroimg.payments import notes
+from heroimg.payments.ending import SessionEnder
 from heroimg.payments.stripe_sessions import StripeSessions, image_id_of
 from heroimg.stores.base import Clock, ImageStore
 from heroimg.stores.image import StoredImage
@@ -44,20 +44,11 @@ _MIN_REUSE_SECONDS = 15 * 60
 # A request skips at most this many sessions that have ended.
 _MOST_REPEATS = 5
 
-# A sweep stops asking Stripe after this many failures.
-_MOST_FAILURES = 3
-
-_PAID_EVENTS = ("checkout.session.completed", "checkout.session.async_payment_succeeded")
-_FAILED_EVENT = "checkout.session.async_payment_failed"
-HANDLED_EVENTS = (*_PAID_EVENTS, _FAILED_EVENT)
-
 
 class Checkout:
-    """Opens, reuses and ends the Checkout Sessions of pictures, and keeps pictures that were paid for.
+    """Opens the Checkout Sessions of pictures, uses open ones again, and tells their state.
 
     Most methods ask Stripe, and may raise StripeUnreachable, StripeFailed or CheckoutNotConfigured.
-
-    :param on_complete: called when a picture's checkout becomes known to be complete.
     """
 
     def __init__(
@@ -65,14 +56,16 @@ class Checkout:
         config: Config,
         store: ImageStore,
         sessions: StripeSessions,
+        checkout_notes: notes.CheckoutNotes,
+        ender: SessionEnder,
         clock: Clock,
-        on_complete: Callable[[], None],
     ) -> None:
         self._config = config
         self._store = store
         self._sessions = sessions
+        self._notes = checkout_notes
+        self._ender = ender
         self._clock = clock
-        self._on_complete = on_complete
 
     def open(self, image_id: str, claim: str | None = None) -> Session:
         """Return an open session for a picture: the one it has, or a new one.
@@ -85,7 +78,7 @@ class Checkout:
         """
         image = self._store.get(image_id)
         image.refuse_others(claim, self._now())
-        image = self._end_others(image)
+        image = self._ender.end_others(image)
         if image.checkout_complete:
             raise CheckoutComplete
         needed = self._now() + MIN_CHECKOUT_SECONDS + self._config.return_seconds
@@ -105,50 +98,6 @@ class Checkout:
         log.info("opened checkout %s for %s", short(session.id), short(image_id))
         return session
 
-    def end(self, image: StoredImage) -> None:
-        """Make all sessions of a picture unpayable, except one that is complete.
-
-        :raises StripeUnreachable: a session may still be open.
-        :raises StripeFailed: a session may still be open.
-        """
-        image = self._end_others(image)
-        for session_id in image.payable_sessions:
-            image = self._end_one(image, session_id)
-
-    def end_before_hand_over(self, image: StoredImage) -> None:
-        """End the picture's sessions. If its current session cannot be ended, the picture is handed over anyway.
-
-        :raises StripeUnreachable: another session of an unpaid picture may still be open.
-        :raises StripeFailed: another session of an unpaid picture may still be open.
-        """
-        if not image.checkout_complete:
-            image = self._end_others(image)
-        self.try_to_end(image)
-
-    def try_to_end(self, image: StoredImage) -> None:
-        """Try to end a picture's sessions. A failure is only logged, because the reader gets the picture anyway."""
-        try:
-            self.end(image)
-        except (StripeFailed, StripeUnreachable) as error:
-            log.error(
-                "%s is handed over, but its checkout %s may still be open (%s): expire it in Stripe's dashboard, or "
-                "refund its payment", short(image.id), " or ".join(map(short, image.payable_sessions)), error.code,
-            )  # fmt: skip
-
-    def end_replaced(self, image_ids: Iterable[str]) -> None:
-        """Try again to end the `sessions_to_end` of these pictures. The sweep calls this."""
-        failures = 0
-        for image_id in image_ids:
-            try:
-                self._end_others(self._store.get(image_id))
-            except ImageNotFound:
-                pass
-            except (StripeFailed, StripeUnreachable) as error:
-                log.warning("cannot end all replaced checkouts (%s); the next sweep tries again", error.code)
-                failures += 1
-                if failures == _MOST_FAILURES:  # Stripe has trouble, and the next sweep must not wait for it
-                    return
-
     def status(self, session_id: str) -> Session:
         """Retrieve a session. If it is complete, note that with its picture, before the page fetches the picture.
 
@@ -162,7 +111,7 @@ class Checkout:
             with suppress(ImageNotFound, StoreFull, StoreUnavailable):
                 image = self._store.get(image_id)
                 if not image.checkout_complete or (image.payment_pending and session.payment_status != "unpaid"):
-                    self._note(image_id, _completed(session))
+                    self._notes.write(image_id, notes.completion(session))
         return session
 
     def session_state(self, session_id: str) -> tuple[str, str | None]:
@@ -172,35 +121,6 @@ class Checkout:
         """
         session = self._sessions.retrieve(session_id)
         return f"{session.status}, {session.payment_status}", image_id_of(session)
-
-    def handle_event(self, payload: bytes, signature: str | None) -> None:
-        """Keep the picture of a complete checkout for HEROIMG_PAID_SECONDS, even while a delayed payment is pending.
-
-        :raises SignatureInvalid: the event was not signed with STRIPE_WEBHOOK_SECRET.
-        """
-        kind, session_id = self._sessions.read_event(payload, signature)
-        if kind not in HANDLED_EVENTS:
-            return
-        # Retrieve the session, because the event's copy may be old, and in another API version.
-        try:
-            session = self._sessions.retrieve(session_id)
-        except SessionNotFound:  # do not refuse the event: Stripe would repeat it for days
-            log.warning(
-                "ignored an event about checkout %s, which is not in this Stripe account and mode", short(session_id)
-            )
-            return
-        if session.status == "complete" and (image_id := image_id_of(session)):
-            try:
-                if kind != _FAILED_EVENT:
-                    self._keep(image_id, session)
-                elif session.payment_status == "unpaid":
-                    self._note_failed(image_id, session)
-            except ImageNotFound:
-                log.info(
-                    "checkout %s is complete (%s); %s was handed over already, or has expired",
-                    short(session.id), "payment failed" if kind == _FAILED_EVENT else session.payment_status,
-                    short(image_id),
-                )  # fmt: skip
 
     @property
     def clock_seconds_ahead(self) -> float:
@@ -214,8 +134,6 @@ class Checkout:
     def _now(self) -> int:
         return int(self._clock())
 
-    # Opening
-
     def _reusable(self, image: StoredImage, session_id: str) -> Session | None:
         """Return the picture's session if it is open and leaves the customer enough time to pay. Otherwise end it."""
         if image.checkout_ended:
@@ -225,12 +143,12 @@ class Checkout:
             if session.expires_at < self._now() + _MIN_REUSE_SECONDS:
                 session = self._sessions.expire(session)
             if session.status == "complete":
-                self._note(image.id, _completed(session))
+                self._notes.write(image.id, notes.completion(session))
                 raise CheckoutComplete
             if session.status == "open":
                 self._refuse_to_outlive(image, session)
                 return session
-        self._note(image.id, partial(notes.ended, session_id=session_id))
+        self._notes.write(image.id, partial(notes.ended, session_id=session_id))
         return None
 
     def _create(self, image: StoredImage, last_session: str | None) -> Session:
@@ -255,7 +173,7 @@ class Checkout:
                 raise ClockWrong from error
             raise
         if session.status == "complete":
-            self._note(image.id, _completed(session))
+            self._notes.write(image.id, notes.completion(session))
             raise CheckoutComplete
         return session
 
@@ -287,9 +205,9 @@ class Checkout:
         :raises StripeFailed: another session may still be open.
         :raises StoreUnavailable: the note may get lost.
         """
-        image = self._note(image.id, change)
+        image = self._notes.write(image.id, change)
         image.refuse_others(claim, self._now())
-        image = self._end_others(image)
+        image = self._ender.end_others(image)
         if image.checkout_complete:
             raise CheckoutComplete
         if image.checkout_session != session.id or image.checkout_ended:
@@ -301,54 +219,3 @@ class Checkout:
             self._sessions.expire(self._sessions.retrieve(session.id))
         except (StripeFailed, StripeUnreachable) as error:
             log.warning("checkout %s may still be open (%s); no customer has it", short(session.id), error.code)
-
-    # Ending
-
-    def _end_others(self, image: StoredImage) -> StoredImage:
-        """End the sessions in `sessions_to_end`, and return the picture as it is then."""
-        for session_id in image.sessions_to_end:
-            image = self._end_one(image, session_id)
-        return image
-
-    def _end_one(self, image: StoredImage, session_id: str) -> StoredImage:
-        """Expire a session, and note its end with the picture, so that later requests do not ask Stripe again."""
-        change: Callable[[StoredImage], StoredImage] = partial(notes.ended, session_id=session_id)
-        try:
-            session = self._sessions.expire(self._sessions.retrieve(session_id))
-            if session.status == "complete":
-                change = _completed(session)
-        except (SessionNotFound, CheckoutNotConfigured):
-            log.warning("checkout %s is not in this Stripe account, or STRIPE_SECRET_KEY is not set", short(session_id))
-        with suppress(ImageNotFound, StoreFull, StoreUnavailable):
-            return self._note(image.id, change)
-        return change(image)
-
-    # Noting
-
-    def _note(self, image_id: str, change: Callable[[StoredImage], StoredImage]) -> StoredImage:
-        before, after = self._store.note(image_id, change)
-        if after.checkout_complete and not before.checkout_complete:
-            self._on_complete()
-        return after
-
-    def _keep(self, image_id: str, session: Session) -> None:
-        image = self._note(image_id, _completed(session))
-        if not image.checkout_complete:
-            return
-        if image.checkout_session != session.id:
-            if session.payment_status == "unpaid":  # another session was paid since this one's payment failed
-                return
-            log.error(
-                "%s was paid for twice, with checkouts %s and %s: refund one in Stripe's dashboard",
-                short(image_id), short(image.checkout_session or ""), short(session.id),
-            )  # fmt: skip
-        self._store.pin(image_id, self._now() + self._config.paid_seconds)
-        log.info("checkout complete for %s (%s), kept for its owner", short(image_id), session.payment_status)
-
-    def _note_failed(self, image_id: str, session: Session) -> None:
-        self._note(image_id, partial(notes.ended, session_id=session.id))
-        log.info("the payment of checkout %s failed; %s can be paid for again", short(session.id), short(image_id))
-
-
-def _completed(session: Session) -> Callable[[StoredImage], StoredImage]:
-    return partial(notes.completed, session_id=session.id, is_paid=session.payment_status != "unpaid")

@@ -1,14 +1,37 @@
 """The notes about a picture's Checkout Sessions, and the changes that each event makes to them.
 
 A picture has one current session, `checkout_session`. `sessions_to_end` lists others that might still be paid.
-Each function returns the picture as it must be stored. Calling it a second time changes nothing.
+`opened`, `completed` and `ended` return the picture as it must be stored. Calling them a second time changes nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
+from stripe.checkout import Session
+
+from heroimg.stores.base import ImageStore
 from heroimg.stores.image import StoredImage
+
+
+class CheckoutNotes:
+    """Writes notes to the store.
+
+    :param on_complete: called when a picture's checkout becomes known to be complete.
+    """
+
+    def __init__(self, store: ImageStore, on_complete: Callable[[], None]) -> None:
+        self._store = store
+        self._on_complete = on_complete
+
+    def write(self, image_id: str, change: Callable[[StoredImage], StoredImage]) -> StoredImage:
+        """Apply one of the changes below, and return the picture as it is then."""
+        before, after = self._store.note(image_id, change)
+        if after.checkout_complete and not before.checkout_complete:
+            self._on_complete()
+        return after
 
 
 def opened(image: StoredImage, session_id: str) -> StoredImage:
@@ -41,6 +64,11 @@ def completed(image: StoredImage, session_id: str, *, is_paid: bool) -> StoredIm
         checkout_ended=False,
         sessions_to_end=_others(image, session_id),
     )
+
+
+def completion(session: Session) -> Callable[[StoredImage], StoredImage]:
+    """Return the change that a complete session makes."""
+    return partial(completed, session_id=session.id, is_paid=session.payment_status != "unpaid")
 
 
 def ended(image: StoredImage, session_id: str) -> StoredImage:

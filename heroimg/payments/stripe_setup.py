@@ -10,7 +10,7 @@ from stripe import StripeClient
 from heroimg.config import MIN_CHECKOUT_SECONDS, Config
 from heroimg.errors import HeroimgError
 from heroimg.findings import Finding, fault, ok, warning
-from heroimg.payments.checkout import HANDLED_EVENTS
+from heroimg.payments.events import HANDLED_EVENTS
 from heroimg.payments.stripe_sessions import StripeSessions
 from heroimg.stores.base import Clock
 from heroimg.stores.image import new_image_id

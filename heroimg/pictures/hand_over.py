@@ -29,8 +29,8 @@ _BLOCK_BYTES = 256 * 1024
 MAX_UNBUFFERED = 6
 
 
-class SessionEnder(Protocol):
-    """Makes a picture's checkout unpayable: heroimg/payments/checkout.py."""
+class EndsSessions(Protocol):
+    """Makes a picture's sessions unpayable: heroimg/payments/ending.py."""
 
     def end(self, image: StoredImage) -> None: ...
     def end_before_hand_over(self, image: StoredImage) -> None: ...
@@ -49,7 +49,7 @@ class HandOvers:
         store: ImageStore,
         clock: Clock,
         claim_seconds: int,
-        checkout: SessionEnder,
+        ender: EndsSessions,
         on_removed: Callable[..., None],
     ) -> None:
         self.store = store
@@ -58,7 +58,7 @@ class HandOvers:
         self.renewal_seconds = claim_seconds / 4
         self.unbuffered = threading.BoundedSemaphore(MAX_UNBUFFERED)
         self.running = set[HandOver]()
-        self._checkout = checkout
+        self._ender = ender
         self._on_removed = on_removed
 
     def start(self, image_id: str, token: str | None, before_stripe: Callable[[], None]) -> HandOver:
@@ -82,7 +82,7 @@ class HandOvers:
         try:
             if claimed.image.payable_sessions:
                 before_stripe()
-            self._checkout.end_before_hand_over(claimed.image)
+            self._ender.end_before_hand_over(claimed.image)
             hand_over.keep_claim()  # Stripe may have taken longer than a claim lasts
         except BaseException:
             hand_over.close()
@@ -103,7 +103,7 @@ class HandOvers:
         image.refuse_others(token, int(self.clock()))
         if image.payable_sessions:
             before_stripe()
-        self._checkout.end(image)
+        self._ender.end(image)
         if self.remove(image, token):
             log.info("confirmed %s", short(image_id))
 
@@ -114,7 +114,7 @@ class HandOvers:
             return False
         self._on_removed(paid=str(removed.checkout_complete).lower())
         if removed.checkout_session != image.checkout_session or removed.sessions_to_end:  # changed since we read it
-            self._checkout.try_to_end(removed)
+            self._ender.try_to_end(removed)
         return True
 
     def renew_claims(self) -> None:

@@ -21,6 +21,8 @@ from heroimg.errors import (
 )
 from heroimg.payments import notes
 from heroimg.payments.checkout import Checkout
+from heroimg.payments.ending import SessionEnder
+from heroimg.payments.events import PaymentEvents
 from heroimg.stores.base import ImageStore
 from heroimg.stores.files.store import FileStore
 from heroimg.stores.image import StoredImage
@@ -107,7 +109,11 @@ class Desk:
         self.store: ImageStore = FileStore(config, self.clock)
         self.sessions = Sessions()
         self.completed = Counter()
-        self.checkout = Checkout(config, self.store, self.sessions, self.clock, self.completed)  # type: ignore[arg-type]
+        sessions: Any = self.sessions
+        checkout_notes = notes.CheckoutNotes(self.store, self.completed)
+        self.ender = SessionEnder(self.store, sessions, checkout_notes)
+        self.checkout = Checkout(config, self.store, sessions, checkout_notes, self.ender, self.clock)
+        self.events = PaymentEvents(config, self.store, sessions, checkout_notes, self.clock)
 
     def keep(self) -> StoredImage:
         staged = self.store.stage()
@@ -118,7 +124,7 @@ class Desk:
 
     def hear(self, kind: str, session_id: str) -> None:
         self.sessions.event = (f"checkout.session.{kind}", session_id)
-        self.checkout.handle_event(b"", None)
+        self.events.handle(b"", None)
 
 
 @pytest.fixture
@@ -234,10 +240,10 @@ def test_a_picture_that_was_paid_for_gets_no_second_session(desk: Desk) -> None:
 def test_ending_is_noted_so_that_stripe_is_not_asked_again(desk: Desk) -> None:
     image = desk.keep()
     desk.checkout.open(image.id)
-    desk.checkout.end(desk.store.get(image.id))
+    desk.ender.end(desk.store.get(image.id))
     assert desk.sessions.open_ids() == []
     calls = desk.sessions.calls
-    desk.checkout.end(desk.store.get(image.id))
+    desk.ender.end(desk.store.get(image.id))
     assert desk.sessions.calls == calls
     desk.checkout.open(image.id)
     assert len(desk.sessions.open_ids()) == 1
@@ -247,7 +253,7 @@ def test_a_session_of_another_account_counts_as_ended(desk: Desk) -> None:
     image = desk.keep()
     desk.checkout.open(image.id)
     desk.sessions.all.clear()
-    desk.checkout.end(desk.store.get(image.id))
+    desk.ender.end(desk.store.get(image.id))
     assert desk.store.get(image.id).checkout_ended
 
 
@@ -267,11 +273,11 @@ def test_a_replaced_session_that_cannot_be_ended_keeps_its_picture_from_being_so
         desk.checkout.open(image.id)
     seen = desk.store.get(image.id)
     assert seen.sessions_to_end == (other,)
-    for act in (lambda: desk.checkout.open(image.id), lambda: desk.checkout.end_before_hand_over(seen)):
+    for act in (lambda: desk.checkout.open(image.id), lambda: desk.ender.end_before_hand_over(seen)):
         desk.sessions.failures = [StripeUnreachable()]
         with pytest.raises(StripeUnreachable):
             act()
-    desk.checkout.end_replaced([image.id])
+    desk.ender.end_replaced([image.id])
     assert desk.sessions.all[other]["status"] == "expired"
     assert desk.store.get(image.id).sessions_to_end == ()
 
@@ -280,7 +286,7 @@ def test_a_plain_reader_gets_its_picture_if_its_own_session_cannot_be_ended(desk
     image = desk.keep()
     desk.checkout.open(image.id)
     desk.sessions.failures = [StripeUnreachable()]
-    desk.checkout.end_before_hand_over(desk.store.get(image.id))
+    desk.ender.end_before_hand_over(desk.store.get(image.id))
 
 
 # note and keep
@@ -392,7 +398,7 @@ def test_a_session_that_ends_while_it_is_looked_at_is_not_given_out(desk: Desk) 
     def ended_meanwhile(session_id: str) -> Session:
         seen = retrieve(session_id)
         desk.sessions.retrieve = retrieve  # type: ignore[method-assign]
-        desk.checkout.end(desk.store.get(image.id))
+        desk.ender.end(desk.store.get(image.id))
         return seen
 
     desk.sessions.retrieve = ended_meanwhile  # type: ignore[method-assign]
@@ -447,7 +453,7 @@ def test_the_log_names_the_session_that_may_still_be_open_not_the_one_that_was_p
     desk.hear("completed", paid)
     desk.store.note(image.id, lambda seen: notes.opened(seen, "cs_test_another_one"))
     desk.sessions.failures = [StripeUnreachable()]
-    desk.checkout.end_before_hand_over(desk.store.get(image.id))
+    desk.ender.end_before_hand_over(desk.store.get(image.id))
     assert "its checkout cs_test_anot... may still be open" in caplog.text
 
 
@@ -461,7 +467,7 @@ def test_sessions_that_cannot_be_ended_keep_the_sweep_from_the_others_only_after
         desk.sessions.all[session_id] = {"id": session_id, "status": "open", "payment_status": "unpaid"}
         desk.store.note(image.id, noted(sessions_to_end=(session_id,)))
     desk.sessions.failures = [StripeFailed() for _ in range(failures)]
-    desk.checkout.end_replaced([image.id for image in images])
+    desk.ender.end_replaced([image.id for image in images])
     assert len(desk.sessions.open_ids()) == still_open
 
 
