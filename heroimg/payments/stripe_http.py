@@ -14,6 +14,7 @@ from typing import Any
 
 import requests
 import stripe
+from urllib3 import HTTPResponse
 
 from heroimg.stores.base import Clock
 
@@ -46,6 +47,8 @@ class StripeHttp(stripe.RequestsClient):
         # its cookies are not, so it keeps none.
         session = requests.Session()
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        session.hooks["response"].append(self._remember_body)
+        self._bodies = dict[int, HTTPResponse]()  # by the thread that reads it
         super().__init__(timeout=_TIMEOUT, session=session)
         self.seconds_ahead = 0.0
         self._clock = clock
@@ -78,18 +81,26 @@ class StripeHttp(stripe.RequestsClient):
                 call.set_result(ask())
             except BaseException as error:
                 call.set_exception(error)
+            finally:
+                self._bodies.pop(threading.get_ident(), None)
 
+        thread = threading.Thread(target=run, name="stripe", daemon=True)
         try:
             # Not a ThreadPoolExecutor: it queues a call before it starts a thread. If no thread starts, the call stays
             # in the queue, and a later thread would make it too.
-            threading.Thread(target=run, name="stripe", daemon=True).start()
+            thread.start()
         except RuntimeError:  # this host allows no more threads, so make the call in this one
             self._slots.release()
             return ask()
         try:
             return call.result(DEADLINE_SECONDS)
         except TimeoutError as error:
+            if body := self._bodies.get(thread.ident or 0):
+                body.shutdown()  # a body that arrives slowly would keep its thread and its slot
             raise _unreachable(f"no answer within {DEADLINE_SECONDS} seconds") from error
+
+    def _remember_body(self, answer: requests.Response, **_options: object) -> None:
+        self._bodies[threading.get_ident()] = answer.raw
 
     def clock_warning(self) -> str | None:
         """Return a sentence for the operator if this machine's clock is off by more than a minute."""

@@ -51,14 +51,14 @@ def test_stripe_and_slow_readers_together_leave_threads_to_others() -> None:
     assert gunicorn_conf.threads > MAX_CALLS_AT_ONCE + MAX_UNBUFFERED
 
 
-@pytest.fixture
-def dripping_url() -> Iterator[str]:
+@pytest.fixture(params=[b"X: ", b"Content-Length: 100000\r\n\r\n"], ids=["headers", "body"])
+def dripping_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """Serve answers that never end: a byte at a time, more often than any timeout between two bytes."""
     is_over = threading.Event()
 
     def drip(connection: socket.socket) -> None:
         with connection, suppress(OSError):
-            connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            connection.sendall(b"HTTP/1.1 200 OK\r\n" + request.param)
             while not is_over.wait(0.02):
                 connection.sendall(b"a")
 
@@ -78,6 +78,18 @@ def test_an_answer_that_drips_is_given_up(dripping_url: str, monkeypatch: pytest
     monkeypatch.setattr(stripe_http, "DEADLINE_SECONDS", 0.2)
     with pytest.raises(stripe.APIConnectionError, match="no answer within"):
         StripeHttp(time.time).request_with_retries("get", dripping_url, {})
+
+
+@pytest.mark.parametrize("dripping_url", [b"Content-Length: 100000\r\n\r\n"], ids=["body"], indirect=True)
+def test_a_body_that_drips_does_not_keep_later_calls_from_stripe(
+    dripping_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stripe_http, "DEADLINE_SECONDS", 0.2)
+    client = StripeHttp(time.time)
+    for _ in range(MAX_CALLS_AT_ONCE + 1):
+        with pytest.raises(stripe.APIConnectionError, match="no answer within"):
+            client.request_with_retries("get", dripping_url, {})
+        wait_for(lambda: "stripe" not in {thread.name for thread in threading.enumerate()}, "the call's thread to end")
 
 
 def test_a_name_that_does_not_resolve_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
