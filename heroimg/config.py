@@ -261,8 +261,8 @@ def _contradictions(config: Config) -> list[str]:
     paying_seconds = config.image_seconds - config.return_seconds
     if config.stripe_secret_key and not MIN_CHECKOUT_SECONDS <= paying_seconds <= MAX_CHECKOUT_SECONDS:
         faults.append(
-            f"HEROIMG_IMAGE_SECONDS minus HEROIMG_RETURN_SECONDS is {paying_seconds}, but a customer of Stripe must "
-            f"have between {MIN_CHECKOUT_SECONDS} and {MAX_CHECKOUT_SECONDS} seconds to pay; for example 3600 and 1200"
+            f"HEROIMG_IMAGE_SECONDS minus HEROIMG_RETURN_SECONDS is {paying_seconds}, but a customer must have "
+            f"between {MIN_CHECKOUT_SECONDS} and {MAX_CHECKOUT_SECONDS} seconds to pay; for example 3600 and 1200"
         )
     if fault := parsers.price_fault(config.unit_amount, config.currency):
         faults.append(f"HEROIMG_UNIT_AMOUNT {fault}")

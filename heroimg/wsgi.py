@@ -19,7 +19,7 @@ _command = click.get_current_context(silent=True)
 _is_server = _command is None or _command.info_name == "run"
 
 configure_logging()
-# With `flask -e FILE`, the operator names another file, whose values count.
+# Forget what flask has read from .env, unless the operator named the file (`flask -e FILE`).
 if _command is not None and _command.find_root().get_parameter_source("env_file") not in {
     ParameterSource.COMMANDLINE,
     ParameterSource.ENVIRONMENT,

@@ -135,7 +135,7 @@ class _RedisWindows:
 
 
 def _client_network(trusted_proxies: int) -> str:
-    """Return the client's IPv4 address, or the /64 network of its IPv6 address, which one household usually has."""
+    """Return the client's IPv4 address, or the /64 network of its IPv6 address: usually that of one household."""
     text = request.remote_addr or ""
     if with_port := _WITH_PORT.fullmatch(text):
         text = with_port[1] or with_port[2]

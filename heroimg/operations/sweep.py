@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 _OVERDUE_INTERVALS = 3
 
-# If no thread sweeps (HEROIMG_SWEEP_SECONDS=0), a request does, after _OVERDUE_INTERVALS of this interval.
+# If no thread sweeps (HEROIMG_SWEEP_SECONDS=0), a request does, after _OVERDUE_INTERVALS times these seconds.
 _USUAL_SECONDS = Config.sweep_seconds
 
 # How long a sweep after a response may remove pictures. The thread or process takes its next request after that.
@@ -61,7 +61,7 @@ class Sweeper:
         self._end_sessions = end_sessions
         self._started = int(clock())
         # The lock file has the time of the last sweep; this field has the time of one that failed or had no lock file.
-        # With threads and a shared store it begins at the process's start. Otherwise the first request would sweep.
+        # With threads and a shared store it begins at the process's start, so that the first request does not sweep.
         self._last_unrecorded = float(self._started) if store.is_shared and config.sweep_seconds else 0.0
         self._lock_path = instance_path(config, "sweep.lock")
         if not store.is_shared:

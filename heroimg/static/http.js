@@ -181,7 +181,7 @@ export function watchSilence(giveUp) {
   const timer = setInterval(() => Date.now() > deadline && giveUp(), 1000);
   addEventListener("online", giveUp);
   return {
-    /** Note that bytes have left or arrived. */
+    /** Restart the wait, because bytes have left or arrived. */
     hear(silence = LONGEST_SILENCE) {
       deadline = Date.now() + silence * 1000;
     },

@@ -27,8 +27,8 @@ import {
  * Called while an upload makes progress.
  *
  * @callback OnProgress
- * @param {number} sent the fraction that has left this machine, as far as the browser knows; 1 only once the server has
- *   answered
+ * @param {number} sent the fraction that has left this machine, as far as the browser knows; it is 1 after the
+ *   server's answer
  * @param {"preparing" | "sending" | "waiting" | "retrying"} state `preparing` makes the picture fit; `waiting` is
  *   for the answer, after the last byte; `retrying` is the pause before the next attempt
  * @returns {void}

@@ -3,9 +3,9 @@
 A picture is *staged* while it arrives, *kept* once it is complete and checked, *claimed* by the reader that fetches it,
 and *removed* when that reader has it. A picture that was not removed is *swept* after it has expired.
 
-Unknown, expired and half-deleted pictures look the same. Instants are whole Unix seconds. A picture cannot be retrieved
-from the instant `expires` on, whether or not a sweep ran. Stores only report expired pictures; heroimg/operations logs
-and counts them.
+Unknown, expired and half-deleted pictures look the same. Instants are whole Unix seconds. From the instant `expires`
+on, a picture cannot be retrieved, whether or not a sweep ran. Stores only report expired pictures; heroimg/operations
+logs and counts them.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def _is_ours(folder: str, entry: os.DirEntry[str]) -> bool:
             is_ours = is_private and (_has_sidecar(folder, image_id) or _may_be_picture(_start_of(entry.path)))
     except FileNotFoundError:  # another process of ours has removed it since
         return True
-    except PermissionError:  # such as a file that a command of root's has written: a sweep logs it
+    except PermissionError:  # such as a file that root wrote by a command: a sweep logs it
         return is_private
     return is_ours or _has_valid_sidecar(folder, image_id)
 

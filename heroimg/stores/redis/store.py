@@ -9,8 +9,8 @@ A picture is one hash (pictures.py). Its fields are:
 While a picture arrives, it is in the worker's memory. Then one transaction writes all of the hash, and the seconds
 after which Redis must remove it. So no picture is half-written, and Redis removes pictures that are not fetched. Redis
 counts these seconds itself, so its clock need not agree with ours. Every change of a picture is one script
-(scripts.py). The clock of the workers decides: a picture cannot be retrieved from its `expires` on, even if Redis still
-has it.
+(scripts.py). The clock of the workers decides: from its `expires` on, a picture cannot be retrieved, even if Redis
+still has it.
 
 A paid picture stays in Redis for a grace period after it has expired, until a sweep reports it to the operator. Sweeps
 look for it in a set of due ids (due.py, sweeping.py).

@@ -17,7 +17,7 @@ from heroimg.config import ConfigError
 _TLS_OPTIONS = {name for name in signature(SSLConnection).parameters if name.startswith("ssl_")}
 _OPTIONS = {*URL_QUERY_ARGUMENT_PARSERS, "client_name", "username", "password"} | _TLS_OPTIONS
 
-# It does not repeat what is wrong: that may be the password.
+# This message does not quote the wrong part, because that may be the password.
 _UNREADABLE = (
     "REDIS_URL cannot be read: write it like redis://:password@localhost:6379/0?client_name=heroimg, and "
     "percent-encode the characters / # @ ? % in the password"
