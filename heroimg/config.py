@@ -32,8 +32,8 @@ MIN_CHECKOUT_SECONDS = 30 * 60 + 120
 MAX_CHECKOUT_SECONDS = 24 * 3600 - 120
 
 # The least that HEROIMG_CLAIM_SECONDS can be. A claim may lapse up to a second early, because stores count whole
-# seconds. It is renewed after at most three quarters of its time (pictures/hand_over.py). Of ten seconds, 1.5 are left
-# for a slow disk or a slow Redis.
+# seconds. It is renewed after at most three quarters of its time (pictures/hand_over.py). So of ten seconds,
+# 10 - 1 - 7.5 = 1.5 are left for a slow disk or a slow Redis.
 MIN_CLAIM_SECONDS = 10
 
 # The least that HEROIMG_RETURN_SECONDS can be: the webhook of a payment at the last moment must still find the picture.
@@ -185,7 +185,8 @@ class Config:
         "separately, so two allow up to twice as many.", can_be_empty=True)
     checkout_rate: str = setting("HEROIMG_CHECKOUT_RATE", parsers.rate, "60 per minute",
         "How many requests of each kind one address may make. There are three kinds: `embedded-session`; "
-        "`session-status`; and `DELETE`, or `GET` without a claim, if it ends an open checkout. Empty for no limit.",
+        "`session-status`; and those that end an open checkout (`DELETE`, and `GET` without a claim). Empty for no "
+        "limit.",
         can_be_empty=True)
     product_name: str = setting("HEROIMG_PRODUCT_NAME", parsers.at_most(250),
         "Hero Me Feelings - Personalized AAC Board", "The product's name in the checkout.")

@@ -1,9 +1,9 @@
 """When sweeps run: regularly in a thread of each worker process, after a response, or by an operator's command.
 
 Every worker has a scheduler, which by default runs every minute. So sweeping goes on if a worker dies. A lock file lets
-one process sweep at a time. Its modification time is the last sweep's end (at first its creation). So other workers
-need not sweep again at once, and /readyz notices when sweeps stop. A shared store has no lock file: every worker on
-every machine sweeps it.
+one process sweep at a time. Its modification time is the last sweep's end; before the first sweep, it is the file's
+creation. So other workers need not sweep again at once, and /readyz notices when sweeps stop. A shared store has no
+lock file: every worker on every machine sweeps it.
 
 On shared hosting threads may be forbidden, or end with an idle process. There, if a sweep is overdue, a request reads
 the folder after its response. Then it spends at most 0.1 s on removals.

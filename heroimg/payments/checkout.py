@@ -74,7 +74,7 @@ class Checkout:
         :raises ImageNotFound: there is no picture to pay for.
         :raises ImageClaimed: another reader is fetching the picture, so it cannot be sold.
         :raises CheckoutComplete: the picture was paid for, or a delayed payment is pending.
-        :raises ClockWrong: the clocks differ, and the session would end too late, or Stripe refused it.
+        :raises ClockWrong: the clocks differ so much that the session would end too late, or that Stripe refused it.
         """
         image = self._store.get(image_id)
         image.refuse_others(claim, self._now())
@@ -153,8 +153,8 @@ class Checkout:
 
     def _create(self, image: StoredImage, last_session: str | None) -> Session:
         # A picture with a failed delayed payment may be kept for longer than Stripe allows a session to last. So no
-        # session lasts longer than a new picture's would. Whole minutes let concurrent requests ask for the same
-        # session.
+        # session lasts longer than that of a new picture. `latest` is in whole minutes, so that concurrent requests ask
+        # for the same session.
         latest = (self._now() // 60 + 1) * 60 + self._config.image_seconds
         ends = min(image.expires, latest) - self._config.return_seconds
         try:
@@ -181,7 +181,7 @@ class Checkout:
     def _refuse_to_outlive(self, image: StoredImage, session: Session) -> None:
         """Raise ClockWrong if, by Stripe's clock, the session would end too late."""
         ahead = self._sessions.seconds_ahead
-        # The picture must outlive the session by this. If the margin were all of HEROIMG_RETURN_SECONDS, the smallest
+        # The picture must outlive the session by this margin. If it were all of HEROIMG_RETURN_SECONDS, the smallest
         # difference of the clocks would refuse every session.
         margin = min(MIN_RETURN_SECONDS, self._config.return_seconds / 2)
         if session.expires_at + ahead > image.expires - margin:

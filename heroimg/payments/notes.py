@@ -46,8 +46,8 @@ def opened(image: StoredImage, session_id: str) -> StoredImage:
 def completed(image: StoredImage, session_id: str, *, is_paid: bool) -> StoredImage:
     """Note that a session is complete.
 
-    Stripe's events may come twice and in the wrong order: first that a delayed payment failed, then that its session is
-    complete. So a session that has ended stays ended until it is paid.
+    Stripe's events may come twice and in the wrong order: `async_payment_failed` before `completed`. So an ended
+    session becomes complete only if it is paid.
 
     :param is_paid: False while a delayed payment is pending, and after it failed.
     """

@@ -52,7 +52,7 @@ _MODES = {1: "L", 3: "L", 4: "CMYK"}
 def check(data: bytes, decode: bool) -> None:
     """Check the header, and decode the picture if `decode` is true.
 
-    :raises ImageDamaged: or IndexError, KeyError, ValueError or struct.error; the caller turns all into ImageDamaged.
+    :raises ImageDamaged, IndexError, KeyError, ValueError, struct.error: the caller turns all into ImageDamaged.
     :raises TooManyPixels: the picture is too large.
     :raises ImageTooComplex: the picture takes too much to decode.
     """

@@ -71,7 +71,7 @@ class Frame:
         """Read the first frame's header. The decoder refuses a second frame.
 
         :raises ImageDamaged: there is no frame of a kind that browsers show.
-        :raises struct.error: or IndexError; the header is too short. The caller turns both into ImageDamaged.
+        :raises struct.error, IndexError: the header is too short. The caller turns both into ImageDamaged.
         """
         for segment in segments:
             if segment.marker in _FRAMES:
@@ -132,7 +132,7 @@ class Scan:
         """Read a scan's header.
 
         :raises ImageDamaged: the segment is no scan's header.
-        :raises ValueError: or IndexError; the header has another length. The caller turns both into ImageDamaged.
+        :raises ValueError, IndexError: the header has another length. The caller turns both into ImageDamaged.
         """
         if segment.marker != SCAN:
             raise ImageDamaged

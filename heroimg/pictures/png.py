@@ -37,8 +37,7 @@ _OUTPUT_BYTES = 256 * 1024
 def check(data: bytes, decode: bool) -> None:
     """Check the header, and every row if `decode` is true.
 
-    :raises ImageDamaged: or StopIteration, ValueError, struct.error or zlib.error; the caller turns all into
-        ImageDamaged.
+    :raises ImageDamaged, StopIteration, ValueError, struct.error, zlib.error: the caller turns all into ImageDamaged.
     :raises TooManyPixels: the picture is too large.
     :raises ImageTooComplex: the picture has too many chunks, or a side that is too long.
     """

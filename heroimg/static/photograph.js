@@ -176,7 +176,7 @@ function lastIndexOf(bytes, text) {
  * @returns {Promise<Redrawn>}
  */
 export async function redraw(source, { type, isWhole, isProgressive }, { bytes, pixels, maxEdge }) {
-  // createImageBitmap refuses a JPEG without its end marker, which <img> shows.
+  // createImageBitmap refuses a JPEG without its end marker; <img> shows it.
   const isEndless = type === "image/jpeg" && !isWhole && source instanceof Blob;
   const picture = await decoded(isEndless ? new Blob([source, Uint8Array.of(0xff, 0xd9)]) : source);
   if (!picture) {

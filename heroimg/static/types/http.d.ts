@@ -83,7 +83,7 @@ export declare function callPage<A extends any[]>(callback: ((...args: A) => voi
  * @param {() => void} giveUp
  */
 export declare function watchSilence(giveUp: () => void): {
-    /** Note that bytes have left or arrived. */
+    /** Restart the wait, because bytes have left or arrived. */
     hear(silence?: number): void;
     end(): void;
 };
