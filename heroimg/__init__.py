@@ -61,7 +61,7 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     limit_bodies(app)
     for bp in (temp_images_bp, checkout_bp, health_bp):
         app.register_blueprint(bp)
-    rates.limit_endpoints(app)
+    app.before_request(rates.count_endpoint)
     shape_answers(app, config)
     if config.metrics:
         # Import it here: prometheus_client reads PROMETHEUS_MULTIPROC_DIR at its import, and open_counters sets that.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from click import ClickException
+from limits import RateLimitItem
 
 from heroimg import parsers
 from heroimg.parsers import BadValue
@@ -80,11 +81,10 @@ class Setting:
 
         :raises BadValue: the value cannot be used.
         """
-        text = environ.get(self.name)
-        if text is not None and not text.strip() and self.can_be_empty:
-            return ""
-        text = (text or "").strip() or self.default
-        return None if text is None else self.parse(text)
+        text = environ.get(self.name, "").strip()
+        if not text and not (self.can_be_empty and self.name in environ):
+            return None if self.default is None else self.parse(self.default)
+        return self.parse(text)
 
     def describe(self, fault: BadValue) -> str:
         """Describe the fault, and give an example. A secret's value is left out, because the message is logged."""
@@ -107,7 +107,7 @@ def setting(  # noqa: PLR0913 (one call declares all of a setting)
     :param default: the default as text, parsed like a value of the environment; None if there is no default.
     :param help: sentences for .env.example and docs/settings.md. The name of a file in docs/ becomes a link there.
     :param example: a good value. If it is not given, the default is the example.
-    :param can_be_empty: whether an empty value is read as "" instead of as the default.
+    :param can_be_empty: whether an empty value is parsed. Otherwise it counts as not set.
     """
     declared = Setting(name, parse, default, help, example or default or "", is_secret, can_be_empty)
     value: Any = None if default is None else parse(default)
@@ -180,10 +180,10 @@ class Config:
     metrics: bool = setting("HEROIMG_METRICS", parsers.switch, "0",
         "1 turns on /metrics for Prometheus, for every client that can reach it; deploy/nginx.conf allows only this "
         "machine. See docs/operations.md.")
-    upload_rate: str = setting("HEROIMG_UPLOAD_RATE", parsers.rate, "60 per minute",
+    upload_rate: tuple[RateLimitItem, ...] = setting("HEROIMG_UPLOAD_RATE", parsers.rate, "60 per minute",
         "How many uploads one address may make; empty for no limit. Without Redis each worker process counts "
         "separately, so two allow up to twice as many.", can_be_empty=True)
-    checkout_rate: str = setting("HEROIMG_CHECKOUT_RATE", parsers.rate, "60 per minute",
+    checkout_rate: tuple[RateLimitItem, ...] = setting("HEROIMG_CHECKOUT_RATE", parsers.rate, "60 per minute",
         "How many requests of each kind one address may make. There are three kinds: `embedded-session`; "
         "`session-status`; and those that end an open checkout (`DELETE`, and `GET` without a claim). Empty for no "
         "limit.",

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import idna
-from limits import parse_many
+from limits import RateLimitItem, parse_many
 
 
 class BadValue(ValueError):
@@ -123,15 +123,17 @@ def currency(text: str) -> str:
     return matching("[A-Za-z]{3}", "must be a currency of three letters")(text).lower()
 
 
-def rate(text: str) -> str:
-    """Check a rate of the `limits` library. A rate that allows no request is refused."""
+def rate(text: str) -> tuple[RateLimitItem, ...]:
+    """Parse a rate. The shortest window is counted first: a request that it refuses does not count in longer ones."""
+    if not text:
+        return ()
     try:
-        is_rate = all(limit.amount > 0 and limit.get_expiry() > 0 for limit in parse_many(text))
+        limits = sorted(parse_many(text), key=RateLimitItem.get_expiry)
     except ValueError:
-        is_rate = False
-    if not is_rate:
+        limits = []
+    if not limits or any(limit.amount < 1 or limit.get_expiry() < 1 for limit in limits):
         raise BadValue("must be a rate, or empty for no limit", text)
-    return text
+    return tuple(limits)
 
 
 secret_key = matching(r"[sr]k_(test|live)_[A-Za-z0-9_]+", "must be a secret or restricted key")

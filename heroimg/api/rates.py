@@ -14,13 +14,9 @@ import math
 import re
 import threading
 import time
-from functools import wraps
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Any
 
-from flask import Flask, request
-from flask.typing import RouteCallable
-from limits import RateLimitItem, parse_many
+from flask import request
 
 from heroimg.config import Config
 from heroimg.errors import TooManyRequests
@@ -48,16 +44,16 @@ class Rates:
         self._windows = _RedisWindows(config.redis_url) if config.redis_url else _MemoryWindows()
         self._trusted_proxies = config.trusted_proxies
         self._rates = {
-            "temp_images.upload": _shortest_first(config.upload_rate),
-            "checkout.embedded_session": _shortest_first(config.checkout_rate),
-            "checkout.session_status": _shortest_first(config.checkout_rate),
-            STRIPE_RATE: _shortest_first(config.checkout_rate),
+            "temp_images.upload": config.upload_rate,
+            "checkout.embedded_session": config.checkout_rate,
+            "checkout.session_status": config.checkout_rate,
+            STRIPE_RATE: config.checkout_rate,
         }
 
-    def limit_endpoints(self, app: Flask) -> None:
-        """Count every request to the endpoints that have a rate."""
-        for endpoint in self._rates.keys() & app.view_functions.keys():
-            app.view_functions[endpoint] = self._limited(app.view_functions[endpoint], endpoint)
+    def count_endpoint(self) -> None:
+        """Count the current request if its endpoint has a rate. A browser's preflight does not count."""
+        if request.endpoint in self._rates and request.method != "OPTIONS":
+            self.count(request.endpoint)
 
     def check(self) -> None:
         """Check that requests can be counted. This does not count towards any client's limit.
@@ -80,19 +76,6 @@ class Rates:
                     f"Too many requests from your address: the limit is {rate}. Please try again in {seconds} seconds."
                 )
                 raise TooManyRequests(sentence, retry_after=seconds)
-
-    def _limited(self, view: RouteCallable, endpoint: str) -> RouteCallable:
-        @wraps(view)
-        def limited() -> Any:
-            self.count(endpoint)
-            return view()
-
-        return limited
-
-
-def _shortest_first(rate: str) -> list[RateLimitItem]:
-    """Parse a rate. The shortest window is counted first: a request that it refuses does not count in longer ones."""
-    return sorted(parse_many(rate), key=RateLimitItem.get_expiry) if rate else []
 
 
 class _MemoryWindows:

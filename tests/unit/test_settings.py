@@ -64,7 +64,7 @@ def test_an_empty_value_counts_as_not_set() -> None:
 
 def test_an_empty_rate_is_no_limit() -> None:
     config = Config.from_env({"HEROIMG_UPLOAD_RATE": "", "HEROIMG_CHECKOUT_RATE": " "})
-    assert (config.upload_rate, config.checkout_rate) == ("", "")
+    assert (config.upload_rate, config.checkout_rate) == ((), ())
 
 
 def test_defaults_are_for_a_developers_machine() -> None:
