@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flask import Blueprint, Flask, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -30,9 +30,7 @@ def add_metrics(app: Flask) -> None:
 @bp.get("/metrics")
 def metrics() -> Response:
     """Return the sums of all workers' counters, and figures about the pictures that are held."""
-    registry = CollectorRegistry()
-    registry.register(_Figures())
-    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(_Figures()), content_type=CONTENT_TYPE_LATEST)
 
 
 class _Figures(Collector):

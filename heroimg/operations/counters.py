@@ -11,10 +11,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +55,9 @@ class Count:
     values: tuple[str, ...] = ()
 
     def inc(self, amount: int = 1, **labels: str) -> None:
-        """Add to the counter. An error is logged and not raised, because the counted event has happened already."""
-        if self.folder and amount:
-            try:
-                with _counting:
-                    counter = _process_figures(self.folder)[self.name]
-                    (counter.labels(**labels) if labels else counter).inc(amount)
-            except OSError as error:
-                error_once(log, "cannot count for /metrics: %s", error, key=str(error))
+        """Add to the counter."""
+        if amount:
+            _change(self, lambda counter: (counter.labels(**labels) if labels else counter).inc(amount))
 
 
 @dataclass(frozen=True)
@@ -79,13 +74,8 @@ class Duration:
     bounds: tuple[float, ...]
 
     def observe(self, seconds: float) -> None:
-        """Count one duration. An error is logged and not raised."""
-        if self.folder:
-            try:
-                with _counting:
-                    _process_figures(self.folder)[self.name].observe(seconds)
-            except OSError as error:
-                error_once(log, "cannot count for /metrics: %s", error, key=str(error))
+        """Count one duration."""
+        _change(self, lambda histogram: histogram.observe(seconds))
 
     @contextmanager
     def measure(self) -> Iterator[None]:
@@ -97,28 +87,33 @@ class Duration:
             self.observe(time.perf_counter() - start)
 
 
+def _change(figure: Count | Duration, change: Callable[[Any], None]) -> None:
+    """Change this process's figure. An error is logged and not raised, because the event has happened already."""
+    if figure.folder:
+        try:
+            with _counting:
+                change(_process_figures(figure.folder)[figure.name])
+        except OSError as error:
+            error_once(log, "cannot count for /metrics: %s", error, key=str(error))
+
+
 class Counters:
     """All figures. In Prometheus each has the prefix `heroimg_` before its name. `Counters()` counts nothing."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.uploads = Count(folder, "uploads", "Pictures kept.")
-        self.refusals = Count(folder, "refusals", "Requests answered with an error, by its code.", "code")
-        self.retrievals = Count(folder, "retrievals", "Fetches answered with a picture. Each fetch of a claim counts.")
-        self.claims_lapsed = Count(
-            folder,
-            "claims_lapsed",
-            "Claims that lapsed. Counted at the next claim, or when a sweep reports them.",
+        count, duration = partial(Count, folder), partial(Duration, folder)
+        self.uploads = count("uploads", "Pictures kept.")
+        self.refusals = count("refusals", "Requests answered with an error, by its code.", "code")
+        self.retrievals = count("retrievals", "Fetches answered with a picture. Each fetch of a claim counts.")
+        self.claims_lapsed = count("claims_lapsed", "Claims that lapsed. Counted by the next claim, or by a sweep.")
+        self.confirmations = count(
+            "confirmations", "Pictures removed because their reader has them.", "paid", ("true", "false")
         )
-        self.confirmations = Count(
-            folder, "confirmations", "Pictures removed because their reader has them.", "paid", ("true", "false")
-        )
-        self.checkouts_complete = Count(folder, "checkouts_complete", "Complete checkouts that heroimg has learned of.")
-        self.expired_unclaimed = Count(folder, "expired_unclaimed", "Pictures that expired and were not claimed.")
-        self.paid_never_fetched = Count(
-            folder, "paid_never_fetched", "Pictures that expired, were paid for and not claimed."
-        )
-        self.check_seconds = Duration(folder, "check_seconds", "The check of a picture, waits included.", _CHECK_BOUNDS)
-        self.stripe_seconds = Duration(folder, "stripe_seconds", "A call to Stripe, retries included.", _STRIPE_BOUNDS)
+        self.checkouts_complete = count("checkouts_complete", "Complete checkouts that heroimg has learned of.")
+        self.expired_unclaimed = count("expired_unclaimed", "Pictures that expired and were not claimed.")
+        self.paid_never_fetched = count("paid_never_fetched", "Pictures that expired, were paid for and not claimed.")
+        self.check_seconds = duration("check_seconds", "The check of a picture, waits included.", _CHECK_BOUNDS)
+        self.stripe_seconds = duration("stripe_seconds", "A call to Stripe, retries included.", _STRIPE_BOUNDS)
 
 
 def open_counters(config: Config) -> Counters:
