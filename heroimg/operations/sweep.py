@@ -21,6 +21,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from heroimg.config import Config
 from heroimg.errors import StoreUnavailable
+from heroimg.logs import short
 from heroimg.operations.counters import Counters
 from heroimg.operations.instance import instance_path, make_instance_file, open_instance_file
 from heroimg.stores.base import Clock, ImageStore, Swept
@@ -159,18 +160,19 @@ class Sweeper:
         if swept.expired or swept.leftovers:
             log.info("swept %d expired pictures and %d leftovers", len(swept.expired), swept.leftovers)
         for image in swept.expired:
+            checkout = short(image.checkout_session) if image.checkout_session else "unknown"
             if image.is_paid:
                 log.warning(
                     "%s was paid for (checkout %s) and never %s, and has expired: its owner may ask for it, or for a "
                     "refund; if this line appears more than once, set HEROIMG_PAID_SECONDS higher",
-                    image.short_id, image.checkout or "unknown", "confirmed" if image.is_claimed else "fetched",
+                    short(image.id), checkout, "confirmed" if image.was_claimed else "fetched",
                 )  # fmt: skip
-            if image.is_pending and not image.is_claimed:
+            if image.payment_pending and not image.was_claimed:
                 log.warning(
                     "%s was never fetched, and has expired before the delayed payment of its checkout %s arrived: "
-                    "refund the payment when it arrives", image.short_id, image.checkout,
+                    "refund the payment when it arrives", short(image.id), checkout,
                 )  # fmt: skip
-        unclaimed = [image for image in swept.expired if not image.is_claimed]
+        unclaimed = [image for image in swept.expired if not image.was_claimed]
         self._counters.expired_unclaimed.inc(len(unclaimed))
         self._counters.paid_never_fetched.inc(sum(image.is_paid for image in unclaimed))
-        self._counters.claims_lapsed.inc(sum(image.has_lapsed_claim for image in swept.expired))
+        self._counters.claims_lapsed.inc(sum(image.claim_lapsed for image in swept.expired))

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple, Protocol, Self
+from typing import BinaryIO, NamedTuple, Protocol
 
 from heroimg.findings import Finding
-from heroimg.logs import short
 from heroimg.stores.image import StoredImage
 
 Clock = Callable[[], float]
@@ -48,37 +47,6 @@ class Room(NamedTuple):
     inodes: int | None
 
 
-class Expired(NamedTuple):
-    """A picture that a sweep removed because it had expired.
-
-    :param short_id: its id, shortened for the log.
-    :param is_paid: whether it was paid for, as far as heroimg knows.
-    :param is_pending: whether its delayed payment had not arrived yet.
-    :param is_claimed: whether a reader had claimed it, and had not given the claim back.
-    :param has_lapsed_claim: whether that claim had lapsed.
-    :param checkout: the id of its last Checkout Session, shortened for the log; None without one.
-    """
-
-    short_id: str
-    is_paid: bool
-    is_pending: bool
-    is_claimed: bool
-    has_lapsed_claim: bool
-    checkout: str | None
-
-    @classmethod
-    def from_image(cls, image: StoredImage) -> Self:
-        """Describe a picture that has expired."""
-        return cls(
-            short(image.id),
-            is_paid=image.checkout_complete and not image.payment_pending,
-            is_pending=image.payment_pending,
-            is_claimed=image.claim is not None or image.claim_lapsed,
-            has_lapsed_claim=image.claim_lapsed,
-            checkout=short(image.checkout_session) if image.checkout_session else None,
-        )
-
-
 class Swept(NamedTuple):
     """The result of a sweep.
 
@@ -88,7 +56,7 @@ class Swept(NamedTuple):
     :param failures: for each id that it could not sweep, the id, shortened for the log, and the reason.
     """
 
-    expired: tuple[Expired, ...] = ()
+    expired: tuple[StoredImage, ...] = ()
     leftovers: int = 0
     with_sessions_to_end: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()

@@ -82,6 +82,16 @@ class StoredImage:
         return cls(image_id, **values, claim=last if is_current else None, claim_lapsed=bool(last and not is_current))
 
     @property
+    def is_paid(self) -> bool:
+        """Whether it was paid for, as far as heroimg knows."""
+        return self.checkout_complete and not self.payment_pending
+
+    @property
+    def was_claimed(self) -> bool:
+        """Whether a reader has claimed it, and has not given the claim back."""
+        return self.claim is not None or self.claim_lapsed
+
+    @property
     def payable_sessions(self) -> tuple[str, ...]:
         """The ids of its sessions that might still be paid."""
         if not self.checkout_session or self.checkout_complete or self.checkout_ended:

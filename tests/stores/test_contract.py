@@ -12,8 +12,7 @@ import pytest
 
 from heroimg.config import Config
 from heroimg.errors import ImageClaimed, ImageNotFound, StoreFull
-from heroimg.logs import short
-from heroimg.stores.base import Expired, Swept
+from heroimg.stores.base import Swept
 from heroimg.stores.files.store import FileStore
 from heroimg.stores.image import Claim, is_image_id
 from tests.helpers.store_shelf import HOUR, OTHER_TOKEN, START, TOKEN, UNKNOWN, Clock, Shelf, noted
@@ -395,8 +394,9 @@ def test_a_sweep_returns_a_paid_picture_that_expired_once(
     shelf.clock.now = START + HOUR
     with ThreadPoolExecutor(4) as pool:
         sweeps = list(pool.map(lambda _: shelf.store.sweep(), range(4)))
-    expired = [picture for swept in sweeps for picture in swept.expired]
-    assert expired == [Expired(short(image.id), True, False, is_claimed, has_lapsed_claim, short("cs_test_0123456789"))]
+    [expired] = [picture for swept in sweeps for picture in swept.expired]
+    assert (expired.id, expired.checkout_session) == (image.id, "cs_test_0123456789")
+    assert (expired.is_paid, expired.was_claimed, expired.claim_lapsed) == (True, is_claimed, has_lapsed_claim)
     assert shelf.names() == []
     with pytest.raises(ImageNotFound):
         shelf.store.get(image.id)

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 
 from heroimg.errors import HeroimgError, ImageClaimed, ImageNotFound
-from heroimg.stores.base import Expired, Held, Staged
+from heroimg.stores.base import Held, Staged
 from heroimg.stores.image import Claim, StoredImage
 from heroimg.stores.redis.blocks import BLOCK_BYTES
 from heroimg.stores.redis.store import RedisStore
@@ -121,9 +121,9 @@ class StoreModel:
             return image
         return None
 
-    def sweep(self) -> list[Expired]:
+    def sweep(self) -> list[StoredImage]:
         over = [self.seen(self.kept.pop(image.id)) for image in [*self.kept.values()] if image.expires <= self.now]
-        return sorted(Expired.from_image(image) for image in over)
+        return sorted(over, key=lambda image: image.id)
 
     def held(self) -> Held:
         there = [image for image in self.kept.values() if image.expires > self.now]
@@ -276,7 +276,8 @@ class Sequence(RuleBasedStateMachine):
         swept, expired = self.store.sweep(), self.model.sweep()
         if self.is_redis:  # Redis itself removes unpaid pictures, and the store does not report them
             expired = [image for image in expired if image.is_paid]
-        reported = sorted(image for image in swept.expired if image.is_paid or not self.is_redis)
+        reported = [image for image in swept.expired if image.is_paid or not self.is_redis]
+        reported.sort(key=lambda image: image.id)
         assert (reported, swept.leftovers) == (expired, 0)
         names = [name for name in self.shelf.names() if not name.endswith((".part", ":due"))]
         patterns = ["heroimg:{%s}"] if self.is_redis else ["%s", "%s.json"]

@@ -99,11 +99,6 @@ class Sidecars:
                 raise
             self._write_into_slot(image_id, sidecar)
 
-    def remove(self, image_id: str) -> None:
-        """Remove the sidecar of a picture that does not exist."""
-        for suffix in (".json", ".new"):
-            unlink_if_there(self._folder.path_of(image_id, suffix))
-
     def _write(self, path: str, sidecar: Sidecar, *, sync: bool = False) -> None:
         with open(path, "wb", opener=private_opener) as file:
             file.write(_to_json(sidecar).ljust(2 * _SLOT_BYTES))

@@ -65,7 +65,7 @@ class FileStore(ImageStore):
                 os.utime(part.fileno(), (now, now))
                 part.publish()
             except OSError:
-                self._sidecars.remove(part.id)
+                self._folder.unlink(part.id)
                 raise
         return StoredImage.from_fields(part.id, sidecar, now)
 

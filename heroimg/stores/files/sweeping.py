@@ -17,11 +17,11 @@ from contextlib import suppress
 
 from heroimg.errors import ImageNotFound, StoreUnavailable
 from heroimg.logs import short
-from heroimg.stores.base import Expired, Swept
+from heroimg.stores.base import Swept
 from heroimg.stores.files.disk import lock, open_to_lock, unlink_if_there
 from heroimg.stores.files.folder import Folder
 from heroimg.stores.files.sidecar import Sidecars, move_back
-from heroimg.stores.image import is_image_id
+from heroimg.stores.image import StoredImage, is_image_id
 
 
 class FolderSweep:
@@ -35,7 +35,7 @@ class FolderSweep:
         self._sidecars = sidecars
         self._now = now
         self._ids: dict[str, set[str]] = {"": set(), ".part": set(), ".json": set(), ".new": set()}
-        self._expired = list[Expired]()
+        self._expired = list[StoredImage]()
         self._with_sessions_to_end = list[str]()
         self._leftovers = 0
         self._failures = list[str]()
@@ -99,7 +99,7 @@ class FolderSweep:
                 return
             if image.expires <= now:
                 self._folder.unlink(image_id)
-                self._expired.append(Expired.from_image(image))
+                self._expired.append(image)
                 return
             unlink_if_there(self._folder.path_of(image_id, ".new"))
             if ahead := image.seconds_stored_ahead(now):
@@ -114,11 +114,11 @@ class FolderSweep:
             os.unlink(path)
         self._leftovers += 1
         if self._is_gone(image_id):
-            self._sidecars.remove(image_id)
+            self._folder.unlink(image_id)
 
     def _sweep_sidecar(self, image_id: str) -> None:
         if self._is_gone(image_id):
-            self._sidecars.remove(image_id)
+            self._folder.unlink(image_id)
             self._leftovers += 1
 
     def _is_gone(self, image_id: str) -> bool:

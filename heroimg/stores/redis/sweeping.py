@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable
 
 from heroimg.errors import ImageNotFound, StoreUnavailable
-from heroimg.stores.base import Expired, Swept
+from heroimg.stores.base import Swept
+from heroimg.stores.image import StoredImage
 from heroimg.stores.redis.due import DueIds
 from heroimg.stores.redis.pictures import RedisPictures
 from heroimg.stores.redis.scripts import REMOVE_EXPIRED
@@ -31,7 +32,7 @@ class DueSweep:
         self._pictures = pictures
         self._due = due
         self._now = now
-        self._expired = list[Expired]()
+        self._expired = list[StoredImage]()
         self._with_sessions_to_end = list[str]()
 
     def run(self, seconds: float | None = None) -> Swept:
@@ -63,7 +64,7 @@ class DueSweep:
             self._due.remove(image_id)
             return
         if image.expires <= now:
-            self._expired.append(Expired.from_image(image))
+            self._expired.append(image)
             self._due.remove(image_id)
         elif image.sessions_to_end:
             self._with_sessions_to_end.append(image_id)
