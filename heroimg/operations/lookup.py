@@ -76,8 +76,10 @@ class Lookup:
                 raise click.ClickException(_missing(name))
             yield f"checkout {short(name)}: Stripe says {state}"
         try:
-            unknown = self._end(image)
-            removed = self._remove(image.id)
+            self._end_sessions(image)
+            unknown = [one for one in _unpaid_sessions(image) if not self._is_known(one)]
+            seen = self._get(image.id)
+            removed = seen and self._store.remove(seen.id, seen.claim.token if seen.claim else None)
         except ImageClaimed as error:
             raise click.ClickException(
                 "A reader claimed the picture just now; nothing is removed. Try again."
@@ -94,16 +96,6 @@ class Lookup:
             state = "complete: refund it if the customer asks for that" if removed.checkout_complete else "ended"
             yield f"checkout {short(removed.checkout_session)} is {state}"
         yield f"picture {short(removed.id)} is removed, with everything that was noted about it"
-
-    def _end(self, image: StoredImage) -> list[str]:
-        """End a picture's sessions; return those that this Stripe account does not have."""
-        self._end_sessions(image)
-        return [session_id for session_id in _unpaid_sessions(image) if not self._is_known(session_id)]
-
-    def _remove(self, image_id: str) -> StoredImage | None:
-        """Remove a picture, also if a reader has claimed it; return None if it was gone already."""
-        image = self._get(image_id)
-        return image and self._store.remove(image_id, image.claim.token if image.claim else None)
 
     def _find(self, name: str) -> StoredImage | None:
         """Find the one picture that a name identifies; None if there is none."""

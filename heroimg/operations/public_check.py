@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,16 +34,17 @@ _SETTING = "HEROIMG_TRUSTED_PROXIES"
 _UPLOAD, _RETRIEVE = "/api/temp-image-upload", "/api/temp-image-retrieve"
 _SESSION = "/api/checkout/embedded-session"
 
+_Ask = Callable[..., urllib3.BaseHTTPResponse]
+
 
 def check_public_side(url: str, config: Config) -> Iterator[Finding]:
     """Check TLS, /readyz, the body limit, CORS, the client's address and prefetches.
 
     :param url: such as https://heroimg.example.com, without a path.
     """
-    context = ssl.create_default_context()
+    ask = partial(urllib3.connection_from_url(url, timeout=_SECONDS, retries=False).request, redirect=False)
     try:
-        yield _check_certificate(url, context)
-        ask = _Asker(url, context)
+        yield _check_certificate(url)
         answer = ask("GET", "/readyz", headers={"X-Forwarded-For": MARK})
         yield from _check_ready(answer)
         if _is_unreachable(answer):
@@ -62,16 +64,7 @@ def check_public_side(url: str, config: Config) -> Iterator[Finding]:
         )
 
 
-class _Asker:
-    def __init__(self, url: str, context: ssl.SSLContext) -> None:
-        self._url = url
-        self._pool = urllib3.PoolManager(ssl_context=context, timeout=_SECONDS, retries=False)
-
-    def __call__(self, method: str, path: str, *, headers: dict[str, str] | None = None, **options: Any) -> Any:
-        return self._pool.request(method, self._url + path, headers=headers, redirect=False, **options)
-
-
-def _check_certificate(url: str, context: ssl.SSLContext) -> Finding:
+def _check_certificate(url: str) -> Finding:
     parts = urlsplit(url)
     if parts.scheme != "https":
         return fault(
@@ -80,7 +73,7 @@ def _check_certificate(url: str, context: ssl.SSLContext) -> Finding:
     host = parts.hostname or ""
     with (
         socket.create_connection((host, parts.port or 443), _SECONDS) as plain,
-        context.wrap_socket(plain, server_hostname=host) as encrypted,
+        ssl.create_default_context().wrap_socket(plain, server_hostname=host) as encrypted,
     ):
         certificate = encrypted.getpeercert() or {}
     days = int(ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) // 86400
@@ -105,7 +98,7 @@ def _check_ready(answer: Any) -> Iterator[Finding]:
         yield ok("address", "the client's address arrives")
 
 
-def _check_body_limit(ask: _Asker, config: Config) -> Finding:
+def _check_body_limit(ask: _Ask, config: Config) -> Finding:
     size = MAX_REQUEST_BYTES - 2**20 + 1  # more than any picture may have
     answer = ask("POST", _UPLOAD, fields={"image": ("picture.jpg", bytes(size), "image/jpeg")})
     code = _content(answer).get("code")
@@ -124,7 +117,7 @@ def _check_body_limit(ask: _Asker, config: Config) -> Finding:
     )
 
 
-def _check_origin(ask: _Asker, origin: str) -> Iterator[Finding]:
+def _check_origin(ask: _Ask, origin: str) -> Iterator[Finding]:
     """Send what browsers send for pages of this origin.
 
     The POST is so large that the web server in front refuses it itself: pages must be able to read that answer too.
@@ -152,7 +145,7 @@ def _check_origin(ask: _Asker, origin: str) -> Iterator[Finding]:
         yield ok("cors", f"pages of {origin} can read all answers")
 
 
-def _check_prefetch(ask: _Asker) -> Finding:
+def _check_prefetch(ask: _Ask) -> Finding:
     answer = ask("GET", f"{_RETRIEVE}?imageId={'0' * 32}", headers={"Sec-Purpose": "prefetch"})
     if _content(answer).get("code") == "prefetch_refused":
         return ok("prefetch", "prefetches are refused")

@@ -39,8 +39,7 @@ class SessionEnder:
     def end(self, image: StoredImage) -> None:
         """Make all sessions of a picture unpayable, except one that is complete.
 
-        :raises StripeUnreachable: a session may still be open.
-        :raises StripeFailed: a session may still be open.
+        :raises StripeUnreachable, StripeFailed: a session may still be open.
         """
         image = self.end_others(image)
         for session_id in image.payable_sessions:
@@ -49,8 +48,7 @@ class SessionEnder:
     def end_before_hand_over(self, image: StoredImage) -> None:
         """End the picture's sessions. If its current session cannot be ended, the picture is handed over anyway.
 
-        :raises StripeUnreachable: another session of an unpaid picture may still be open.
-        :raises StripeFailed: another session of an unpaid picture may still be open.
+        :raises StripeUnreachable, StripeFailed: another session of an unpaid picture may still be open.
         """
         if not image.checkout_complete:
             image = self.end_others(image)

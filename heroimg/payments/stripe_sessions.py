@@ -97,8 +97,7 @@ class StripeSessions:
     def expire(self, session: Session) -> Session:
         """Expire a session if it is open, and return it as it is then: its `status` is `expired` or `complete`.
 
-        :raises StripeUnreachable: the session may still be open.
-        :raises StripeFailed: the session may still be open.
+        :raises StripeUnreachable, StripeFailed: the session may still be open.
         """
         if session.status != "open":
             return session

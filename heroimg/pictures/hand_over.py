@@ -68,8 +68,7 @@ class HandOvers:
             handed over.
         :raises ImageNotFound: unknown, expired or removed already.
         :raises ImageClaimed: another token holds it.
-        :raises StripeUnreachable: a session other than the current one may still be open.
-        :raises StripeFailed: a session other than the current one may still be open.
+        :raises StripeUnreachable, StripeFailed: a session other than the current one may still be open.
         """
         if token:
             claimed = self.store.claim(image_id, token)
@@ -96,8 +95,7 @@ class HandOvers:
             removed.
         :raises ImageNotFound: unknown, expired or removed already.
         :raises ImageClaimed: another token holds it.
-        :raises StripeUnreachable: a session may still be open.
-        :raises StripeFailed: a session may still be open.
+        :raises StripeUnreachable, StripeFailed: a session may still be open.
         """
         image = self.store.get(image_id)
         image.refuse_others(token, int(self.clock()))

@@ -228,11 +228,8 @@ export async function ask(path, init) {
  * @returns {Promise<Blob | null>}
  */
 async function readWhole(response, onData) {
-  if (response.status === 204) {
+  if (response.status === 204 || !response.body) {
     return null;
-  }
-  if (!response.body) {
-    return response.blob(); // the browser has no streams
   }
   const parts = [];
   const reader = response.body.getReader();

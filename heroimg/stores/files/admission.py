@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Callable
 from contextlib import suppress
 
 from heroimg.logs import redacted
@@ -43,36 +44,26 @@ def _is_ours(folder: str, entry: os.DirEntry[str]) -> bool:
     try:
         if not name or not entry.is_file(follow_symlinks=False):
             return False
-        image_id, suffix = name.groups()
+        suffix, picture, sidecar = name[2], f"{folder}/{name[1]}", f"{folder}/{name[1]}.json"
         status = entry.stat(follow_symlinks=False)
         is_private = not status.st_mode & 0o077
         if suffix == ".part":
             is_ours = is_private or status.st_size == 0
         elif suffix:
-            is_ours = _may_be_sidecar(_start_of(entry.path)) or (is_private and _has_picture(folder, image_id))
-        else:
-            is_ours = is_private and (_has_sidecar(folder, image_id) or _may_be_picture(_start_of(entry.path)))
+            is_ours = _may_be_sidecar(_start_of(entry.path)) or (is_private and _begins(picture, _may_be_picture))
+        else:  # a file with a sidecar's name suffices: `refuse_foreign` checks it separately
+            is_ours = is_private and (os.path.lexists(sidecar) or _may_be_picture(_start_of(entry.path)))
     except FileNotFoundError:  # another process of ours has removed it since
         return True
     except PermissionError:  # such as a file that root wrote by a command: a sweep logs it
         return is_private
-    return is_ours or _has_valid_sidecar(folder, image_id)
+    return is_ours or _begins(sidecar, _is_sidecar)
 
 
-def _has_sidecar(folder: str, image_id: str) -> bool:
-    """Return whether there is a file with a sidecar's name. `refuse_foreign` checks it separately."""
-    return os.path.lexists(f"{folder}/{image_id}.json")
-
-
-def _has_picture(folder: str, image_id: str) -> bool:
+def _begins(path: str, is_right: Callable[[bytes], bool]) -> bool:
+    """Return whether there is a file, and its first bytes are right."""
     with suppress(FileNotFoundError):
-        return _may_be_picture(_start_of(f"{folder}/{image_id}"))
-    return False
-
-
-def _has_valid_sidecar(folder: str, image_id: str) -> bool:
-    with suppress(FileNotFoundError):
-        return _is_sidecar(_start_of(f"{folder}/{image_id}.json"))
+        return is_right(_start_of(path))
     return False
 
 
@@ -82,20 +73,16 @@ def _start_of(path: str) -> bytes:
 
 
 def _may_be_picture(start: bytes) -> bool:
-    return any(_begins_like(beginning, start) for beginning in _PICTURES_BEGIN) or _was_not_written(start)
+    return any(_begins_like(beginning, start) for beginning in _PICTURES_BEGIN)
 
 
 def _may_be_sidecar(start: bytes) -> bool:
-    return _begins_like(_SIDECARS_BEGIN, start) or _is_sidecar(start) or _was_not_written(start)
-
-
-def _was_not_written(start: bytes) -> bool:
-    return not start.strip(b"\0")
+    return _begins_like(_SIDECARS_BEGIN, start) or _is_sidecar(start)
 
 
 def _begins_like(beginning: bytes, start: bytes) -> bool:
-    """Return whether a file begins so, or is a truncated or empty file that began so."""
-    return beginning.startswith(start[: len(beginning)])
+    """Return whether a file begins so, or is a truncated, empty or blank file that began so."""
+    return beginning.startswith(start[: len(beginning)]) or not start.strip(b"\0")
 
 
 def _is_sidecar(start: bytes) -> bool:

@@ -112,11 +112,7 @@ class Folder:
         sync_folder(self.name)
 
     def check(self) -> None:
-        """Check that pictures can be kept.
-
-        :raises StoreUnavailable: pictures cannot be kept. The cause says what an operator can do.
-        :raises StoreFull: there is too little room. The cause says what an operator can do.
-        """
+        """Check that pictures can be kept, as `ImageStore.check` does."""
         self.admit()
         try:
             self._probe()

@@ -39,8 +39,3 @@ class BlocksReader(io.RawIOBase):
         if len(block) > size:
             self._blocks.appendleft(block[size:])
         return bytes(block[:size])
-
-    def readall(self) -> bytes:
-        data = b"".join(self._blocks)
-        self._blocks.clear()
-        return data

@@ -18,7 +18,6 @@ look for it in a set of due ids (due.py, sweeping.py).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import BinaryIO, cast
@@ -37,8 +36,6 @@ from heroimg.stores.redis.due import DueIds
 from heroimg.stores.redis.pictures import RedisPictures, key_of
 from heroimg.stores.redis.setup import check_redis, denials, risks
 from heroimg.stores.redis.sweeping import DueSweep
-
-_PICTURE_KEY = re.compile(rb"heroimg:\{[0-9a-f]{32}\}")
 
 # The id of a picture with sessions to end is added to the due ids before the sessions are noted. It is due only after
 # this time, so that no sweep looks at it before the note.
@@ -134,16 +131,9 @@ class RedisStore(ImageStore):
         return DueSweep(self._pictures, self._due, self._now).run(seconds)
 
     def held(self) -> Held:
-        count, size, oldest = 0, 0, None
-        with self._redis.client() as client:
-            for key in client.scan_iter(match="heroimg:{*}", count=1000):
-                if not _PICTURE_KEY.fullmatch(key):
-                    continue
-                bytes_held, stored, expires = client.hmget(key, "size", "timestamp", "expires")
-                if expires and int(expires) > self._now():
-                    count, size = count + 1, size + int(bytes_held)
-                    oldest = min(oldest or int(stored), int(stored))
-        return Held(count, size, oldest)
+        pictures = [(image.size, image.stored) for image in self.images()]
+        oldest = min((stored for _, stored in pictures), default=None)
+        return Held(len(pictures), sum(size for size, _ in pictures), oldest)
 
     def images(self) -> Iterator[StoredImage]:
         with self._redis.client() as client:
