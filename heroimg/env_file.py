@@ -12,6 +12,24 @@ from dotenv.parser import parse_stream
 
 from heroimg.config import ConfigError
 
+# What gunicorn's master has read and checked. A worker that replaces a killed one takes this, because the file may have
+# changed since, and may be wrong.
+_checked: dict[str, str] | None = None
+
+
+def env_file_values() -> dict[str, str]:
+    """Return what gunicorn's master has checked; in other processes, read the file.
+
+    :raises ConfigError: as `read_env_file`.
+    """
+    return read_env_file() if _checked is None else _checked
+
+
+def give_to_workers(values: dict[str, str]) -> None:
+    """Let the workers that start from now on use these values."""
+    global _checked  # noqa: PLW0603
+    _checked = values
+
 
 def read_env_file(path: Path = Path(".env")) -> dict[str, str]:
     """Read a file of lines such as NAME=value. Values are taken as they are, `$` included.

@@ -14,10 +14,11 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from heroimg import create_app
 from heroimg.config import Config, ConfigError
-from heroimg.env_file import read_env_file
+from heroimg.env_file import give_to_workers, read_env_file
 from heroimg.operations.counters import begin_at_zero
 
 # The most memory that one worker needs, when it decodes the most expensive picture that is accepted (docs/promises.md).
@@ -112,13 +113,26 @@ control_socket_disable = True
 
 
 def on_starting(_server: object) -> None:
-    """Make the application once before there are workers, so that a wrong setting is reported once."""
+    """Check the settings once before there are workers, so that a wrong setting is reported once."""
     settle_allocator()
     try:
-        # Do not put the file's values into the environment here: workers that start later must read the changed file.
-        config = Config.from_env(read_env_file() | os.environ)
-        begin_at_zero(config)
-        create_app(config)
+        begin_at_zero(_check_settings())
     except ConfigError as error:
         sys.exit(str(error))
     gc.freeze()  # otherwise the garbage collector would write to the memory that all workers share
+
+
+def on_reload(server: Any) -> None:
+    """Check the changed settings. If one is wrong, the new workers get the old settings."""
+    try:
+        _check_settings()
+    except ConfigError as error:
+        server.log.error("the workers keep the settings of before: %s", error)
+
+
+def _check_settings() -> Config:
+    values = read_env_file()
+    config = Config.from_env(values | os.environ)
+    create_app(config)
+    give_to_workers(values)
+    return config

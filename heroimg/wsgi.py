@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from heroimg import create_app, create_app_without_settings
 from heroimg.api.services import services
 from heroimg.config import Config, ConfigError
-from heroimg.env_file import forget_flasks_reading, read_env_file
+from heroimg.env_file import env_file_values, forget_flasks_reading
 from heroimg.logs import configure_logging
 
 # Commands such as `flask held` import this module too, but serve nothing.
@@ -26,7 +26,7 @@ if _command is not None and _command.find_root().get_parameter_source("env_file"
 }:
     forget_flasks_reading(os.environ)
 try:
-    for _name, _value in read_env_file().items():
+    for _name, _value in env_file_values().items():
         os.environ.setdefault(_name, _value)
     _config = Config.from_env(os.environ)
     app = create_app(_config)

@@ -137,11 +137,10 @@ def counters_dir(config: Config) -> Path:
 def begin_at_zero(config: Config) -> None:
     """Remove the files of an earlier start, unless another server still counts in the same folder.
 
-    :raises ConfigError: the folder cannot be written.
+    Call this after `open_counters`, which makes the lock file.
     """
     if config.metrics:
         folder = counters_dir(config)
-        make_instance_file(_lock_path(folder))
         with suppress(BlockingIOError), open_instance_file(_lock_path(folder)) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for kind in _FILES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.helpers.api import Api
 from tests.helpers.bad_settings import BAD
 from tests.helpers.needed_programs import needs_root
 from tests.helpers.serving import LONG, ROOT, Server, free_port, wait_for
@@ -53,6 +55,27 @@ def test_a_platform_may_set_the_number_of_workers(server: Server) -> None:
     server.environ["WEB_CONCURRENCY"] = "3"
     server.start(*GUNICORN, "--bind", "127.0.0.1:0")
     wait_for(lambda: server.log().count("ready: ") == 3, "three workers")
+
+
+def test_a_worker_that_replaces_a_killed_one_has_the_settings_of_the_others(server: Server) -> None:
+    (server.folder / ".env").write_text("HEROIMG_MAX_IMAGE_BYTES=4096")
+    server.gunicorn()
+    (server.folder / ".env").write_text("HEROIMG_MAX_IMAGE_BYTES=five")
+    for worker in server.workers():
+        os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: server.log().count("ready: ") == 4 or server.has_ended(), "new workers")
+    assert Api(server).request("GET", "/api/limits").json()["bytes"] == 4096
+
+
+def test_after_a_hangup_with_wrong_settings_new_workers_have_the_old_ones(server: Server) -> None:
+    (server.folder / ".env").write_text("HEROIMG_MAX_IMAGE_BYTES=4096")
+    server.gunicorn()
+    (server.folder / ".env").write_text("HEROIMG_MAX_IMAGE_BYTES=five")
+    server.signal(signal.SIGHUP)
+    wait_for(lambda: server.log().count("ready: ") == 4 or server.has_ended(), "new workers")
+    assert Api(server).request("GET", "/api/limits").json()["bytes"] == 4096
+    assert "workers keep the settings of before: " in server.log()
+    assert "HEROIMG_MAX_IMAGE_BYTES must be" in server.log()
 
 
 @needs_root
