@@ -131,7 +131,7 @@ class Sweeper:
         return respond
 
     def sweep_if_due(self) -> None:
-        """Sweep, unless it is this machine's store and another process swept it lately."""
+        """Sweep, unless the store belongs to this machine alone and was swept lately."""
         # Half an interval, because the workers wake at different moments. With a whole interval, the time between two
         # sweeps could be nearly two intervals.
         if self._store.is_shared or self._seconds_since_last() >= self._config.sweep_seconds / 2:

@@ -72,7 +72,7 @@ class PaymentEvents:
         if not image.checkout_complete:
             return
         if image.checkout_session != session.id:
-            if session.payment_status == "unpaid":  # its payment failed or is pending, and another session was paid
+            if session.payment_status == "unpaid":  # its payment failed or is pending, and another session is complete
                 return
             log.error(
                 "%s was paid for twice, with checkouts %s and %s: refund one in Stripe's dashboard",

@@ -103,7 +103,7 @@ class ImageStore(ABC):
         """Put a picture on stable storage, and make it expire no earlier than `until`.
 
         If it would expire before `until`, its expiry becomes `until` or `renewed`, the later one. Concurrent calls get
-        one expiry.
+        the same expiry.
 
         :raises ImageNotFound: there is no such picture.
         """

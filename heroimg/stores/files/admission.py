@@ -51,7 +51,7 @@ def _is_ours(folder: str, entry: os.DirEntry[str]) -> bool:
             is_ours = is_private or status.st_size == 0
         elif suffix:
             is_ours = _may_be_sidecar(_start_of(entry.path)) or (is_private and _begins(picture, _may_be_picture))
-        else:  # a file with a sidecar's name suffices: `refuse_foreign` checks it separately
+        else:  # that a sidecar exists suffices here: `refuse_foreign` checks it as another entry
             is_ours = is_private and (os.path.lexists(sidecar) or _may_be_picture(_start_of(entry.path)))
     except FileNotFoundError:  # another process of ours has removed it since
         return True
