@@ -160,8 +160,8 @@ class Config:
     claim_seconds: int = setting("HEROIMG_CLAIM_SECONDS",
         parsers.whole(MIN_CLAIM_SECONDS, 86400, ", so that the claim of a slow reader is renewed before it lapses"),
         "300",
-        "How long a claim lasts after its last fetch, if it is not confirmed. It is renewed while the picture is being "
-        "sent.")
+        "How long a fetch with a claim keeps other readers out, unless it is confirmed. The claim is renewed while the "
+        "picture is being sent.")
     return_seconds: int = setting("HEROIMG_RETURN_SECONDS",
         parsers.whole(MIN_RETURN_SECONDS, 86400, ", so that the webhook of a last-minute payment finds the picture"),
         "1200",

@@ -124,7 +124,7 @@ class StripeUnreachable(HeroimgError):
 
 class CheckoutNotConfigured(HeroimgError):
     status, code = 503, "checkout_not_configured"
-    sentence = "Payments are not set up on this server: set STRIPE_SECRET_KEY and start it again."
+    sentence = "Payments are not set up on this server. Its operator must set STRIPE_SECRET_KEY."
 
 
 class ClockWrong(HeroimgError):

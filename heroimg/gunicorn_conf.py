@@ -80,8 +80,8 @@ def settle_allocator() -> None:
 wsgi_app = "heroimg.wsgi:app"
 worker_class = "gthread"
 
-# Hosting platforms set PORT, and some set WEB_CONCURRENCY. gunicorn takes defaults from both; the lines below replace
-# these defaults.
+# Hosting platforms set PORT, and some set WEB_CONCURRENCY. gunicorn's own defaults use both. The lines
+# below replace these defaults, and use both, too.
 bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1:3000"
 workers = int(os.environ.get("WEB_CONCURRENCY") or _workers())
 
@@ -104,7 +104,7 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 # nginx's limit is lower (large_client_header_buffers in deploy/nginx.conf), so nginx refuses long lines first, in JSON.
 limit_request_line = 8190
 
-# On a unix socket gunicorn would take the scheme and the path from these headers. heroimg needs neither.
+# On a unix socket gunicorn would trust headers about the scheme and the path. heroimg needs neither.
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
 
@@ -127,7 +127,7 @@ def on_reload(server: Any) -> None:
     try:
         _check_settings()
     except ConfigError as error:
-        server.log.error("the workers keep the settings of before: %s", error)
+        server.log.error("the new settings are not used: %s", error)
 
 
 def _check_settings() -> Config:

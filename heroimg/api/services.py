@@ -42,7 +42,7 @@ class Services:
             jobs[self.sweeper.sweep_if_due] = self.config.sweep_seconds
         try:
             run_in_background(jobs)
-        except RuntimeError as error:  # without threads, claims are renewed between two blocks only
+        except RuntimeError as error:  # without threads, claims are renewed only between a picture's blocks
             if self.config.sweep_seconds:
                 fault = f"HEROIMG_SWEEP_SECONDS is not 0, and this host allows no threads ({error})"
                 raise ConfigError([f"{fault}: set it to 0, so that heroimg sweeps after requests"]) from error

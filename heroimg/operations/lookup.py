@@ -118,7 +118,7 @@ class Lookup:
         return None
 
     def _ask_stripe(self, name: str) -> tuple[str, str | None]:
-        """Ask Stripe for a session that no picture's record has: a record drops replaced sessions that have ended."""
+        """Ask Stripe about a session that is in no record: records drop replaced sessions that have ended."""
         if not name.startswith("cs_") or len(name) < _WHOLE_SESSION_ID:
             raise click.ClickException(_missing(name))
         try:

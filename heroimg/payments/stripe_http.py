@@ -43,8 +43,8 @@ class StripeHttp(stripe.RequestsClient):
     """
 
     def __init__(self, clock: Clock, on_call: Callable[[float], None] = lambda _seconds: None) -> None:
-        # Each thread makes one call, so all threads share one requests.Session. Its connections are thread-safe, but
-        # its cookies are not, so it keeps none.
+        # Each thread makes only one call. To reuse connections, all threads share one requests.Session. Its connections
+        # are thread-safe, but its cookies are not, so it keeps none.
         session = requests.Session()
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.hooks["response"].append(self._remember_body)

@@ -41,7 +41,7 @@ _ANY_MARKER = re.compile(rb"\xff[\x01-\xfe]")
 # be refused. All bits of these bytes are 1. That is no valid code, and the decoder takes it for an empty block. In a
 # baseline JPEG such a block takes 34 of the 56 bits. So they can stand for one missing block, but not for two, and a
 # scan that lacks only its last block may pass. In a progressive JPEG they can stand for more: 3 blocks of 17 bits, 56
-# blocks of one bit (in a scan that refines the average colours), or the length of a run of empty blocks.
+# blocks of one bit (in a scan that refines the average colours), or a whole run of empty blocks.
 _PADDING = b"\xff\0" * 7
 
 # Pillow's modes by the number of components. Grey output is enough for a picture in colour: the decoder still decodes

@@ -197,7 +197,7 @@ export async function redraw(source, { type, isWhole, isProgressive }, { bytes, 
     }
     return { problem: "no_memory" };
   } catch {
-    return { problem: "no_memory" }; // a worker that rejected would not answer
+    return { problem: "no_memory" }; // without this catch, a worker would not answer
   } finally {
     if ("close" in picture) {
       picture.close();

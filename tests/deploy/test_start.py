@@ -74,7 +74,7 @@ def test_after_a_hangup_with_wrong_settings_new_workers_have_the_old_ones(server
     server.signal(signal.SIGHUP)
     wait_for(lambda: server.log().count("ready: ") == 4 or server.has_ended(), "new workers")
     assert Api(server).request("GET", "/api/limits").json()["bytes"] == 4096
-    assert "workers keep the settings of before: " in server.log()
+    assert "the new settings are not used: " in server.log()
     assert "HEROIMG_MAX_IMAGE_BYTES must be" in server.log()
 
 

@@ -55,7 +55,7 @@ def _is_ours(folder: str, entry: os.DirEntry[str]) -> bool:
             is_ours = is_private and (os.path.lexists(sidecar) or _may_be_picture(_start_of(entry.path)))
     except FileNotFoundError:  # another process of ours has removed it since
         return True
-    except PermissionError:  # such as a file that root wrote by a command: a sweep logs it
+    except PermissionError:  # such as one that a command wrote as root: a sweep logs it
         return is_private
     return is_ours or _begins(sidecar, _is_sidecar)
 
@@ -81,7 +81,7 @@ def _may_be_sidecar(start: bytes) -> bool:
 
 
 def _begins_like(beginning: bytes, start: bytes) -> bool:
-    """Return whether a file begins so, or is a truncated, empty or blank file that began so."""
+    """Return whether a file begins so, or may have begun so before a crash truncated or blanked it."""
     return beginning.startswith(start[: len(beginning)]) or not start.strip(b"\0")
 
 

@@ -31,7 +31,8 @@ from heroimg.stores.files.disk import (
 from heroimg.stores.files.staged import StagedFile, open_staged_file
 from heroimg.stores.image import is_image_id
 
-# The reserve of inodes: 128 by default. Each change of a sidecar writes a new file, and needs an inode for a moment.
+# One inode stays free for each 2 MiB of HEROIMG_MIN_FREE_BYTES: 128 by default. Each change of a sidecar writes a new
+# file, and needs an inode for a moment.
 _BYTES_PER_INODE = 2 * 1024 * 1024
 
 
