@@ -101,14 +101,14 @@ class StripeSessions:
         """
         if session.status != "open":
             return session
-        try:
-            with self._stripe_errors():
+        with self._stripe_errors():
+            try:
                 return self._service.expire(session.id)
-        except StripeFailed:
-            current = self.retrieve(session.id)
-            if current.status == "open":
-                raise
-            return current  # it was paid, or expired, since it was retrieved
+            except (stripe.InvalidRequestError, stripe.APIError):
+                current = self._service.retrieve(session.id)
+                if current.status == "open":
+                    raise
+                return current  # it was paid, or expired, since it was retrieved
 
     def read_event(self, payload: bytes, signature: str | None) -> tuple[str, str]:
         """Read a webhook's event: its type, and the id of its object. The id is empty if the object has none.
