@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -125,8 +124,7 @@ class StripeAccount:
         if self.webhook_url is None:
             return None
         payload = event_payload(event_type, self.session(session_id), self.clock())
-        # By the machine's clock, because the SDK compares the signature's time with it.
-        signature = signature_header(payload, secret or WEBHOOK_SECRET, signed_at or time.time())
+        signature = signature_header(payload, secret or WEBHOOK_SECRET, signed_at or self.clock())
         delivery = Delivery(event_type, post_event(self.webhook_url, payload, signature))
         with self._lock:
             self.deliveries.append(delivery)

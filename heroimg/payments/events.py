@@ -41,7 +41,7 @@ class PaymentEvents:
     def handle(self, payload: bytes, signature: str | None) -> None:
         """Keep the picture of a complete checkout for HEROIMG_PAID_SECONDS, even while a delayed payment is pending.
 
-        :raises SignatureInvalid: the event was not signed with STRIPE_WEBHOOK_SECRET.
+        :raises SignatureInvalid: the event was not signed with STRIPE_WEBHOOK_SECRET, or too long ago.
         """
         kind, session_id = self._sessions.read_event(payload, signature)
         if kind not in HANDLED_EVENTS:
@@ -54,6 +54,8 @@ class PaymentEvents:
                 "ignored an event about checkout %s, which is not in this Stripe account and mode", short(session_id)
             )
             return
+        # Only now, because a process learns from its calls how far its clock is ahead of Stripe's.
+        self._sessions.refuse_old_event(payload, signature)
         if session.status == "complete" and (image_id := image_id_of(session)):
             try:
                 if kind != _FAILED_EVENT:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http.cookiejar import DefaultCookiePolicy
@@ -96,7 +97,9 @@ class StripeHttp(stripe.RequestsClient):
             return call.result(DEADLINE_SECONDS)
         except TimeoutError as error:
             if body := self._bodies.get(thread.ident or 0):
-                body.shutdown()  # a body that arrives slowly would keep its thread and its slot
+                # A body that arrives slowly would keep its thread and its slot. One that has arrived raises an error.
+                with suppress(RuntimeError, ValueError, OSError):
+                    body.shutdown()
             raise _unreachable(f"no answer within {DEADLINE_SECONDS} seconds") from error
 
     def _remember_body(self, answer: requests.Response, **_options: object) -> None:

@@ -101,31 +101,43 @@ class StripeSessions:
         """
         if session.status != "open":
             return session
-        try:
-            with self._stripe_errors():
+        with self._stripe_errors():
+            try:
                 return self._service.expire(session.id)
-        except StripeFailed:
-            current = self.retrieve(session.id)
-            if current.status == "open":
-                raise
-            return current  # it was paid, or expired, since it was retrieved
+            except (stripe.InvalidRequestError, stripe.APIError):
+                current = self._service.retrieve(session.id)
+                if current.status == "open":
+                    raise
+                return current  # it was paid, or expired, since it was retrieved
 
     def read_event(self, payload: bytes, signature: str | None) -> tuple[str, str]:
         """Read a webhook's event: its type, and the id of its object. The id is empty if the object has none.
 
-        :raises SignatureInvalid: not signed with STRIPE_WEBHOOK_SECRET, signed over 300 seconds ago, or not an event.
+        :raises SignatureInvalid: not signed with STRIPE_WEBHOOK_SECRET, or not an event.
         :raises ThinEvent: a signed event of Stripe's API v2, which has no object.
         """
-        if not signature or not signature.isascii():  # the library's comparison raises TypeError for non-ASCII text
-            raise SignatureInvalid
+        self._verify(payload, signature)
         try:
-            secret = self._config.stripe_webhook_secret
-            WebhookSignature.verify_header(payload, signature, secret, Webhook.DEFAULT_TOLERANCE)
             event = json.loads(payload)
             if event["object"] == "v2.core.event":
                 raise ThinEvent
             return str(event["type"]), str(event["data"]["object"].get("id", ""))
-        except (stripe.SignatureVerificationError, RecursionError, *_NO_EVENT) as error:
+        except (RecursionError, *_NO_EVENT) as error:
+            raise SignatureInvalid from error
+
+    def refuse_old_event(self, payload: bytes, signature: str | None) -> None:
+        """Refuse an event that was signed over 300 seconds ago by Stripe's clock, as the last call to Stripe told it.
+
+        :raises SignatureInvalid: it is older.
+        """
+        self._verify(payload, signature, Webhook.DEFAULT_TOLERANCE + max(0.0, self.seconds_ahead))
+
+    def _verify(self, payload: bytes, signature: str | None, tolerance: float | None = None) -> None:
+        if not signature or not signature.isascii():  # the library's comparison raises TypeError for non-ASCII text
+            raise SignatureInvalid
+        try:
+            WebhookSignature.verify_header(payload, signature, self._config.stripe_webhook_secret, tolerance)
+        except (stripe.SignatureVerificationError, ValueError) as error:
             raise SignatureInvalid from error
 
     @contextmanager

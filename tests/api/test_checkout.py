@@ -292,14 +292,32 @@ def test_a_picture_known_to_be_paid_for_needs_nothing_more_of_stripe(shop: Shop)
     assert len(shop.stand_in.requests) == asked
 
 
-def test_a_session_that_was_paid_meanwhile_is_not_ended(shop: Shop) -> None:
+@pytest.mark.parametrize(("change", "status"), [("pay", "complete"), ("expire", "expired")])
+def test_a_session_that_was_paid_or_ended_meanwhile_needs_no_ending_and_stripes_refusal_is_not_logged(
+    shop: Shop, caplog: pytest.LogCaptureFixture, change: str, status: str
+) -> None:
     config = Config(stripe_secret_key="sk_test_standin", stripe_api_base=shop.stand_in.url)
     sessions = StripeSessions(config, shop.clock)
     seen = sessions.retrieve(shop.api.session_of(shop.api.keep(pictures.jpeg())))
-    shop.stand_in.pay(seen.id)
+    shop.stand_in.change(seen.id, change)
     ended = sessions.expire(seen)
-    assert ended.status == "complete"
+    assert ended.status == status
     assert sessions.expire(ended) is ended
+    assert "Stripe refused" not in caplog.text
+
+
+def test_a_refusal_to_end_a_session_that_stays_open_is_logged(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    image_id = shop.api.keep(pictures.jpeg())
+    shop.api.session_of(image_id)
+
+    def refuse(_session_id: str) -> None:
+        raise Refusal(400, "Not now.")
+
+    monkeypatch.setattr(shop.stand_in, "expire", refuse)
+    assert shop.api.confirm(image_id).status_code == 502
+    assert "Stripe refused the parameters. Check the HEROIMG_ settings of the product. Stripe's answer: Not now." in (
+        shop.api.server.log()
+    )
 
 
 def test_stripes_library_writes_nothing_into_the_home_of_the_user(shop: Shop) -> None:

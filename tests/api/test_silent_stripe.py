@@ -51,14 +51,21 @@ def test_stripe_and_slow_readers_together_leave_threads_to_others() -> None:
     assert gunicorn_conf.threads > MAX_CALLS_AT_ONCE + MAX_UNBUFFERED
 
 
-@pytest.fixture(params=[b"X: ", b"Content-Length: 100000\r\n\r\n"], ids=["headers", "body"])
+HEADERS = b"HTTP/1.1 200 OK\r\nX: "
+BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
+FAILURE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@pytest.fixture(params=[[HEADERS], [BODY], [FAILURE, HEADERS]], ids=["headers", "body", "headers of the retry"])
 def dripping_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Serve answers that never end: a byte at a time, more often than any timeout between two bytes."""
+    """Serve answers, and let the last never end: a byte at a time, more often than any timeout between two bytes."""
     is_over = threading.Event()
 
     def drip(connection: socket.socket) -> None:
         with connection, suppress(OSError):
-            connection.sendall(b"HTTP/1.1 200 OK\r\n" + request.param)
+            for start in request.param:
+                connection.recv(10_000)
+                connection.sendall(start)
             while not is_over.wait(0.02):
                 connection.sendall(b"a")
 
@@ -76,11 +83,12 @@ def dripping_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 def test_an_answer_that_drips_is_given_up(dripping_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stripe_http, "DEADLINE_SECONDS", 0.2)
+    monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0)  # retry at once
     with pytest.raises(stripe.APIConnectionError, match="no answer within"):
-        StripeHttp(time.time).request_with_retries("get", dripping_url, {})
+        StripeHttp(time.time).request_with_retries("get", dripping_url, {}, max_network_retries=1)
 
 
-@pytest.mark.parametrize("dripping_url", [b"Content-Length: 100000\r\n\r\n"], ids=["body"], indirect=True)
+@pytest.mark.parametrize("dripping_url", [[BODY]], ids=["body"], indirect=True)
 def test_a_body_that_drips_does_not_keep_later_calls_from_stripe(
     dripping_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -444,15 +444,16 @@ def test_many_paying_at_once_pay_once(client: stripe.StripeClient, stand_in: Sta
 
 
 def test_webhook_is_signed_as_the_sdk_expects(
-    client: stripe.StripeClient, stand_in: StandIn, receiver: Receiver
+    client: stripe.StripeClient, stand_in: StandIn, clock: Clock, receiver: Receiver
 ) -> None:
-    session = create(client)
+    now = clock.now = int(time.time())  # the SDK's clock
+    session = create(client, expires_at=now + 2000)
     stand_in.pay(session.id)
     stand_in.send_webhook("checkout.session.completed", session.id, secret="whsec_forged")
-    stand_in.send_webhook("checkout.session.completed", session.id, signed_at=time.time() - 301)
+    stand_in.send_webhook("checkout.session.completed", session.id, signed_at=now - 301)
     sent, forged, stale = receiver.received
     event = client.construct_event(*sent, "whsec_standin")
-    assert (event.type, event.api_version, event.created) == ("checkout.session.completed", stripe.api_version, NOW)
+    assert (event.type, event.api_version, event.created) == ("checkout.session.completed", stripe.api_version, now)
     assert event.data.object["payment_status"] == "paid"
     with pytest.raises(stripe.SignatureVerificationError, match="No signatures found matching"):
         client.construct_event(*forged, "whsec_standin")

@@ -10,9 +10,11 @@ import pytest
 
 from demo.stripe_stand_in import StandIn
 from tests.helpers import pictures
-from tests.helpers.api import Api
+from tests.helpers.api import WEBHOOK, Api
 from tests.helpers.serving import DrivenClock, serving_at
 from tests.helpers.shop import Shop, stripe_settings
+
+HOUR = 3600
 
 OpenShop = Callable[[int], AbstractContextManager[Shop]]
 
@@ -63,6 +65,25 @@ def test_a_clock_that_is_a_little_off_sells_and_warns_the_operator(
         (warning,) = shop.api.request("GET", "/readyz").json()["warnings"]
         assert f"seconds {direction} Stripe's" in warning
         assert shop.api.server.log().count(f"seconds {direction} Stripe's") == 1
+
+
+def test_a_paid_picture_is_kept_by_a_new_process_whose_clock_is_ahead_and_an_old_event_is_refused(
+    shop_ahead: OpenShop,
+) -> None:
+    with shop_ahead(10 * 60) as shop:
+        image_id = shop.api.keep(pictures.jpeg())
+        session_id = shop.api.session_of(image_id)
+        shop.stand_in.pay(session_id)
+        shop.api.server.stop()
+        shop.api.server.gunicorn(app="tests.helpers.clocked_wsgi:app", workers=1)
+        shop.stand_in.webhook_url = f"{shop.api.server.url}{WEBHOOK}"
+        for age, status in ((0, 200), (301, 400)):
+            signed_at = shop.stand_in.clock() - age
+            delivery = shop.stand_in.send_webhook("checkout.session.completed", session_id, signed_at=signed_at)
+            assert delivery
+            assert delivery.status == status
+        shop.clock.forward(23 * HOUR)
+        assert shop.api.retrieve(image_id).content == pictures.jpeg()
 
 
 def test_clocks_that_agree_are_not_mentioned(shop: Shop) -> None:

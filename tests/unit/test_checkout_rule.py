@@ -74,6 +74,9 @@ class Sessions:
     def read_event(self, _payload: bytes, _signature: str | None) -> tuple[str, str]:
         return self.event
 
+    def refuse_old_event(self, _payload: bytes, _signature: str | None) -> None:
+        pass
+
     def clock_warning(self) -> str | None:
         return "the clock is off" if abs(self.seconds_ahead) > 60 else None
 
