@@ -215,7 +215,10 @@ class Checkout:
             raise StripeUnreachable(retry_after=1)
 
     def _expire_unused(self, session: Session) -> None:
-        """Expire a session whose secret no customer has got."""
+        """Expire a session that this request does not give out.
+
+        If a concurrent request has given it out, its customer must open another checkout.
+        """
         try:
             self._sessions.expire(self._sessions.retrieve(session.id))
         except (StripeFailed, StripeUnreachable) as error:
