@@ -22,6 +22,8 @@ _ARGUMENT = re.compile(r"(?P<start>[0-9a-f]{4,32}|cs_(test|live)_[A-Za-z0-9]*)(\
 # A whole session id is longer than this. The beginning that the log shows is shorter.
 _WHOLE_SESSION_ID = 20
 
+_COMPLETE = "is complete: refund it if the customer asks for that"
+
 
 class Lookup:
     """Finds pictures, describes and removes them.
@@ -77,7 +79,6 @@ class Lookup:
             yield f"checkout {short(name)}: Stripe says {state}"
         try:
             self._end_sessions(image)
-            unknown = [one for one in _unpaid_sessions(image) if not self._is_known(one)]
             seen = self._get(image.id)
             removed = seen and self._store.remove(seen.id, seen.claim.token if seen.claim else None)
         except ImageClaimed as error:
@@ -88,13 +89,16 @@ class Lookup:
             raise click.ClickException(
                 f"The picture stays, and its checkout may still be open ({error.code}). Try again in a minute."
             ) from error
-        yield from map(_not_ended, unknown)
+        last = removed or image
+        if removed:
+            with suppress(HeroimgError):  # `_outcome` says what is still open
+                self._end_sessions(removed)  # the page may have opened a checkout since the record was read
+        for session_id in dict.fromkeys(filter(None, (*_sessions(image), *_sessions(last)))):
+            is_complete = last.checkout_complete and session_id == last.checkout_session
+            yield f"checkout {short(session_id)} {_COMPLETE if is_complete else self._outcome(session_id)}"
         if removed is None:
             yield f"picture {short(image.id)} was gone already"
             return
-        if removed.checkout_session and removed.checkout_session not in unknown:
-            state = "complete: refund it if the customer asks for that" if removed.checkout_complete else "ended"
-            yield f"checkout {short(removed.checkout_session)} is {state}"
         yield f"picture {short(removed.id)} is removed, with everything that was noted about it"
 
     def _find(self, name: str) -> StoredImage | None:
@@ -107,7 +111,11 @@ class Lookup:
         start = read["start"]
         if is_image_id(start):
             return self._get(start)
-        images = [image for image in self._store.images() if any(one.startswith(start) for one in _names(image))]
+        images = [
+            image
+            for image in self._store.images()
+            if any(one.startswith(start) for one in (image.id, *_sessions(image)))
+        ]
         if len(images) > 1:
             raise click.ClickException(f"{len(images)} pictures match {_shown(name)}: give more of the id.")
         return images[0] if images else None
@@ -130,13 +138,22 @@ class Lookup:
                 f"No picture's record has {_shown(name)}, and Stripe cannot be asked for its picture ({error.code})."
             ) from error
 
-    def _is_known(self, session_id: str) -> bool:
-        """Return whether the session is in this Stripe account and mode."""
+    def _outcome(self, session_id: str) -> str:
+        """Ask Stripe what became of a session that had to be ended."""
         try:
-            self._session_state(session_id)
+            state, _ = self._session_state(session_id)
         except (SessionNotFound, CheckoutNotConfigured):
-            return False
-        return True
+            return (
+                "is not in this Stripe account, or STRIPE_SECRET_KEY is not set: it may still be payable, so expire it "
+                "in its own account"
+            )
+        except HeroimgError as error:
+            state = error.code
+        if state.startswith("complete"):
+            return _COMPLETE
+        if state.startswith("expired"):
+            return "is ended"
+        return f"may still be open ({state}): expire it in Stripe's dashboard, or refund its payment"
 
     def _instant(self, instant: int) -> str:
         minutes = round((instant - self._clock()) / 60)
@@ -159,20 +176,8 @@ class Lookup:
         return f"{short(image.checkout_session)}, noted as {state}; {answer}"
 
 
-def _names(image: StoredImage) -> tuple[str, ...]:
-    return (image.id, image.checkout_session or "", *image.sessions_to_end)
-
-
-def _unpaid_sessions(image: StoredImage) -> list[str]:
-    current = [image.checkout_session] if image.checkout_session and not image.checkout_complete else []
-    return [*current, *image.sessions_to_end]
-
-
-def _not_ended(session_id: str) -> str:
-    return (
-        f"checkout {short(session_id)} is not in this Stripe account, or STRIPE_SECRET_KEY is not set: it may still be "
-        "payable, so expire it in its own account"
-    )
+def _sessions(image: StoredImage) -> tuple[str, ...]:
+    return (image.checkout_session or "", *image.sessions_to_end)
 
 
 def _shown(name: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from demo.stripe_stand_in import StandIn
+from demo.stripe_stand_in.answers import Answer, ApiRequest, Silence
 from tests.helpers import pictures
 from tests.helpers.api import Api, new_token
 from tests.helpers.needed_programs import require
@@ -164,3 +165,66 @@ def test_forget_leaves_the_picture_while_its_checkout_may_be_open(operator: Oper
     assert "The picture stays, and its checkout may still be open (payment_failed)" in refusal
     operator.shop.stand_in.recover()
     assert operator.api.retrieve(image_id, new_token()).status_code == 200
+
+
+def open_another_checkout_while_one_ends(
+    operator: Operator, image_id: str, monkeypatch: pytest.MonkeyPatch, then: Callable[[str], object]
+) -> list[str]:
+    """Let the page open another checkout after Stripe has ended one, before the command has the answer.
+
+    :param then: what happens to the other session at once.
+    """
+    answer, opened = operator.shop.stand_in.answer, list[str]()
+
+    def open_once(request: ApiRequest, authorization: str | None) -> Answer | Silence:
+        answered = answer(request, authorization)
+        if request.path.endswith("/expire") and not opened:
+            opened.append("being opened")
+            opened[0] = operator.api.session_of(image_id)
+            then(opened[0])
+        return answered
+
+    monkeypatch.setattr(operator.shop.stand_in, "answer", open_once)
+    return opened
+
+
+@pytest.mark.parametrize("digits", [6, 32])
+def test_forget_ends_a_checkout_that_the_page_opens_meanwhile(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch, digits: int
+) -> None:
+    first = operator.api.session_of(image_id := operator.api.keep(pictures.jpeg()))
+    opened = open_another_checkout_while_one_ends(operator, image_id, monkeypatch, lambda _: None)
+    lines = operator.lines("forget", image_id[:digits])
+    assert lines == [
+        *(f"checkout {session_id[:12]}... is ended" for session_id in (first, *opened)),
+        f"picture {image_id[:6]}... is removed, with everything that was noted about it",
+    ]
+    assert {one["status"] for one in operator.shop.stand_in.sessions.values()} == {"expired"}
+    assert operator.names() == []
+
+
+def test_forget_reports_a_payment_that_comes_meanwhile(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    operator.shop.stand_in.webhook_url = None
+    operator.api.session_of(image_id := operator.api.keep(pictures.jpeg()))
+    opened = open_another_checkout_while_one_ends(operator, image_id, monkeypatch, operator.shop.stand_in.pay)
+    lines = operator.lines("forget", image_id)
+    assert f"checkout {opened[0][:12]}... is complete: refund it if the customer asks for that" in lines
+
+
+def test_forget_says_what_to_do_if_it_cannot_end_a_checkout_that_the_page_opens_meanwhile(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = operator.api.session_of(image_id := operator.api.keep(pictures.jpeg()))
+    opened = open_another_checkout_while_one_ends(
+        operator, image_id, monkeypatch, lambda _: operator.shop.stand_in.fail_next("500", 100)
+    )
+    lines = operator.lines("forget", image_id)
+    assert lines == [
+        *(
+            f"checkout {session_id[:12]}... may still be open (payment_failed): expire it in Stripe's dashboard, or "
+            "refund its payment"
+            for session_id in (first, *opened)
+        ),
+        f"picture {image_id[:6]}... is removed, with everything that was noted about it",
+    ]
+    assert operator.names() == []
