@@ -146,5 +146,6 @@ class NotReady(HeroimgError):
     status, code = 503, "not_ready"
 
 
-class StoreFull(HeroimgError):
+# On a full btrfs or ZFS, every change can raise it, even a removal. So what bears a failed change must bear this, too.
+class StoreFull(StoreUnavailable):
     status, code, sentence = 507, "no_room", "There is no room on the server just now. Please try again later."

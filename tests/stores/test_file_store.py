@@ -6,12 +6,10 @@ import errno
 import fcntl
 import json
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,7 +23,7 @@ from heroimg.stores.files.store import FileStore
 from heroimg.stores.image import Claim
 from tests.helpers.needed_programs import needs
 from tests.helpers.serving import Server
-from tests.helpers.store_shelf import START, TOKEN, UNKNOWN, Clock, Shelf, noted
+from tests.helpers.store_shelf import START, TOKEN, UNKNOWN, Clock, Shelf, no_file_larger_than, noted
 
 LIVING = "f" * 32
 
@@ -275,16 +273,6 @@ def test_an_open_folder_is_made_private(tmp_path: Path) -> None:
     assert tmp_path.stat().st_mode & 0o777 == 0o700
 
 
-@contextmanager
-def no_file_larger_than(size: int) -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_picture_without_room_for_its_sidecar_leaves_nothing(shelf: Shelf) -> None:
     staged = shelf.store.stage()
     staged.write(b"picture")
@@ -300,6 +288,17 @@ def test_a_claim_that_finds_no_room_changes_nothing(shelf: Shelf) -> None:
         shelf.store.claim(image.id, TOKEN)
     assert shelf.names() == [image.id, f"{image.id}.json"]
     assert shelf.read(image.id, "the-token-of-two") == b"picture"
+
+
+def test_a_record_that_finds_no_room_does_not_stop_the_sweep(shelf: Shelf, folder: Path) -> None:
+    expired = {shelf.keep().id for _ in range(5)}
+    shelf.clock.now += 2 * 3600
+    ahead = shelf.keep()
+    shelf.clock.now -= 3600
+    with no_file_larger_than(10):
+        swept = shelf.store.sweep()
+    assert {image.id for image in swept.expired} == expired
+    assert [failure.startswith(f"{ahead.id[:6]}... in {folder}: ") for failure in swept.failures] == [True]
 
 
 def test_a_disk_that_takes_a_part_of_a_write_refuses_the_rest(shelf: Shelf) -> None:
