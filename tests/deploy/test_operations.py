@@ -47,6 +47,16 @@ def test_settings_of_the_install_work(tmp_path: Path) -> None:
     assert config.instance_dir.is_relative_to("/var/lib/heroimg")
 
 
+def test_commands_that_are_pasted_twice_can_still_be_backed_out(tmp_path: Path) -> None:
+    (tmp_path / "heroimg").symlink_to("heroimg-old")
+    switch = COMMANDS["switch"].partition("cd /usr/local/src/heroimg\n")[0]
+    back_out = COMMANDS["back-out"].partition("systemctl")[0]
+    for commands, version in ((switch * 2, "heroimg-new"), (back_out, "heroimg-old")):
+        script = f"version=heroimg-new\n{commands}".replace("/opt", str(tmp_path))
+        subprocess.run(["sh", "-e", "-c", script], check=True)
+        assert (tmp_path / "heroimg").readlink() == Path(version)
+
+
 def log_lines() -> Iterator[str]:
     """Find the lines that heroimg logs, in the source of all its modules."""
     for module in (ROOT / "heroimg").rglob("*.py"):
