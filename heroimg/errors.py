@@ -146,6 +146,6 @@ class NotReady(HeroimgError):
     status, code = 503, "not_ready"
 
 
-# On a full btrfs or ZFS, every change can raise it, even a removal. So what bears a failed change must bear this, too.
+# On a full btrfs or ZFS, every change can raise this, even a removal. So it is a StoreUnavailable.
 class StoreFull(StoreUnavailable):
     status, code, sentence = 507, "no_room", "There is no room on the server just now. Please try again later."

@@ -1,8 +1,8 @@
 """Prometheus counters and histograms, summed over all worker processes. Off unless HEROIMG_METRICS=1.
 
 Each process counts in files of its own in the instance folder, and /metrics adds all files up (api/metrics.py). A
-process takes over the files of one that has ended, so cron's commands do not leave more and more of them. When gunicorn
-starts, the counters begin at zero, as Prometheus expects.
+process continues the files of one that has ended, so that short commands do not leave more and more files. When
+gunicorn starts, the counters begin at zero, as Prometheus expects.
 """
 
 from __future__ import annotations

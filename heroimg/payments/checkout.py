@@ -24,7 +24,6 @@ from heroimg.errors import (
     HeroimgError,
     ImageNotFound,
     SessionNotFound,
-    StoreFull,
     StoreUnavailable,
     StripeFailed,
     StripeUnreachable,
@@ -108,7 +107,7 @@ class Checkout:
         image_id = image_id_of(session)
         if session.status == "complete" and image_id:
             # Best effort: a status request does not fail if the note fails.
-            with suppress(ImageNotFound, StoreFull, StoreUnavailable):
+            with suppress(ImageNotFound, StoreUnavailable):
                 image = self._store.get(image_id)
                 if not image.checkout_complete or (image.payment_pending and session.payment_status != "unpaid"):
                     self._notes.write(image_id, notes.completion(session))

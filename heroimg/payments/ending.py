@@ -11,7 +11,6 @@ from heroimg.errors import (
     CheckoutNotConfigured,
     ImageNotFound,
     SessionNotFound,
-    StoreFull,
     StoreUnavailable,
     StripeFailed,
     StripeUnreachable,
@@ -93,6 +92,6 @@ class SessionEnder:
                 change = notes.completion(session)
         except (SessionNotFound, CheckoutNotConfigured):
             log.warning("checkout %s is not in this Stripe account, or STRIPE_SECRET_KEY is not set", short(session_id))
-        with suppress(ImageNotFound, StoreFull, StoreUnavailable):
+        with suppress(ImageNotFound, StoreUnavailable):
             return self._notes.write(image.id, change)
         return change(image)
