@@ -71,7 +71,7 @@ def forget_flasks_reading(environ: MutableMapping[str, str]) -> None:
 
     It expands `${HOME}`, and reads the file of a parent folder if there is none in the working folder; servers do
     neither. Just before it reads the file, it sets FLASK_RUN_FROM_CLI. `environ` lists variables in the order in which
-    they were set: only later ones are removed.
+    they were set: only those after FLASK_RUN_FROM_CLI are removed.
     """
     names = list(environ)
     if "FLASK_RUN_FROM_CLI" not in names:

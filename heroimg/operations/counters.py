@@ -106,7 +106,7 @@ class Counters:
         count, duration = partial(Count, folder), partial(Duration, folder)
         self.uploads = count("uploads", "Pictures kept.")
         self.refusals = count("refusals", "Requests answered with an error, by its code.", "code")
-        self.retrievals = count("retrievals", "Fetches answered with a picture. Each fetch of a claim counts.")
+        self.retrievals = count("retrievals", "Fetches answered with a picture. Each fetch with a claim counts.")
         self.claims_lapsed = count("claims_lapsed", "Claims that lapsed. Counted by the next claim, or by a sweep.")
         self.confirmations = count(
             "confirmations", "Pictures removed because their reader has them.", "paid", ("true", "false")

@@ -39,7 +39,7 @@ const UPLOAD = "/api/temp-image-upload";
 /**
  * Make a picture fit the server's limits, and upload it. The server keeps it for an hour.
  *
- * Tries again for two minutes, if no answer arrives, or after a 429 or 503 with Retry-After.
+ * Sends it again for two minutes, if no answer arrives, or after a 429 or 503 with Retry-After.
  *
  * @param {Blob} file a photograph of any kind, such as a `File` of a file input
  * @param {object} [options]
