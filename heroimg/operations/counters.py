@@ -1,7 +1,7 @@
 """Prometheus counters and histograms, summed over all worker processes. Off unless HEROIMG_METRICS=1.
 
-Each process counts in files of its own in the instance folder, and /metrics adds all files up (api/metrics.py). A
-process continues the files of one that has ended, so that short commands do not leave more and more files. When
+Each process counts in files of its own in the instance folder, and /metrics adds all files up (api/metrics.py). A new
+process counts on in the files of an ended process, so that short commands do not leave more and more files. When
 gunicorn starts, the counters begin at zero, as Prometheus expects.
 """
 
@@ -106,7 +106,7 @@ class Counters:
         count, duration = partial(Count, folder), partial(Duration, folder)
         self.uploads = count("uploads", "Pictures kept.")
         self.refusals = count("refusals", "Requests answered with an error, by its code.", "code")
-        self.retrievals = count("retrievals", "Fetches answered with a picture. Each fetch with a claim counts.")
+        self.retrievals = count("retrievals", "Fetches answered with a picture, also repeated ones.")
         self.claims_lapsed = count("claims_lapsed", "Claims that lapsed. Counted by the next claim, or by a sweep.")
         self.confirmations = count(
             "confirmations", "Pictures removed because their reader has them.", "paid", ("true", "false")

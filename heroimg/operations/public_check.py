@@ -133,7 +133,7 @@ def _check_origin(ask: _Ask, origin: str) -> Iterator[Finding]:
         yield fault(
             "cors",
             f"pages of {origin} cannot read the answer to {' and '.join(refused)}: let the web server in front pass "
-            "Origin on and Access-Control-Allow-Origin back, and reload heroimg after changing FRONTEND_URL",
+            "on Origin and return Access-Control-Allow-Origin; if FRONTEND_URL was changed, reload heroimg",
         )
     elif too_large.headers.get("Access-Control-Allow-Origin") != origin:
         yield warning(

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 # An open session is used again if it leaves the customer at least this long to pay.
 _MIN_REUSE_SECONDS = 15 * 60
 
-# A request skips at most this many sessions that have ended.
+# If Stripe returns a session that has ended, a request asks for another at most this often.
 _MOST_REPEATS = 5
 
 
@@ -152,8 +152,8 @@ class Checkout:
 
     def _create(self, image: StoredImage, last_session: str | None) -> Session:
         # A picture with a failed delayed payment may be kept for longer than Stripe allows a session to last. So no
-        # session lasts longer than a new picture's. `latest` is in whole minutes, so that concurrent requests ask for
-        # the same session.
+        # session lasts longer than one for a new picture. `latest` is in whole minutes, so that concurrent requests ask
+        # for the same session.
         latest = (self._now() // 60 + 1) * 60 + self._config.image_seconds
         ends = min(image.expires, latest) - self._config.return_seconds
         try:
@@ -221,4 +221,4 @@ class Checkout:
         try:
             self._sessions.expire(self._sessions.retrieve(session.id))
         except (StripeFailed, StripeUnreachable) as error:
-            log.warning("checkout %s may still be open (%s); no customer has it", short(session.id), error.code)
+            log.warning("checkout %s may still be open (%s); it was not given out", short(session.id), error.code)

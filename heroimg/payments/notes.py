@@ -80,7 +80,7 @@ def ended(image: StoredImage, session_id: str) -> StoredImage:
 
 
 def _others(image: StoredImage, session_id: str) -> tuple[str, ...]:
-    """List every session except this one that might still be paid."""
+    """List the other sessions that might still be paid."""
     others, current = _without(image, session_id), image.checkout_session
     if not current or current in (session_id, *others) or image.checkout_ended:
         return others

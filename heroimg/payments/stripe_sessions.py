@@ -126,11 +126,11 @@ class StripeSessions:
             raise SignatureInvalid from error
 
     def refuse_old_event(self, payload: bytes, signature: str | None) -> None:
-        """Refuse an event that was signed over 300 seconds ago by Stripe's clock, as the last call to Stripe told it.
+        """Refuse an event that was signed over 300 seconds ago by Stripe's clock, as known from the last call.
 
         :raises SignatureInvalid: it is older.
         """
-        self._verify(payload, signature, Webhook.DEFAULT_TOLERANCE + max(0.0, self.seconds_ahead))
+        self._verify(payload, signature, Webhook.DEFAULT_TOLERANCE + self.seconds_ahead)
 
     def _verify(self, payload: bytes, signature: str | None, tolerance: float | None = None) -> None:
         if not signature or not signature.isascii():  # the library's comparison raises TypeError for non-ASCII text

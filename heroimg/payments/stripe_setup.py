@@ -56,7 +56,7 @@ class StripeSetup:
         cause = error.__cause__
         answer = _reason(cause) if isinstance(cause, stripe.StripeError) else error.sentence
         if isinstance(cause, stripe.AuthenticationError):
-            return fault(_SUBJECT, f"Stripe refuses the key: set STRIPE_SECRET_KEY to one of {_KEYS}. {answer}")
+            return fault(_SUBJECT, f"Stripe refuses the key: set STRIPE_SECRET_KEY to one under {_KEYS}. {answer}")
         if isinstance(cause, stripe.PermissionError):
             return fault(
                 _SUBJECT,

@@ -125,7 +125,7 @@ class ImageStore(ABC):
 
         :param token: 16 to 64 URL-safe characters.
         :raises ImageNotFound: unknown, expired or removed already.
-        :raises ImageClaimed: another token holds it; carries the seconds to wait.
+        :raises ImageClaimed: another token holds it; `retry_after` is the seconds to wait.
         """
 
     @abstractmethod
@@ -135,7 +135,7 @@ class ImageStore(ABC):
         A claim that has lapsed can be renewed until another token claims the picture: until then no other reader has
         the picture.
 
-        :raises ImageClaimed: another token holds it; carries the seconds to wait.
+        :raises ImageClaimed: another token holds it; `retry_after` is the seconds to wait.
         :raises ImageNotFound: unknown, expired or removed already. Or the last claim was another token's, or was given
             back.
         """

@@ -102,7 +102,7 @@ class StoredImage:
         """Return by how much the clock was ahead when the picture was kept, if its times must be corrected; else 0.
 
         They are not corrected while a session might still be paid, because the picture must outlive that session. They
-        are not corrected after a payment either, because a paid picture is never kept for less time.
+        are not corrected after a payment either, because a paid picture's time must not become shorter.
         """
         ahead = self.stored - now
         return 0 if ahead <= MAX_AHEAD_SECONDS or self.payable_sessions or self.checkout_complete else ahead
@@ -120,7 +120,7 @@ class StoredImage:
     def refuse_others(self, token: str | None, now: int) -> None:
         """Raise an error unless this token holds the claim, or there is no claim.
 
-        :raises ImageClaimed: another token holds it; carries the seconds until that claim lapses.
+        :raises ImageClaimed: another token holds it; `retry_after` is the seconds until that claim lapses.
         """
         if self.claim and not compare_digest(self.claim.token, token or ""):
             seconds = self.claim.until - now

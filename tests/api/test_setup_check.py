@@ -246,7 +246,7 @@ def test_few_free_inodes_are_a_warning(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "state", "sentence"),
     [
-        ("sk_test_other", "fault", "Stripe refuses the key: set STRIPE_SECRET_KEY to one of Developers > API keys"),
+        ("sk_test_other", "fault", "Stripe refuses the key: set STRIPE_SECRET_KEY to one under Developers > API keys"),
         ("rk_test_account", "fault", "the key may not write Checkout Sessions: give it that permission"),
         ("rk_test_checkout", "warning", "the key may not read webhook endpoints: check them yourself; under"),
         ("rk_test_checkout", "ok", "the key may not read the account's name, and heroimg does not need it"),

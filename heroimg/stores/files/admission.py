@@ -51,11 +51,11 @@ def _is_ours(folder: str, entry: os.DirEntry[str]) -> bool:
             is_ours = is_private or status.st_size == 0
         elif suffix:
             is_ours = _may_be_sidecar(_start_of(entry.path)) or (is_private and _begins(picture, _may_be_picture))
-        else:  # the sidecar need only exist: `refuse_foreign` also checks the sidecar itself
+        else:  # an existing sidecar is enough here: `refuse_foreign` checks that file, too
             is_ours = is_private and (os.path.lexists(sidecar) or _may_be_picture(_start_of(entry.path)))
     except FileNotFoundError:  # another process of ours has removed it since
         return True
-    except PermissionError:  # for example, a command wrote the file as root: a sweep logs it
+    except PermissionError:  # for example, a command wrote the file as root; a sweep logs it
         return is_private
     return is_ours or _begins(sidecar, _is_sidecar)
 

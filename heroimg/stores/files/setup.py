@@ -14,7 +14,7 @@ from heroimg.stores.image import is_image_id
 
 _SUBJECT = "folder"
 
-# What the second process runs. The file is open for writing, because NFS locks no other files.
+# What the second process runs. The file is open for writing, because NFS locks only such files.
 _TRY_LOCK = """
 import fcntl, sys
 with open(sys.argv[1], "r+b") as part:
