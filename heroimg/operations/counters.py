@@ -1,7 +1,6 @@
 """Prometheus counters and histograms, summed over all worker processes. Off unless HEROIMG_METRICS=1.
 
-Each process counts in files of its own in the instance folder, and /metrics adds all files up (api/metrics.py). A new
-process counts on in the files of an ended process, so that short commands do not leave more and more files. When
+Each process counts in files of its own in the instance folder, and /metrics adds all files up (api/metrics.py). When
 gunicorn starts, the counters begin at zero, as Prometheus expects.
 """
 
@@ -16,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -159,32 +157,15 @@ def open_process_counters(folder: Path) -> None:
 
 def _process_figures(folder: Path) -> dict[str, Any]:
     """Open this process's files. This happens when it first counts: a command that counts nothing leaves no file."""
-    number, lock = _take_number(folder, os.getpid())
-    if not os.fstat(lock).st_nlink:  # the folder was removed, and in a new one another process may have this number
-        _take_number.cache_clear()
-        number, lock = _take_number(folder, os.getpid())
-    files = [folder / f"{kind}_{number}.db" for kind in _FILES]
+    files = [folder / f"{kind}_{os.getpid()}.db" for kind in _FILES]
     missing = [file for file in files if not file.exists()]
     if missing:
         _open.cache_clear()  # this process may have had a file open that was removed
+        open_instance_file(_lock_path(folder)).close()
+        folder.mkdir(mode=0o700, exist_ok=True)
         for file in missing:
             _write_zeros(file)
-    return _open(folder, number, lock)
-
-
-@cache
-def _take_number(folder: Path, _pid: int) -> tuple[int, int]:
-    """Take the first number that no running process has, and lock it until this process ends; return the lock too."""
-    open_instance_file(_lock_path(folder)).close()
-    folder.mkdir(mode=0o700, exist_ok=True)
-    for number in count():
-        lock = private_opener(folder / f"counter_{number}.lock", os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            os.close(lock)
-    return number, lock
+    return _open(folder, os.getpid())
 
 
 def _write_zeros(file: Path) -> None:
@@ -200,12 +181,11 @@ def _write_zeros(file: Path) -> None:
 
 
 @cache
-def _open(folder: Path, number: int, _lock: int) -> dict[str, Any]:
+def _open(folder: Path, _pid: int) -> dict[str, Any]:
     from prometheus_client import Counter, Histogram, values  # noqa: PLC0415
 
     _keep_files(folder)
     values.ValueClass.close_all_files()  # otherwise the library goes on counting in a file that was removed
-    values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
     opened = dict[str, Any]()
     for name, figure in vars(Counters()).items():
         if isinstance(figure, Duration):
