@@ -22,7 +22,7 @@ _ARGUMENT = re.compile(r"(?P<start>[0-9a-f]{4,32}|cs_(test|live)_[A-Za-z0-9]*)(\
 # A whole session id is longer than this. The beginning that the log shows is shorter.
 _WHOLE_SESSION_ID = 20
 
-_COMPLETE = "is complete: refund it if the customer asks for that"
+_COMPLETE, _ENDED = "is complete: refund it if the customer asks for that", "is ended"
 
 
 class Lookup:
@@ -94,8 +94,7 @@ class Lookup:
             with suppress(HeroimgError):  # `_outcome` says what is still open
                 self._end_sessions(removed)  # the page may have opened a checkout since the record was read
         for session_id in dict.fromkeys(filter(None, (*_sessions(image), *_sessions(last)))):
-            is_complete = last.checkout_complete and session_id == last.checkout_session
-            yield f"checkout {short(session_id)} {_COMPLETE if is_complete else self._outcome(session_id)}"
+            yield f"checkout {short(session_id)} {self._outcome(last, session_id)}"
         if removed is None:
             yield f"picture {short(image.id)} was gone already"
             return
@@ -138,8 +137,11 @@ class Lookup:
                 f"No picture's record has {_shown(name)}, and Stripe cannot be asked for its picture ({error.code})."
             ) from error
 
-    def _outcome(self, session_id: str) -> str:
-        """Ask Stripe what became of a session that had to be ended."""
+    def _outcome(self, image: StoredImage, session_id: str) -> str:
+        """Tell what became of a session that had to be ended. Unless its payment is noted, ask Stripe."""
+        is_current = session_id == image.checkout_session
+        if is_current and image.checkout_complete:
+            return _COMPLETE
         try:
             state, _ = self._session_state(session_id)
         except (SessionNotFound, CheckoutNotConfigured):
@@ -149,10 +151,10 @@ class Lookup:
             )
         except HeroimgError as error:
             state = error.code
-        if state.startswith("complete"):
-            return _COMPLETE
+        if state.startswith("complete"):  # Stripe says so, too, after a delayed payment has failed
+            return _ENDED if is_current and image.checkout_ended else _COMPLETE
         if state.startswith("expired"):
-            return "is ended"
+            return _ENDED
         return f"may still be open ({state}): expire it in Stripe's dashboard, or refund its payment"
 
     def _instant(self, instant: int) -> str:

@@ -228,8 +228,11 @@ export async function ask(path, init) {
  * @returns {Promise<Blob | null>}
  */
 async function readWhole(response, onData) {
-  if (response.status === 204 || !response.body) {
+  if (response.status === 204) {
     return null;
+  }
+  if (!response.body) {
+    return response.blob(); // the browser has no streams
   }
   const parts = [];
   const reader = response.body.getReader();

@@ -10,6 +10,7 @@ import pytest
 
 from demo.stripe_stand_in import StandIn
 from demo.stripe_stand_in.answers import Answer, ApiRequest, Silence
+from heroimg.logs import short
 from tests.helpers import pictures
 from tests.helpers.api import Api, new_token
 from tests.helpers.needed_programs import require
@@ -140,6 +141,14 @@ def test_forget_reports_a_payment(operator: Operator) -> None:
     operator.shop.stand_in.pay(session_id)
     assert "is complete: refund it if the customer asks" in operator.lines("forget", image_id)[0]
     assert operator.names() == []
+
+
+def test_forget_asks_for_no_refund_if_a_delayed_payment_has_failed(operator: Operator) -> None:
+    image_id = operator.api.keep(pictures.jpeg())
+    session_id = operator.api.session_of(image_id)
+    operator.shop.stand_in.pay_later(session_id)
+    operator.shop.stand_in.decline(session_id)
+    assert operator.lines("forget", image_id)[0] == f"checkout {short(session_id)} is ended"
 
 
 @pytest.mark.parametrize("change", ["another account", "no key"])
