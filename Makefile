@@ -74,7 +74,7 @@ system: ## install the Debian packages that some tests use, as root
 	apt-get update -q
 	apt-get install -qy --no-install-recommends $(DEBIAN_PACKAGES)
 
-clean: ## remove everything that these commands made, except pictures
+clean: ## remove what these commands made, except uploads/ and instance/
 	rm -rf $(MADE)
 
 $(BIN)/python:

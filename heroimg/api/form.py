@@ -80,7 +80,7 @@ def _form_events() -> Iterator[MultipartSegment | bytes | None]:
     except (RequestEntityTooLarge, ParserLimitReached) as error:
         raise RequestTooLarge(_what_is_too_large(request.content_length)) from error
     except MultipartError as error:
-        raise NoImage from MultipartError(error.args[0])  # without the quoted line, which may contain a file's name
+        raise NoImage from MultipartError(error.args[0])  # without args[1], a line that may contain a file's name
 
 
 def _is_file(segment: MultipartSegment) -> bool:

@@ -62,7 +62,7 @@ class Sweeper:
         self._end_sessions = end_sessions
         self._started = int(clock())
         # The lock file has the time of the last sweep; this field has the time of one that failed or had no lock file.
-        # With threads and a shared store it begins at the process's start, so that the first request does not sweep.
+        # With threads and a shared store, its first value is the process's start: no sweep is overdue then.
         self._last_unrecorded = float(self._started) if store.is_shared and config.sweep_seconds else 0.0
         self._lock_path = instance_path(config, "sweep.lock")
         if not store.is_shared:

@@ -12,7 +12,7 @@ from heroimg.stores.image import FIELD_NAMES, MAX_AHEAD_SECONDS
 # Only a picture in Redis has the last field: the number of its blocks.
 STORED_NAMES = (*FIELD_NAMES, "blocks")
 
-# A paid picture stays in Redis this long after it has expired, so that a sweep can report it.
+# A picture with a complete checkout stays in Redis this long after it has expired, so that a sweep can report it.
 _GRACE_SECONDS = 86400
 
 _LOOK = f"""

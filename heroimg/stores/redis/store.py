@@ -12,8 +12,8 @@ counts these seconds itself, so its clock need not agree with ours. Every change
 (scripts.py). The clock of the workers decides: from its `expires` on, a picture cannot be retrieved, even if Redis
 still has it.
 
-A paid picture stays in Redis for a grace period after it has expired, until a sweep reports it to the operator. Sweeps
-look for it in a set of due ids (due.py, sweeping.py).
+A picture with a complete checkout stays in Redis for a grace period after it has expired, until a sweep reports it to
+the operator. Sweeps look for it in a set of due ids (due.py, sweeping.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sweeping Redis: report the paid pictures that have expired, and the pictures with sessions to end.
+"""Sweeping Redis: report the pictures with a complete checkout that have expired, and those with sessions to end.
 
 All workers on all machines may sweep at the same time. The one whose script removes a picture reports it. If the answer
 of that script is lost, the picture is not reported.
