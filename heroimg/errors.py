@@ -19,8 +19,8 @@ class HeroimgError(Exception):
     :param fields: further fields of the answer.
     """
 
-    status = 500
-    code = "internal_error"
+    status: int
+    code: str
     sentence = "Something went wrong here. Please try again."
 
     def __init__(self, sentence: str | None = None, *, retry_after: int | None = None, **fields: str) -> None:
@@ -146,6 +146,6 @@ class NotReady(HeroimgError):
     status, code = 503, "not_ready"
 
 
-# On a full btrfs or ZFS, every change can raise this, even a removal. So it is a StoreUnavailable.
+# On a full btrfs or ZFS even a removal can raise this, so `except StoreUnavailable` must cover it.
 class StoreFull(StoreUnavailable):
     status, code, sentence = 507, "no_room", "There is no room on the server just now. Please try again later."

@@ -37,7 +37,7 @@ class Request(flask.Request):
             self.environ.pop(header, None)
         self.environ["wsgi.input"] = _Input(self.environ["wsgi.input"])
         if self.content_length is not None:
-            # With this key Werkzeug trusts the server to end the body, and does not notice one that is too short.
+            # With this key Werkzeug trusts the server to end the body, and does not notice if the body is too short.
             self.environ.pop("wsgi.input_terminated", None)
 
     def get_data(self, *args: Any, **kwargs: Any) -> Any:

@@ -160,7 +160,7 @@ def _process_figures(folder: Path) -> dict[str, Any]:
     files = [folder / f"{kind}_{os.getpid()}.db" for kind in _FILES]
     missing = [file for file in files if not file.exists()]
     if missing:
-        _open.cache_clear()  # this process may have had a file open that was removed
+        _open.cache_clear()  # a file that this process has open may have been removed
         open_instance_file(_lock_path(folder)).close()
         folder.mkdir(mode=0o700, exist_ok=True)
         for file in missing:

@@ -97,7 +97,7 @@ class StripeHttp(stripe.RequestsClient):
             return call.result(DEADLINE_SECONDS)
         except TimeoutError as error:
             if body := self._bodies.get(thread.ident or 0):
-                # Otherwise a slow body would keep its thread and its slot. After a complete one, this raises an error.
+                # Otherwise a slow body would keep its thread and its slot. After a complete body, shutdown() raises.
                 with suppress(RuntimeError, ValueError, OSError):
                     body.shutdown()
             raise _unreachable(f"no answer within {DEADLINE_SECONDS} seconds") from error

@@ -18,7 +18,7 @@ from heroimg.logs import redacted
 
 _OUR_NAME = re.compile(r"([0-9a-f]{32})(|\.part|\.json|\.new)")
 
-# Of the formats that heroimg accepts (pictures/formats.py).
+# How the formats that heroimg accepts begin (pictures/formats.py).
 _PICTURES_BEGIN = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
 _SIDECARS_BEGIN = b'{"mimetype": "image/'
