@@ -122,7 +122,7 @@ def test_a_checkout_works_again_with_another_key(tmp_path: Path, stand_in: Stand
         assert api.open_checkout(api.keep(pictures.jpeg())).status_code == 502
         shown = run(server, "check")
         assert Row("", row.outputs[:1], "").is_in(shown)
-        assert "set STRIPE_SECRET_KEY to one of" in shown
+        assert "set STRIPE_SECRET_KEY to one under" in shown
         server.stop()
         server.environ["STRIPE_SECRET_KEY"] = "sk_test_standin"
         server.gunicorn()
