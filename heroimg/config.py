@@ -158,12 +158,12 @@ class Config:
     max_image_bytes: int = setting("HEROIMG_MAX_IMAGE_BYTES", parsers.whole(1024, 32 * 1024 * 1024), "5242880",
         "The size limit of a picture, at most 33554432. A web server in front must allow slightly more.")
     claim_seconds: int = setting("HEROIMG_CLAIM_SECONDS",
-        parsers.whole(MIN_CLAIM_SECONDS, 86400, ", so that the claim of a slow reader is renewed before it lapses"),
+        parsers.whole(MIN_CLAIM_SECONDS, 86400, " (a slow reader's claim must be renewed before it lapses)"),
         "300",
         "How long a fetch with a claim keeps other readers out, unless it is confirmed. The claim is renewed while the "
         "picture is being sent.")
     return_seconds: int = setting("HEROIMG_RETURN_SECONDS",
-        parsers.whole(MIN_RETURN_SECONDS, 86400, ", so that the webhook of a last-minute payment finds the picture"),
+        parsers.whole(MIN_RETURN_SECONDS, 86400, " (the webhook of a last-minute payment must find the picture)"),
         "1200",
         "How long a picture is kept after its checkout ends, so that the customer can return. At least 60.")
     paid_seconds: int = setting("HEROIMG_PAID_SECONDS", parsers.whole(1, 30 * 86400), "86400",

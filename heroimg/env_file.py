@@ -77,7 +77,7 @@ def forget_flasks_reading(environ: MutableMapping[str, str]) -> None:
     if "FLASK_RUN_FROM_CLI" not in names:
         return
     set_since = [name for name in names[names.index("FLASK_RUN_FROM_CLI") :] if not name.startswith("FLASK_")]
-    # Flask has not read a file that we cannot read.
+    # If we cannot read the file, Flask has not read it either.
     with suppress(OSError, UnicodeDecodeError), open(find_dotenv(usecwd=True), encoding="utf-8") as file:
         for binding in parse_stream(file):
             if binding.key in set_since:

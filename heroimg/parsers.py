@@ -72,7 +72,7 @@ def folder(text: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise BadValue("must be a folder; this machine does not know the user after ~", text) from error
+        raise BadValue("must be a folder whose ~user exists on this machine", text) from error
 
 
 def origin(text: str) -> str:
@@ -85,7 +85,7 @@ def origin(text: str) -> str:
     port = int(parts[3] or 0) if parts else 0
     if not parts or not host or port > 65535 or (parts[3] and not port):
         raise BadValue(
-            "must be an origin: http:// or https://, a host, optionally a port up to 65535, and no path", text
+            "must be an origin without a path: http:// or https://, a host, and optionally a port up to 65535", text
         )
     is_default = port in (0, {"http": 80, "https": 443}[parts[1]])
     return f"{parts[1]}://{host}" + ("" if is_default else f":{port}")
@@ -115,7 +115,7 @@ def origins(text: str) -> tuple[str, ...]:
     first, *others = (part.strip() for part in text.split(","))
     app = re.compile(r"(capacitor|ionic)://[a-z0-9.-]+")
     if app.fullmatch(first.lower()):
-        raise BadValue("must start with an http:// or https:// origin, to which customers return", first)
+        raise BadValue("must start with the http:// or https:// origin that customers return to", first)
     return (origin(first), *(other.lower() if app.fullmatch(other.lower()) else origin(other) for other in others))
 
 

@@ -10,7 +10,7 @@ import { createCheckoutSession, retrieveImage, sessionStatus, setBaseUrl, setHei
 setBaseUrl("https://pictures.example.com");
 setHeicDecoder(() => import("libheif-js/wasm-bundle"));
 
-// The Back button may show an old checkout, or the only copy of the picture.
+// The Back button may show an old checkout: reload the page, unless it shows the only copy of the picture.
 addEventListener("pageshow", ({ persisted }) => {
   if (persisted && !document.querySelector("a[download]")) {
     location.reload();

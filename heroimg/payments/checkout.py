@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 # An open session is used again if it leaves the customer at least this long to pay.
 _MIN_REUSE_SECONDS = 15 * 60
 
-# If Stripe returns a session that has ended, a request asks for another at most this often.
+# Stripe may return a session that has ended. A request then asks for a new one, at most this many times.
 _MOST_REPEATS = 5
 
 

@@ -88,7 +88,7 @@ class StripeHttp(stripe.RequestsClient):
         thread = threading.Thread(target=run, name="stripe", daemon=True)
         try:
             # Not a ThreadPoolExecutor: it queues a call before it starts a thread. If no thread starts, the call stays
-            # in the queue, and a later thread would make it too.
+            # in the queue, and a later thread would repeat it.
             thread.start()
         except RuntimeError:  # this host allows no more threads, so make the call in this one
             self._slots.release()

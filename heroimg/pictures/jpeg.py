@@ -1,8 +1,9 @@
 """Checks that a JPEG is complete: libjpeg-turbo must be able to decode all of its blocks.
 
-The first segments are read before decoding, so that the memory is known. The decoder gets no segments with metadata,
-so metadata cannot break it. It gets the entropy-coded data without the marker after them: if blocks are missing, it
-asks for more data. If it saw the marker, it would fill the blocks in and only warn, and Pillow drops warnings.
+The first segments are read before decoding, because they tell how much memory it takes. The decoder gets no segments
+with metadata, so metadata cannot break it. It gets the entropy-coded data without the marker after them: if blocks are
+missing, it asks for more data. If it saw the marker, it would fill the blocks in and only warn, and Pillow drops
+warnings.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ function areBoxesWhole(view) {
       size = view.getUint32(at + 8) * 2 ** 32 + view.getUint32(at + 12);
     }
     if (size < 8) {
-      return true; // 0 extends to the end of the file
+      return true; // a box of size 0 extends to the end of the file
     }
     at += size;
     if (at > view.byteLength) {
@@ -116,7 +116,7 @@ function areBoxesWhole(view) {
 }
 
 /**
- * Walk over the blocks up to the end of the first image, which is the one that is drawn. GIF89a, 17 to 26.
+ * Walk over the blocks up to the end of the first image, which is the one that is drawn. GIF89a, sections 17 to 26.
  *
  * @param {Uint8Array} data
  */

@@ -41,8 +41,8 @@ class StoredImage:
 
     A field with metadata is stored in the sidecar and in the Redis hash. The metadata has the field's name there, and
     the function that reads its value. To store another field, add it here, and set it in `new_record`, or in
-    `checkout_fields` and a function of payments/notes.py. The sidecar keeps a claim apart, so no other name may start
-    with `claim_`.
+    `checkout_fields` and a function of payments/notes.py. In the sidecar, `claim_` marks the claim's fields, so no
+    other name may start with it.
 
     :param size: bytes.
     :param checkout_session: the id of its current Checkout Session; None if none was opened.

@@ -134,8 +134,8 @@ def _set_due(descriptor: int, sidecar: Sidecar) -> None:
 def _current_text(content: bytes) -> tuple[int, bytes, int]:
     """Return the version, the JSON text and the slot of the current sidecar.
 
-    A record in a slot is a CRC-32 of the rest, a version, and the text. A file without a valid record has only the
-    text, and version 0.
+    A record in a slot is a CRC-32, and then what it is of: a version and the text. A file without a valid record has
+    only the text, and version 0.
     """
     newest = (0, content, 0)
     for slot in (0, 1):
