@@ -134,7 +134,7 @@ def test_origins_are_compared_as_browsers_send_them(written: str, sent: str) -> 
 )  # fmt: skip
 def test_an_origin_that_no_browser_sends_is_a_fault(written: str) -> None:
     (fault,) = faults({"FRONTEND_URL": f"http://a.example,{written}"})
-    assert fault.startswith("FRONTEND_URL must be an origin: http:// or https://, a host")
+    assert fault.startswith("FRONTEND_URL must be an origin without a path: http:// or https://, a host")
     assert repr(written) in fault
 
 
@@ -145,14 +145,14 @@ def test_apps_are_further_origins_and_never_the_first() -> None:
         "ionic://localhost",
     )
     (fault,) = faults({"FRONTEND_URL": "capacitor://localhost, https://www.example.com"})
-    assert "must start with an http:// or https:// origin" in fault
+    assert "must start with the http:// or https:// origin" in fault
 
 
 def test_the_time_to_return_is_long_enough_for_a_webhook() -> None:
     (fault,) = faults({"HEROIMG_RETURN_SECONDS": "59"})
     assert fault.startswith(
-        "HEROIMG_RETURN_SECONDS must be a whole number from 60 to 86400, so that the webhook of a last-minute payment "
-        "finds the picture, not '59'"
+        "HEROIMG_RETURN_SECONDS must be a whole number from 60 to 86400 (the webhook of a last-minute payment must "
+        "find the picture), not '59'"
     )
     assert Config.from_env({"HEROIMG_RETURN_SECONDS": "60"}).return_seconds == 60
 
@@ -160,8 +160,8 @@ def test_the_time_to_return_is_long_enough_for_a_webhook() -> None:
 def test_a_claim_is_long_enough_to_be_renewed() -> None:
     (fault,) = faults({"HEROIMG_CLAIM_SECONDS": "9"})
     assert fault == (
-        "HEROIMG_CLAIM_SECONDS must be a whole number from 10 to 86400, so that the claim of a slow reader is renewed "
-        "before it lapses, not '9'; for example 300"
+        "HEROIMG_CLAIM_SECONDS must be a whole number from 10 to 86400 (a slow reader's claim must be renewed before "
+        "it lapses), not '9'; for example 300"
     )
     assert Config.from_env({"HEROIMG_CLAIM_SECONDS": "10"}).claim_seconds == 10
 
