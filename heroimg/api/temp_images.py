@@ -30,7 +30,7 @@ _PURPOSE_HEADERS = ("Sec-Purpose", "Purpose", "X-Moz", "X-Purpose")
 
 @bp.get("/api/limits")
 def limits() -> Response:
-    """Say which pictures are accepted, so that a page need not repeat it."""
+    """Say which pictures are accepted, so that a page need not contain the limits."""
     formats = [known.media_type for known in FORMATS]
     response = jsonify(bytes=services().config.max_image_bytes, pixels=MAX_PIXELS, formats=formats)
     response.headers["Cache-Control"] = "public, max-age=300"

@@ -62,7 +62,7 @@ class Sweeper:
         self._end_sessions = end_sessions
         self._started = int(clock())
         # The lock file has the time of the last sweep; this field has the time of one that failed or had no lock file.
-        # With threads and a shared store, it is first the process's start, so that no sweep seems overdue.
+        # With threads and a shared store, it begins with the process's start time, so that no sweep seems overdue.
         self._last_unrecorded = float(self._started) if store.is_shared and config.sweep_seconds else 0.0
         self._lock_path = instance_path(config, "sweep.lock")
         if not store.is_shared:
@@ -164,8 +164,8 @@ class Sweeper:
             if image.is_paid:
                 log.warning(
                     "%s was paid for (checkout %s) and never %s, and has expired: its owner may ask for it, or for a "
-                    "refund; if this line appears more than once, set STRIPE_WEBHOOK_SECRET, or HEROIMG_PAID_SECONDS "
-                    "higher",
+                    "refund; if this line appears more than once, set STRIPE_WEBHOOK_SECRET, or raise "
+                    "HEROIMG_PAID_SECONDS",
                     short(image.id), checkout, "confirmed" if image.was_claimed else "fetched",
                 )  # fmt: skip
             if image.payment_pending and not image.was_claimed:

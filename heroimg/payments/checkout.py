@@ -152,8 +152,8 @@ class Checkout:
 
     def _create(self, image: StoredImage, last_session: str | None) -> Session:
         # A picture with a failed delayed payment may be kept for longer than Stripe allows a session to last. So no
-        # session lasts longer than one for a new picture. `latest` is in whole minutes, so that concurrent requests ask
-        # for the same session.
+        # session lasts longer than the first session of a new picture. `latest` is in whole minutes, so that concurrent
+        # requests ask for the same session.
         latest = (self._now() // 60 + 1) * 60 + self._config.image_seconds
         ends = min(image.expires, latest) - self._config.return_seconds
         try:

@@ -49,7 +49,7 @@ class StripeHttp(stripe.RequestsClient):
         session = requests.Session()
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.hooks["response"].append(self._remember_body)
-        self._bodies = dict[int, HTTPResponse]()  # by the thread that reads it
+        self._bodies = dict[int, HTTPResponse]()  # keys: the threads that read them
         super().__init__(timeout=_TIMEOUT, session=session)
         self.seconds_ahead = 0.0
         self._clock = clock

@@ -22,7 +22,7 @@ from heroimg.stores.image import StoredImage
 
 log = logging.getLogger(__name__)
 
-# Not sendfile: it could not stop during the call if the claim is lost.
+# sendfile is not used, because its call could not be stopped if the claim is lost.
 _BLOCK_BYTES = 256 * 1024
 
 # How many unbuffered readers each process serves at a time. Each takes a thread for as long as it reads. Some of

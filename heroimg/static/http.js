@@ -15,7 +15,7 @@
 
 // In seconds. Another page's claim lapses after HEROIMG_CLAIM_SECONDS, by default 300: try for a little longer.
 const PATIENCE = 330;
-// The customer waits for an upload, and can try again.
+// Shorter, because the customer waits for an upload, and can try again.
 export const UPLOAD_PATIENCE = 120;
 const LONGEST_PAUSE = 16;
 // After a change of network, a phone does not notice that a connection is dead. The server waits up to 20 s for Stripe.

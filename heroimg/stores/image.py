@@ -39,8 +39,8 @@ def _stored_as(name: str, read: Callable[[Any], Any]) -> dict[str, Any]:
 class StoredImage:
     """Everything that a store knows about a picture except its bytes.
 
-    A field with metadata is stored in the sidecar and in the Redis hash. The metadata has the field's name there, and
-    the function that reads its value. To store another field, add it here, and set it in `new_record`, or in
+    A field with metadata is stored in the sidecar and in the Redis hash. The metadata has the stored name, and the
+    function that reads the value. To store another field, add it here, and set it in `new_record`, or in
     `checkout_fields` and a function of payments/notes.py. In the sidecar, `claim_` marks the claim's fields, so no
     other name may start with it.
 

@@ -185,7 +185,7 @@ class Folder:
             raise StoreFull from OSError(
                 f"{self.name} has {room.inodes} inodes free, and uploads are refused below {self.min_free_inodes}, "
                 f"which is one for each 2 MiB of HEROIMG_MIN_FREE_BYTES={self.min_free_bytes}: remove files from this "
-                "disk, or set it lower"
+                "disk, or lower that setting"
             )
 
     def _advice(self, fault: str | None) -> str:

@@ -134,7 +134,7 @@ def _set_due(descriptor: int, sidecar: Sidecar) -> None:
 def _current_text(content: bytes) -> tuple[int, bytes, int]:
     """Return the version, the JSON text and the slot of the current sidecar.
 
-    A record in a slot is a CRC-32, and then what it is of: a version and the text. A file without a valid record has
+    A record in a slot is a CRC-32 and what it covers: a version and the text. A file without a valid record has
     only the text, and version 0.
     """
     newest = (0, content, 0)
