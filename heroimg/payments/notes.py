@@ -2,6 +2,12 @@
 
 A picture has one current session, `checkout_session`. `sessions_to_end` lists others that might still be paid.
 `opened`, `completed` and `ended` return the picture as it must be stored. Calling them a second time changes nothing.
+The current session is in one of four states:
+
+- open: no flag is set
+- ended unpaid: `checkout_ended`; also after a delayed payment has failed
+- complete, and its delayed payment has not arrived yet: `checkout_complete` and `payment_pending`
+- paid: `checkout_complete`
 """
 
 from __future__ import annotations
@@ -53,14 +59,14 @@ def completed(image: StoredImage, session_id: str, *, is_paid: bool) -> StoredIm
     """
     if not is_paid and not image.checkout_complete and session_id not in image.payable_sessions:
         return image
-    was_pending = image.payment_pending or not image.checkout_complete
-    if session_id != image.checkout_session and image.checkout_complete and not (is_paid and was_pending):
+    awaited_payment = image.payment_pending or not image.checkout_complete
+    if session_id != image.checkout_session and image.checkout_complete and not (is_paid and awaited_payment):
         return replace(image, sessions_to_end=_without(image, session_id))
     return replace(
         image,
         checkout_session=session_id,
         checkout_complete=True,
-        payment_pending=not is_paid and was_pending,
+        payment_pending=not is_paid and awaited_payment,
         checkout_ended=False,
         sessions_to_end=_others(image, session_id),
     )

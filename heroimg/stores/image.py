@@ -41,8 +41,8 @@ class StoredImage:
 
     A field with metadata is stored in the sidecar and in the Redis hash. The metadata has the stored name, and the
     function that reads the value. To store another field, add it here, and set it in `new_record`, or in
-    `checkout_fields` and a function of payments/notes.py. In the sidecar, `claim_` marks the claim's fields, so no
-    other name may start with it.
+    `checkout_fields` and a function of payments/notes.py. A field without a value is left out. `mimetype` must stay the
+    first (files/admission.py), and only a claim's names start with `claim_`.
 
     :param size: bytes.
     :param checkout_session: the id of its current Checkout Session; None if none was opened.
@@ -103,6 +103,7 @@ class StoredImage:
 
         They are not corrected while a session might still be paid, because the picture must outlive that session. They
         are not corrected after a payment either, because a paid picture's time must not become shorter.
+        The script PIN (redis/scripts.py) repeats this rule.
         """
         ahead = self.stored - now
         return 0 if ahead <= MAX_AHEAD_SECONDS or self.payable_sessions or self.checkout_complete else ahead

@@ -339,7 +339,8 @@ def test_the_checkouts_notes_are_kept_with_the_picture_and_survive_claims(shelf:
     states: list[dict[str, Any]] = [
         {"checkout_session": "cs_test_0"},
         {"checkout_session": "cs_test_1", "sessions_to_end": ("cs_test_0", "cs_test_2")},
-        {"checkout_complete": True, "sessions_to_end": ()},
+        {"checkout_complete": True, "payment_pending": True, "sessions_to_end": ()},
+        {"payment_pending": False},
         {"checkout_complete": False, "checkout_ended": True},
     ]
     for fields in states:

@@ -94,8 +94,7 @@ class StoreModel:
     def note(self, image_id: str, change: Callable[[StoredImage], StoredImage]) -> tuple[StoredImage, StoredImage]:
         before = self.get(image_id)
         after = change(before)
-        fields = ("checkout_session", "checkout_complete", "checkout_ended", "sessions_to_end")
-        self.change(before, **{name: getattr(after, name) for name in fields})
+        self.change(before, **{name: getattr(after, name) for name in after.checkout_fields()})
         return before, after
 
     def claim(self, image_id: str, token: str) -> StoredImage:

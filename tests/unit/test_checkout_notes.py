@@ -84,10 +84,7 @@ def test_every_change_made_twice_is_made_once(change: object) -> None:
 
 
 def _fields(image: StoredImage) -> dict[str, object]:
-    return {
-        name: getattr(image, name)
-        for name in ("checkout_session", "checkout_complete", "checkout_ended", "sessions_to_end")
-    }
+    return {name: getattr(image, name) for name in image.checkout_fields()}
 
 
 def test_a_payment_that_has_arrived_does_not_become_pending_again() -> None:

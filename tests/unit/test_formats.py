@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from heroimg.errors import ImageDamaged, NotAPicture
 from heroimg.pictures.formats import FORMATS, check_picture, extension_of
+from heroimg.stores.files.admission import _PICTURES_BEGIN
 from tests.helpers import pictures
 
 
@@ -90,6 +93,11 @@ def test_the_header_alone_is_read_if_it_is_enough() -> None:
 
     assert check_picture(read, decode=False) == "image/png"
     assert sizes == [128 * 1024]
+
+
+def test_the_folder_of_pictures_admits_each_format() -> None:
+    for known in FORMATS:
+        assert any(re.match(known.signature, beginning, re.DOTALL) for beginning in _PICTURES_BEGIN), known.name
 
 
 def test_all_is_read_if_the_header_is_longer() -> None:

@@ -314,7 +314,7 @@ async function fetchPicture() {
     element("size", HTMLElement).textContent = megabytes(blob.size);
     const save = element("save", HTMLAnchorElement);
     save.href = element("returned", HTMLImageElement).src;
-    save.download = `hero-me.${blob.type === "image/png" ? "png" : "jpg"}`;
+    save.download = `hero-me.${blob.type === "image/jpeg" ? "jpg" : blob.type.slice(6)}`;
     show("received");
     addEventListener("beforeunload", askBeforeLeaving);
   } catch (error) {

@@ -90,6 +90,7 @@ class RedisStore(ImageStore):
                 self._due.add(image_id, min(due, before.expires))
             old, new = before.checkout_fields(), after.checkout_fields()
             arguments = (*new, *old.values(), *new.values())
+            # NOTE changes nothing if the fields are no longer the old ones, and returns the picture as it is then.
             noted, _ = self._pictures.change(image_id, scripts.NOTE, *arguments)
             if noted.checkout_fields() != new:
                 continue  # another process has changed it since we read it
