@@ -151,7 +151,7 @@ class Lookup:
             )
         except HeroimgError as error:
             state = error.code
-        if state.startswith("complete"):  # Stripe says so, too, after a delayed payment has failed
+        if state.startswith("complete"):  # also after a delayed payment has failed
             return _ENDED if is_current and image.checkout_ended else _COMPLETE
         if state.startswith("expired"):
             return _ENDED

@@ -61,8 +61,8 @@ class Sweeper:
         self._clock = clock
         self._end_sessions = end_sessions
         self._started = int(clock())
-        # The lock file has the time of the last sweep; this field has the time of one that failed or had no lock file.
-        # With threads and a shared store, it begins with the process's start time, so that no sweep seems overdue.
+        # When a sweep last failed or had no lock file. The lock file has the time of the others. With threads and a
+        # shared store, this begins with the process's start, so that no sweep seems overdue.
         self._last_unrecorded = float(self._started) if store.is_shared and config.sweep_seconds else 0.0
         self._lock_path = instance_path(config, "sweep.lock")
         if not store.is_shared:

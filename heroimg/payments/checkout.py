@@ -151,9 +151,9 @@ class Checkout:
         return None
 
     def _create(self, image: StoredImage, last_session: str | None) -> Session:
-        # A picture with a failed delayed payment may be kept for longer than Stripe allows a session to last. So no
-        # session lasts longer than the first session of a new picture. `latest` is in whole minutes, so that concurrent
-        # requests ask for the same session.
+        # A picture with a failed delayed payment may be kept for longer than Stripe allows a session to last. So a
+        # session ends no later than if its picture were new. `latest` is in whole minutes, so that concurrent requests
+        # ask for the same session.
         latest = (self._now() // 60 + 1) * 60 + self._config.image_seconds
         ends = min(image.expires, latest) - self._config.return_seconds
         try:
@@ -201,7 +201,7 @@ class Checkout:
         :raises CheckoutComplete: the picture was paid for since it was read.
         :raises ImageClaimed: another reader has claimed it.
         :raises ImageNotFound: it was handed over.
-        :raises StripeUnreachable: a concurrent request has ended or replaced it, or another session may be open.
+        :raises StripeUnreachable: a concurrent request has ended or replaced the session, or another may be open.
         :raises StripeFailed: another session may still be open.
         :raises StoreUnavailable: the note may get lost.
         """

@@ -39,7 +39,7 @@ _RESTART = 0xD0
 _ANY_MARKER = re.compile(rb"\xff[\x01-\xfe]")
 
 # libjpeg-turbo reads up to 7 bytes ahead, so each piece of a scan gets 7 more bytes. With 6, most whole pictures would
-# be refused. All bits of these bytes are 1. That is no valid code, and the decoder takes it for an empty block. In a
+# be refused. All bits of these bytes are 1. That is no valid code, but the decoder takes it for an empty block. In a
 # baseline JPEG such a block takes 34 of the 56 bits. So they can stand for one missing block, but not for two, and a
 # scan that lacks only its last block may pass. In a progressive JPEG they can stand for more: 3 blocks of 17 bits, 56
 # blocks of one bit (in a scan that refines the average colours), or a whole run of empty blocks.
@@ -159,7 +159,7 @@ class _Decoder:
         if used >= 0:
             used, error = self._decoder.decode(bytes(piece[used:]) + _PADDING)
             if used >= 0:
-                # If the decoder has all blocks, it skips this byte to look for a marker. If not, it does not read it.
+                # A decoder that has all blocks skips this byte, to look for a marker. One that lacks blocks leaves it.
                 self.feed(b"\0")
         if error:
             raise ImageDamaged

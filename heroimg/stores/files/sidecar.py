@@ -7,10 +7,10 @@ than `mimetype` and `timestamp`; without `expires` it expires HEROIMG_IMAGE_SECO
 A change is written to `<id>.new`, synced, and renamed over the sidecar. If the disk has no room for another file, the
 change is written into the sidecar itself: other programs may fill the disk to the last byte and inode, and a picture
 that was paid for must still be handed over. For this, each sidecar is a file of one block of the disk: 4 KB, in two
-slots of 2 KB. A new sidecar begins in the first slot, and the rest is blank. The change is written with a version and a
-checksum into the slot that does not hold the current sidecar. The other slot stays as it was. Readers use the valid
-slot with the highest version. So neither a crash nor a power cut can damage the current sidecar, and no reader sees
-half a change.
+slots of 2 KB. A new sidecar starts at the first slot, and blanks fill the file. The change is written with a version
+and a checksum into the slot that does not hold the current sidecar. The other slot stays as it was. Readers use the
+valid slot with the highest version. So neither a crash nor a power cut can damage the current sidecar, and no reader
+sees half a change.
 
 The modification time of a sidecar is the instant at which its picture expires: a sweep reads only the sidecars that are
 due. If sessions must be ended, it is 0: then every sweep reads the sidecar. A sweep also reads a sidecar whose
