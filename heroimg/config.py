@@ -105,7 +105,8 @@ def setting(  # noqa: PLR0913 (one call declares all of a setting)
     """Declare a field of `Config` that is read from the environment.
 
     :param default: the default as text, parsed like a value of the environment; None if there is no default.
-    :param help: sentences for .env.example and docs/settings.md. The latter links the names of files in docs/.
+    :param help: sentences for .env.example and docs/settings.md. In the table there, names like docs/redis.md
+        become links.
     :param example: a good value. If it is not given, the default is the example.
     :param can_be_empty: whether an empty value is parsed. Otherwise it counts as not set.
     """

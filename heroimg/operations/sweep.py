@@ -61,7 +61,7 @@ class Sweeper:
         self._clock = clock
         self._end_sessions = end_sessions
         self._started = int(clock())
-        # When a sweep last failed or had no lock file. The lock file has the time of the others. With threads and a
+        # When a sweep last failed or had no lock file. All other sweeps set the lock file's time. With threads and a
         # shared store, this begins with the process's start, so that no sweep seems overdue.
         self._last_unrecorded = float(self._started) if store.is_shared and config.sweep_seconds else 0.0
         self._lock_path = instance_path(config, "sweep.lock")

@@ -180,8 +180,8 @@ class Checkout:
     def _refuse_to_outlive(self, image: StoredImage, session: Session) -> None:
         """Raise ClockWrong if, by Stripe's clock, the session would end too late."""
         ahead = self._sessions.seconds_ahead
-        # The picture must outlive the session by this margin. If it were all of HEROIMG_RETURN_SECONDS, the smallest
-        # difference of the clocks would refuse every session.
+        # The picture must outlive the session by this margin. If it were all of HEROIMG_RETURN_SECONDS, a clock that is
+        # only slightly ahead would refuse every session.
         margin = min(MIN_RETURN_SECONDS, self._config.return_seconds / 2)
         if session.expires_at + ahead > image.expires - margin:
             raise ClockWrong from RuntimeError(

@@ -124,7 +124,7 @@ async function fitted(file, { maxEdge = Infinity, onWait, signal }) {
     return redrawn.blob;
   }
   if (redrawn.problem === "cut" && isAccepted) {
-    return source; // the server can tell whether the picture itself is incomplete
+    return source; // the server can tell whether the picture really is incomplete
   }
   throw problem(redrawn.problem === "undecodable" && !header.isWhole ? "cut" : redrawn.problem);
 }

@@ -74,8 +74,8 @@ class Staged(Protocol):
 class ImageStore(ABC):
     """The store of all pictures that wait for their owners."""
 
-    # Whether other machines use the same store, in which pictures expire by themselves. If not, it belongs to this
-    # machine, and one of its processes sweeps it.
+    # True: machines share the store, and its pictures expire by themselves. False: only this machine uses the store,
+    # and one process at a time sweeps it.
     is_shared = False
 
     @abstractmethod
