@@ -1,4 +1,4 @@
-"""heroimg's own errors, each with the status, the code and the sentence that a client gets.
+"""heroimg's own errors: the status, the code and the sentence that a client gets.
 
 Stores, helpers and views raise these. `api/answers.py` turns them, and Werkzeug's own errors, into
 `{"error": <sentence for a person>, "code": <stable word for a program>}`. The codes never change. Some sentences never

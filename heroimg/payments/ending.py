@@ -1,4 +1,4 @@
-"""Makes the Checkout Sessions of a picture unpayable: when another session replaces one, and before a hand-over."""
+"""Makes a picture's Checkout Sessions unpayable: when another replaces one, and before the picture is removed."""
 
 from __future__ import annotations
 

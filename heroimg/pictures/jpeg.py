@@ -24,7 +24,7 @@ MAX_COEFFICIENT_BYTES = MAX_PIXELS * 31 // 10
 # Each scan goes over all coefficients again. Encoders write about ten scans.
 MAX_SCANNED_BYTES = 25 * MAX_COEFFICIENT_BYTES
 
-# Even of a tiny picture, a scan takes as long as one of this many coefficient bytes.
+# A scan of even a tiny picture takes as long as a scan of this many bytes.
 _LEAST_SCANNED_BYTES = 10_000_000
 
 # Cameras write a restart marker about once in a row of blocks. Each interval between two markers is decoded separately.

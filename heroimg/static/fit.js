@@ -154,7 +154,7 @@ async function redrawAside(source, header, limits, signal) {
   return redrawn && ("blob" in redrawn || redrawn.problem === "cut") ? redrawn : redraw(source, header, limits);
 }
 
-/** Start a worker. Browsers demand the page's origin for its script, but not for the modules that it imports. */
+/** Start a worker. Its script must come from the page's origin, but the modules that it imports need not. */
 function startWorker() {
   if (import.meta.url.startsWith(`${location.origin}/`)) {
     // Bundlers recognise exactly this expression.

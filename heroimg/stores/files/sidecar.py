@@ -112,7 +112,7 @@ class Sidecars:
             version, _, slot = _current_text(content := file.read())
             record = b"%d %s" % (version + 1, _to_json(sidecar))
             record = b"%08x %s" % (zlib.crc32(record), record)
-            # A text without a version starts in slot 0, and must not be longer than that.
+            # A text without a version starts in slot 0, and must fit into it.
             if len(record) > _SLOT_BYTES or not (version or _has_json(content[:_SLOT_BYTES])):
                 raise OSError(errno.ENOSPC, "the sidecar is too long to be changed without another file")
             os.pwrite(file.fileno(), record.ljust(_SLOT_BYTES), (1 - slot) * _SLOT_BYTES)
