@@ -62,7 +62,7 @@ class Sweeper:
         self._end_sessions = end_sessions
         self._started = int(clock())
         # When a sweep last failed or had no lock file. All other sweeps set the lock file's time. With threads and a
-        # shared store, the first value is the process's start, so that no sweep seems overdue.
+        # shared store, this is at first the process's start. If it were 0, a sweep would seem overdue.
         self._last_unrecorded = float(self._started) if store.is_shared and config.sweep_seconds else 0.0
         self._lock_path = instance_path(config, "sweep.lock")
         if not store.is_shared:

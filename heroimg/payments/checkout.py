@@ -167,7 +167,7 @@ class Checkout:
                 raise StripeUnreachable(retry_after=1)
         except StripeFailed as error:
             # Stripe repeats its answer for a day for the same idempotency key, which is made from the parameters. So
-            # move `expires` for the next request; `latest` moves by itself.
+            # `expires` moves, to give the next request another key; `latest` moves by itself.
             self._store.pin(image.id, image.expires + 1)
             if self._sessions.clock_warning():
                 raise ClockWrong from error

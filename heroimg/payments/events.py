@@ -54,7 +54,7 @@ class PaymentEvents:
                 "ignored an event about checkout %s, which is not in this Stripe account and mode", short(session_id)
             )
             return
-        # Check its age only now, because the call above has compared the clocks.
+        # Check the event's age only now, because the call above has compared the clocks.
         self._sessions.refuse_old_event(payload, signature)
         if session.status == "complete" and (image_id := image_id_of(session)):
             try:

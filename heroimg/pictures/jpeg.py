@@ -27,9 +27,9 @@ MAX_SCANNED_BYTES = 25 * MAX_COEFFICIENT_BYTES
 # A scan of even a tiny picture takes as long as a scan of this many bytes.
 _LEAST_SCANNED_BYTES = 10_000_000
 
-# Cameras write a restart marker about once in a row of blocks. Each interval between two markers is decoded separately.
-# If a scan has more intervals than this, groups of them are decoded at once. Then only the last interval of each group
-# is checked for missing blocks.
+# Cameras write about one restart marker for each row of blocks. Each interval between two markers is decoded
+# separately. If a scan has more intervals than this, groups of them are decoded at once. Then only the last interval of
+# each group is checked for missing blocks.
 _MAX_PIECES = 2000
 
 # APP0 to APP15 and COM, except APP14, in which Adobe's programs name the colour space.

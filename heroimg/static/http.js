@@ -18,13 +18,13 @@ const PATIENCE = 330;
 // Shorter, because the customer waits for an upload, and can try again.
 export const UPLOAD_PATIENCE = 120;
 const LONGEST_PAUSE = 16;
-// After a change of network, a phone does not notice that a connection is dead. This must be over 20 s, because the
-// server may wait that long for Stripe.
+// After a change of network, a phone does not notice that a connection is dead. Over 20 s, because the server may wait
+// that long for Stripe.
 const LONGEST_SILENCE = 60;
 // The browser has handed over the last byte, but megabytes may still be in the system's buffers on a slow line.
 export const LONGEST_SILENCE_AFTER_UPLOAD = 120;
 
-// A later attempt would fail as well. Not payment_failed: Stripe may recover, and a customer who has paid is waiting.
+// A retry would fail as well. payment_failed is not here: Stripe may recover, and a customer who has paid is waiting.
 const HOPELESS = ["checkout_complete", "checkout_not_configured", "clock_wrong"];
 
 /** A failure. Its `message` is a sentence for the customer. */

@@ -103,8 +103,8 @@ class ImageStore(ABC):
     def pin(self, image_id: str, until: int, renewed: int = 0) -> StoredImage:
         """Put a picture on stable storage, and make it expire no earlier than `until`.
 
-        If it would expire before `until`, its expiry becomes `until` or `renewed`, the later one. Concurrent calls get
-        the same expiry.
+        If it would expire before `until`, its expiry becomes `until` or `renewed`, the later one. Another call
+        then changes it only if its `until` is later still.
 
         :raises ImageNotFound: there is no such picture.
         """

@@ -98,7 +98,7 @@ class RedisStore(ImageStore):
             first = first or before
             safe = self._pictures.make_safe(image_id, scripts.NOTE, *arguments)
             if safe is None or safe.checkout_fields() == new:
-                return first, safe or noted  # `after` may have an old claim
+                return first, safe or noted  # not `after`: its claim may be old
 
     def claim(self, image_id: str, token: str) -> Claimed:
         now = self._now()
