@@ -161,7 +161,7 @@ class Config:
     claim_seconds: int = setting("HEROIMG_CLAIM_SECONDS",
         parsers.whole(MIN_CLAIM_SECONDS, 86400, " (a slow reader's claim must be renewed before it lapses)"),
         "300",
-        "How long after its last fetch a claim keeps other readers out. It is renewed while the picture is being sent.")
+        "How long a claim keeps other readers out after its last fetch. It is renewed while the picture is being sent.")
     return_seconds: int = setting("HEROIMG_RETURN_SECONDS",
         parsers.whole(MIN_RETURN_SECONDS, 86400, " (the webhook of a last-minute payment must find the picture)"),
         "1200",

@@ -39,7 +39,7 @@ const UPLOAD = "/api/temp-image-upload";
 /**
  * Make a picture fit the server's limits, and upload it. The server keeps it for an hour.
  *
- * Without an answer, or after 429 or 503 with Retry-After, it sends the picture again, for two minutes.
+ * Without an answer, or after 429 or 503 with Retry-After, this sends the picture again, for two minutes.
  *
  * @param {Blob} file a photograph of any kind, such as a `File` of a file input
  * @param {object} [options]

@@ -34,7 +34,7 @@ export type SessionStatus = {
  * Open a checkout for a picture, or return the one that is open. Call this in Stripe's `fetchClientSecret`:
  * `stripe.createEmbeddedCheckoutPage({ fetchClientSecret: () => createCheckoutSession(imageId) })`.
  *
- * If the server answers 503 with Retry-After, it tries again, for two minutes.
+ * After 503 with Retry-After, this tries again, for two minutes.
  *
  * @param {string} imageId
  * @param {object} [options]
