@@ -18,7 +18,7 @@ _checked: dict[str, str] | None = None
 
 
 def env_file_values() -> dict[str, str]:
-    """Return what gunicorn's master has checked; in other processes, read the file.
+    """Return what gunicorn's master has checked; without gunicorn, read the file.
 
     :raises ConfigError: as `read_env_file`.
     """

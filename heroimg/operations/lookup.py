@@ -187,7 +187,7 @@ def _shown(name: str) -> str:
 
 
 def _missing(name: str) -> str:
-    return f"No picture is held for {_shown(name)}: it was handed over, has expired, or never existed."
+    return f"No picture is held for {_shown(name)}: it was handed over, has expired, was removed, or never existed."
 
 
 def _gone(image_id: str | None) -> str:

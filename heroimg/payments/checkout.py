@@ -151,8 +151,8 @@ class Checkout:
         return None
 
     def _create(self, image: StoredImage, last_session: str | None) -> Session:
-        # A picture with a failed delayed payment may be kept for longer than Stripe allows a session to last. So a
-        # session ends no later than if its picture were new. `latest` is in whole minutes, so that concurrent requests
+        # A picture with a failed delayed payment may be kept for longer than Stripe allows a session to last. So its
+        # session ends no later than a new picture's would. `latest` is in whole minutes, so that concurrent requests
         # ask for the same session.
         latest = (self._now() // 60 + 1) * 60 + self._config.image_seconds
         ends = min(image.expires, latest) - self._config.return_seconds
@@ -167,7 +167,7 @@ class Checkout:
                 raise StripeUnreachable(retry_after=1)
         except StripeFailed as error:
             # Stripe repeats its answer for a day for the same idempotency key, which is made from the parameters. So
-            # `expires` moves, to give the next request another key; `latest` moves by itself.
+            # `pin` moves `expires`, to give the next request another key; `latest` moves with time.
             self._store.pin(image.id, image.expires + 1)
             if self._sessions.clock_warning():
                 raise ClockWrong from error

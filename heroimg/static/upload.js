@@ -72,7 +72,7 @@ export async function uploadImage(file, { fit = true, onProgress: callback, onWa
 }
 
 /**
- * Send a picture again if the server got an empty body: some versions of Safari do that once.
+ * Send a picture again if the server got an empty body, which some versions of Safari send once.
  *
  * @param {Blob} picture
  * @param {OnProgress} onProgress

@@ -104,7 +104,7 @@ class ImageStore(ABC):
         """Put a picture on stable storage, and make it expire no earlier than `until`.
 
         If it would expire before `until`, its expiry becomes `until` or `renewed`, the later one. Another call
-        then changes it only if its `until` is later still.
+        changes the expiry only with a later `until` than that.
 
         :raises ImageNotFound: there is no such picture.
         """

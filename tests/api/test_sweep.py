@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,11 +69,18 @@ def test_without_its_instance_folder_the_server_answers_sweeps_and_counts_withou
     settings = {"HEROIMG_SWEEP_SECONDS": sweep_seconds, "HEROIMG_METRICS": "1"}
     with serving_at(clock, tmp_path / "served", settings, workers=1) as server:
         api, instance = Api(server), server.folder / "instance"
+
+        def is_replaced() -> bool:  # a sweep may make the folder again at any moment
+            shutil.rmtree(instance, ignore_errors=True)
+            if becomes == "a file":
+                with suppress(FileExistsError):
+                    instance.touch(exist_ok=False)
+                return instance.is_file()
+            return not instance.exists()
+
         for _ in range(2):
             api.keep(pictures.jpeg())
-            shutil.rmtree(instance)
-            if becomes == "a file":
-                instance.touch()
+            wait_for(is_replaced, "the folder to be replaced")
             image_id = api.keep(pictures.jpeg())
             assert api.retrieve(image_id).status_code == 200
             api.keep(pictures.jpeg())

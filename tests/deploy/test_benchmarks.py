@@ -43,6 +43,6 @@ def test_plot_has_the_figures_of_the_page() -> None:
     rows = (ROOT / "docs" / "performance.md").read_text().replace(",", "").splitlines()
     texts = ["".join(text.itertext()).replace(",", "") for text in plot.iter("{http://www.w3.org/2000/svg}text")]
     bars = [(name, float(figure)) for name, figure in pairwise(texts) if figure.replace(".", "").isdecimal()]
-    assert len(bars) == 8
+    assert len(bars) == 10
     for name, figure in bars:
         assert any(name in row and figure in map(float, re.findall(r"\d+(?:\.\d+)?", row)) for row in rows), name
