@@ -21,7 +21,7 @@ from heroimg.config import Config, ConfigError
 from heroimg.env_file import give_to_workers, read_env_file
 from heroimg.operations.counters import begin_at_zero
 
-# The most memory that one worker needs, when it decodes the most expensive picture that is accepted (docs/promises.md).
+# The most memory that one worker needs, with Redis and 16 arriving pictures (docs/promises.md).
 _WORKER_BYTES = 400_000_000
 
 _CGROUPS = Path("/sys/fs/cgroup")

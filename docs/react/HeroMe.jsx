@@ -24,7 +24,7 @@ export function HeroMe() {
 
 function Order({ notice = "" }) {
   const [progress, setProgress] = useState([0, "preparing"]);
-  const [isBusy, setIsBusy] = useState(false); // then the input is disabled
+  const [isBusy, setIsBusy] = useState(false); // disables the input
   const [checkout, setCheckout] = useState(null);
   const [problem, setProblem] = useState(notice);
 
@@ -68,7 +68,7 @@ function Order({ notice = "" }) {
 function Return({ sessionId }) {
   const [address, setAddress] = useState("");
   const [news, setNews] = useState("Fetching your picture…");
-  const [isUnpaid, setIsUnpaid] = useState(false); // then the customer can order again
+  const [isUnpaid, setIsUnpaid] = useState(false); // lets the customer order again
 
   useEffect(() => {
     let isShown = true;

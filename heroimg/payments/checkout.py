@@ -167,7 +167,7 @@ class Checkout:
                 raise StripeUnreachable(retry_after=1)
         except StripeFailed as error:
             # Stripe repeats its answer for a day for the same idempotency key, which is made from the parameters. So
-            # `pin` moves `expires`, to give the next request another key; `latest` moves with time.
+            # the next request needs another key: `pin` moves `expires`, and `latest` moves with time.
             self._store.pin(image.id, image.expires + 1)
             if self._sessions.clock_warning():
                 raise ClockWrong from error

@@ -51,7 +51,7 @@ let base = "";
 
 /**
  * Set heroimg's address if it is not the page's own origin: `setBaseUrl("https://pictures.example.com")`.
- * FRONTEND_URL of that server must be the page's origin.
+ * FRONTEND_URL of that server must contain the page's origin.
  *
  * @param {string} url
  */

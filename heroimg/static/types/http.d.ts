@@ -29,7 +29,7 @@ export declare class HeroimgError extends Error {
 }
 /**
  * Set heroimg's address if it is not the page's own origin: `setBaseUrl("https://pictures.example.com")`.
- * FRONTEND_URL of that server must be the page's origin.
+ * FRONTEND_URL of that server must contain the page's origin.
  *
  * @param {string} url
  */

@@ -187,8 +187,8 @@ class FileStore(ImageStore):
     def _is_current(self, image_id: str, sidecar_status: os.stat_result) -> bool:
         """Return whether a picture can be retrieved.
 
-        If the sidecar seems due, read it: its modification time is not the expiry if a person wrote it, or if sessions
-        must be ended.
+        If the sidecar seems due, read it: its modification time is not the expiry if the file was written by hand, or
+        if sessions must be ended.
         """
         if sidecar_status.st_mtime > self._now():
             return True
