@@ -62,7 +62,7 @@ class Sweeper:
         self._end_sessions = end_sessions
         self._started = int(clock())
         # The time of the last sweep that failed or had no lock file; other sweeps set the lock file's time. If threads
-        # sweep a shared store, the first value is the process's start. With 0, a sweep would seem overdue.
+        # sweep a shared store, it is first set to the process's start, so that no request sweeps, too.
         self._last_unrecorded = float(self._started) if store.is_shared and config.sweep_seconds else 0.0
         self._lock_path = instance_path(config, "sweep.lock")
         if not store.is_shared:

@@ -1,8 +1,8 @@
 """The rule of the checkout: each picture has at most one payable Checkout Session, which ends before the picture does.
 
-A session ends at least HEROIMG_RETURN_SECONDS before its picture. If an unpaid picture is handed over earlier, its
-session is ended before the picture is removed; docs/promises.md has the exception. A picture whose checkout is complete
-gets no second session.
+A session ends at least HEROIMG_RETURN_SECONDS before its picture. If an unpaid picture is handed over before its
+session ends, the session is ended before the picture is removed; docs/promises.md has the exception. A picture whose
+checkout is complete gets no second session.
 
 Sessions are noted with their picture (notes.py), and ended by ending.py. A customer gets the secret of a session only
 after the session was noted, and after all earlier sessions have ended.
@@ -180,8 +180,8 @@ class Checkout:
     def _refuse_to_outlive(self, image: StoredImage, session: Session) -> None:
         """Raise ClockWrong if, by Stripe's clock, the session would end too late."""
         ahead = self._sessions.seconds_ahead
-        # The picture must outlive the session by this margin. If it were all of HEROIMG_RETURN_SECONDS, a clock that is
-        # only slightly ahead would refuse every session.
+        # The picture must outlive the session by this margin. With all of HEROIMG_RETURN_SECONDS, every session
+        # would be refused if the clock is only slightly ahead.
         margin = min(MIN_RETURN_SECONDS, self._config.return_seconds / 2)
         if session.expires_at + ahead > image.expires - margin:
             raise ClockWrong from RuntimeError(

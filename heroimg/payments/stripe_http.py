@@ -87,8 +87,8 @@ class StripeHttp(stripe.RequestsClient):
 
         thread = threading.Thread(target=run, name="stripe", daemon=True)
         try:
-            # Not a ThreadPoolExecutor: it queues a call before it starts a thread. If no thread starts, the current
-            # thread makes the call, and a later thread would repeat it from the queue.
+            # Not a ThreadPoolExecutor: it queues a call before it starts a thread. If that fails, we make the call
+            # in this thread, and a later thread would take it from the queue and repeat it.
             thread.start()
         except RuntimeError:  # this host allows no more threads, so make the call in this one
             self._slots.release()

@@ -126,7 +126,7 @@ class StripeSessions:
             raise SignatureInvalid from error
 
     def refuse_old_event(self, payload: bytes, signature: str | None) -> None:
-        """Refuse an event that was signed over 300 seconds ago by Stripe's clock, as known from the last call.
+        """Refuse an event signed over 300 seconds ago. Its age is by Stripe's clock, as the last call showed it.
 
         :raises SignatureInvalid: it is older.
         """

@@ -72,7 +72,7 @@ def check_picture(read: Callable[[int], bytes], *, decode: bool = True) -> str:
     """Check that a picture is complete, and return its media type.
 
     :param read: `read(n)` returns the first n bytes, or all of them for -1. It is not called while another picture is
-        being checked, so that waiting pictures take no memory.
+        being checked, so that waiting pictures are not read into memory.
     :param decode: if False, check only the header.
     :raises NotAPicture: the bytes are in no format of FORMATS. Its field `found` names what they are.
     :raises TooManyPixels: the picture is too large; nothing was decoded.

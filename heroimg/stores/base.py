@@ -103,8 +103,7 @@ class ImageStore(ABC):
     def pin(self, image_id: str, until: int, renewed: int = 0) -> StoredImage:
         """Put a picture on stable storage, and make it expire no earlier than `until`.
 
-        If it would expire before `until`, its expiry becomes `until` or `renewed`, the later one. Only a call with
-        an `until` later than this new expiry changes it again.
+        If it would expire before `until`, its expiry becomes the later of `until` and `renewed`; otherwise it stays.
 
         :raises ImageNotFound: there is no such picture.
         """

@@ -41,8 +41,8 @@ class StoredImage:
 
     A field with metadata is stored in the sidecar and in the Redis hash. The metadata has the stored name, and the
     function that reads the value. To store another field, add it here, and set it in `new_record`, or in
-    `checkout_fields` and a function of payments/notes.py. A field without a value is left out. `mimetype` must stay the
-    first (files/admission.py), and only `claim_token` and `claim_until` may start with `claim_`.
+    `checkout_fields` and a function of payments/notes.py. A field without a value is left out. Of the stored names,
+    `mimetype` must stay first (files/admission.py), and only `claim_token` and `claim_until` may start with `claim_`.
 
     :param size: bytes.
     :param checkout_session: the id of its current Checkout Session; None if none was opened.

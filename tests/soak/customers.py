@@ -74,7 +74,7 @@ class Customer:
             elif answer.status_code == 200:
                 self._compare(answer, content, picture)
                 self._model.got(picture, f"once {begun}")
-                picture.is_gone = True
+                picture.use_up()
             elif answer.status_code == 404:
                 self._model.missed(picture)
                 if not picture.got_by:
@@ -102,7 +102,7 @@ class Customer:
                 if answer is not None and answer.status_code == 200:
                     self._compare(answer, content, picture)
                     self._model.got(picture, f"rival {number}")
-                    picture.is_gone = True
+                    picture.use_up()
 
     def _give_up(self) -> None:
         picture = self._upload(self._photo())

@@ -36,6 +36,7 @@ class Picture:
     :param got_by: the tokens of the readers that got every byte.
     :param is_gone: it was confirmed, or a reader without a claim got it.
     :param may_be_gone: a reader without a claim lost its connection during the retrieval.
+    :param used_at: when a reader without a claim had got it. A worker that is killed then cannot remove it any more.
     """
 
     image_id: str
@@ -44,6 +45,11 @@ class Picture:
     got_by: set[str] = field(default_factory=set)
     is_gone: bool = False
     may_be_gone: bool = False
+    used_at: float | None = None
+
+    def use_up(self) -> None:
+        """Note that a reader without a claim has got it."""
+        self.is_gone, self.may_be_gone, self.used_at = True, True, time.time()
 
     def must_be_there(self) -> bool:
         return not self.is_gone and not self.may_be_gone and time.time() < self.expires - 1
@@ -61,6 +67,7 @@ class TortureModel:
         self.pictures: list[Picture] = []
         self.unanswered_uploads = 0
         self.used_up_unread = 0
+        self.killed_at = list[float]()
         self._spans: list[tuple[float, float]] = []
         self.lock = threading.Lock()
 
@@ -116,7 +123,7 @@ class TortureModel:
         known = {picture.image_id: picture for picture in self.pictures}
         there = {name[:32] for name in names}
         for image_id in there & known.keys():
-            if known[image_id].is_gone:
+            if known[image_id].is_gone and not self._was_killed_near(known[image_id].used_at):
                 self.violate("left behind", f"{image_id}, which its reader has received")
         if len(there - known.keys()) > self.unanswered_uploads:
             self.violate("left behind", f"{len(there - known.keys())} unknown, {self.unanswered_uploads} not answered")
@@ -165,6 +172,9 @@ class TortureModel:
         ]
         lines = [f"Torture of {self.store}, seed {self.seed}", *(f"{name:44}{count:8}" for name, count in rows)]
         return "\n".join([*lines, *(f"NOT AS PROMISED: {promise}: {what}" for promise, what in self.violations[:20])])
+
+    def _was_killed_near(self, instant: float | None) -> bool:
+        return instant is not None and any(abs(killed_at - instant) < _AFTERMATH for killed_at in self.killed_at)
 
     def _is_explained(self, begun: float, code: str) -> bool:
         if code in ("payment_unreachable", "payment_failed"):

@@ -87,6 +87,7 @@ class Faults:
         with suppress(OSError, AssertionError, IndexError):  # no worker: the server is restarting
             worker = rng.choice(self._house.server.workers())
             with self._model.fault("workers killed (-9)"):
+                self._model.killed_at.append(time.time())
                 os.kill(worker, signal.SIGKILL)
 
     def _restart(self, rng: random.Random) -> None:
