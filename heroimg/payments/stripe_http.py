@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
+from weakref import WeakValueDictionary
 
 import requests
 import stripe
@@ -49,7 +50,8 @@ class StripeHttp(stripe.RequestsClient):
         session = requests.Session()
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.hooks["response"].append(self._remember_body)
-        self._bodies = dict[int, HTTPResponse]()  # keys: the threads that read them
+        # Keys: the threads that read them. An entry goes with its body, also on hosts where callers make the call.
+        self._bodies = WeakValueDictionary[int, HTTPResponse]()
         super().__init__(timeout=_TIMEOUT, session=session)
         self.seconds_ahead = 0.0
         self._clock = clock
@@ -82,8 +84,6 @@ class StripeHttp(stripe.RequestsClient):
                 call.set_result(ask())
             except BaseException as error:
                 call.set_exception(error)
-            finally:
-                self._bodies.pop(threading.get_ident(), None)
 
         thread = threading.Thread(target=run, name="stripe", daemon=True)
         try:
