@@ -80,7 +80,7 @@ class Customer:
                 if not picture.got_by:
                     self._model.used_up_unread += 1
                 return
-            elif answer.status_code != 409 or not picture.may_be_gone:
+            elif answer.status_code != 409 or not (picture.may_be_gone or self._model.may_be_left(picture)):
                 self._complain(answer)
 
     def _compete(self) -> None:

@@ -49,7 +49,7 @@ class Picture:
 
     def use_up(self) -> None:
         """Note that a reader without a claim has got it."""
-        self.is_gone, self.may_be_gone, self.used_at = True, True, time.time()
+        self.is_gone, self.used_at = True, time.time()
 
     def must_be_there(self) -> bool:
         return not self.is_gone and not self.may_be_gone and time.time() < self.expires - 1
@@ -116,6 +116,11 @@ class TortureModel:
         if picture.must_be_there():
             self.violate("paid without a picture" if picture.is_paid else "pictures lost", picture.image_id)
 
+    def may_be_left(self, picture: Picture) -> bool:
+        """Return whether a worker was killed so near to a retrieval without a claim that it may not have removed it."""
+        used_at = picture.used_at
+        return used_at is not None and any(abs(killed_at - used_at) < _AFTERMATH for killed_at in self.killed_at)
+
     def check_names(self, names: list[str]) -> None:
         """Check the files after the faults: only whole pictures, each not yet received or with an unanswered upload."""
         if not self.are_whole_pictures(names):
@@ -123,7 +128,7 @@ class TortureModel:
         known = {picture.image_id: picture for picture in self.pictures}
         there = {name[:32] for name in names}
         for image_id in there & known.keys():
-            if known[image_id].is_gone and not self._was_killed_near(known[image_id].used_at):
+            if known[image_id].is_gone and not self.may_be_left(known[image_id]):
                 self.violate("left behind", f"{image_id}, which its reader has received")
         if len(there - known.keys()) > self.unanswered_uploads:
             self.violate("left behind", f"{len(there - known.keys())} unknown, {self.unanswered_uploads} not answered")
@@ -172,9 +177,6 @@ class TortureModel:
         ]
         lines = [f"Torture of {self.store}, seed {self.seed}", *(f"{name:44}{count:8}" for name, count in rows)]
         return "\n".join([*lines, *(f"NOT AS PROMISED: {promise}: {what}" for promise, what in self.violations[:20])])
-
-    def _was_killed_near(self, instant: float | None) -> bool:
-        return instant is not None and any(abs(killed_at - instant) < _AFTERMATH for killed_at in self.killed_at)
 
     def _is_explained(self, begun: float, code: str) -> bool:
         if code in ("payment_unreachable", "payment_failed"):
