@@ -23,6 +23,9 @@ _UNREADABLE = (
     "percent-encode the characters / # @ ? % in the password"
 )
 
+# connection.py sets these (_fixed).
+_SET_BY_HEROIMG = {"socket_timeout", "socket_connect_timeout", "health_check_interval"}
+
 # `timeout` is for the pool of a single server, and a cluster has only one database.
 _NOT_FOR_CLUSTERS = {"timeout", "db"}
 
@@ -58,7 +61,7 @@ def read_url(url: str) -> tuple[dict[str, Any], list[ClusterNode]]:
 
 
 def _refuse_wrong_options(query: str, *, is_tls: bool, is_cluster: bool) -> None:
-    """Refuse what redis-py would ignore: misspelt options, options without a value, and those that clusters lack."""
+    """Refuse options that would have no effect: misspelt ones, those without a value, and those that clusters lack."""
     options = _OPTIONS
     if is_cluster:
         options = options & {*REDIS_ALLOWED_KEYS} - _NOT_FOR_CLUSTERS
@@ -68,6 +71,8 @@ def _refuse_wrong_options(query: str, *, is_tls: bool, is_cluster: bool) -> None
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name in _TLS_OPTIONS and not is_tls:
             faults.append(f"REDIS_URL has the option {name}, which is for TLS: start the URL with rediss, not redis")
+        elif name in _SET_BY_HEROIMG:
+            faults.append(f"REDIS_URL has the option {name}, which heroimg sets itself: leave it out")
         elif name not in options:
             nearest = get_close_matches(name, options, 1, 0)[0]
             faults.append(f"REDIS_URL has the option {name}, which does not exist; did you mean {nearest}?")
