@@ -61,9 +61,8 @@ class Sweeper:
         self._clock = clock
         self._end_sessions = end_sessions
         self._started = int(clock())
-        # The time of the last sweep that failed or had no lock file; other sweeps set the lock file's time. If threads
-        # sweep a shared store, it is first set to the process's start, so that no request sweeps, too.
-        self._last_unrecorded = float(self._started) if store.is_shared and config.sweep_seconds else 0.0
+        # When this process last swept without a lock file, or failed to sweep.
+        self._last_unrecorded = 0.0
         self._lock_path = instance_path(config, "sweep.lock")
         if not store.is_shared:
             make_instance_file(self._lock_path)
@@ -164,8 +163,7 @@ class Sweeper:
             if image.is_paid:
                 log.warning(
                     "%s was paid for (checkout %s) and never %s, and has expired: its owner may ask for it, or for a "
-                    "refund; if this line appears more than once, set STRIPE_WEBHOOK_SECRET, or raise "
-                    "HEROIMG_PAID_SECONDS",
+                    "refund; if this happens again, set STRIPE_WEBHOOK_SECRET, or raise HEROIMG_PAID_SECONDS",
                     short(image.id), checkout, "confirmed" if image.was_claimed else "fetched",
                 )  # fmt: skip
             if image.payment_pending and not image.was_claimed:
