@@ -65,7 +65,7 @@ audit: ## ask PyPI which dependencies have known vulnerabilities (needs the netw
 	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.txt -r requirements-redis.txt
 
 sweep: $(VENV)/.installed ## remove expired pictures and leftovers once
-	$(BIN)/flask --app wsgi sweep
+	$(BIN)/flask --app heroimg.wsgi sweep
 
 rehearse: ## follow docs/operations.md in an empty Debian, as root: takes minutes, needs the network (SUITE=trixie for Debian 13)
 	$(PYTHON) deploy/rehearse --suite $(SUITE)

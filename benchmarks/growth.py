@@ -52,7 +52,7 @@ def grow(folder: Path, picture: bytes, steps: list[int]) -> None:
                 make_journeys(customer, JOURNEYS // 10)
                 times = make_journeys(customer, JOURNEYS)
             begun = time.perf_counter()
-            subprocess.run([sys.executable, "-m", "flask", "--app", "wsgi", "sweep"], cwd=folder, check=True,
+            subprocess.run([sys.executable, "-m", "flask", "--app", "heroimg.wsgi", "sweep"], cwd=folder, check=True,
                            env=contender.program.environ, capture_output=True)  # fmt: skip
             report(f"{held:,} held, sweep {time.perf_counter() - begun:.2f} s", times)
 

@@ -170,7 +170,7 @@ class Config:
         "How long a paid picture is kept if it is not fetched. Needs the webhook.")
     sweep_seconds: int = setting("HEROIMG_SWEEP_SECONDS", parsers.whole(0, 86400), "60",
         "How often expired pictures are removed from the disk. Set 0 if threads are not allowed, and run "
-        "`flask --app wsgi sweep` by cron.")
+        "`flask --app heroimg.wsgi sweep` by cron.")
     min_free_bytes: int = setting("HEROIMG_MIN_FREE_BYTES", parsers.whole(0, 2**50), "268435456",
         "Uploads are refused (507) while the disk has less free space than this.")
     image_check: str = setting("HEROIMG_IMAGE_CHECK", parsers.one_of("decode", "header"), "decode",

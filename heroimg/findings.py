@@ -1,4 +1,4 @@
-"""The results of `flask --app wsgi check`: one line for each thing that was checked.
+"""The results of the command `check`: one line for each thing that was checked.
 
 Stores, payments and operations each check their own part, because only they know what can be wrong with it.
 """

@@ -31,7 +31,7 @@ def shape_answers(app: Flask, config: Config) -> None:
         # Flask-CORS would read an origin with brackets (IPv6) as a regular expression, so it gets exact patterns.
         origins=[re.compile(re.escape(origin) + r"\Z") for origin in config.frontend_origins],
         methods=["GET", "HEAD", "POST", "DELETE"],
-        allow_headers="*",  # upload libraries and tracing add headers of their own; the application reads none of them
+        allow_headers="*",  # upload libraries and tracing add headers of their own
         expose_headers=["Image-Size", "Retry-After", "X-Request-ID"],
         max_age=86400,
     )

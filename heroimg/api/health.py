@@ -35,8 +35,8 @@ def readyz() -> ResponseReturnValue:
     if overdue := services().sweeper.seconds_overdue():
         raise NotReady(
             f"No sweep has run for {overdue} seconds; HEROIMG_SWEEP_SECONDS is {services().config.sweep_seconds}. "
-            "Look for `cannot sweep` and `cannot lock` in the log, restart the server, or run `flask --app wsgi sweep` "
-            "by cron."
+            "Look for `cannot sweep` and `cannot lock` in the log, restart the server, or run "
+            "`flask --app heroimg.wsgi sweep` by cron."
         )
     warnings = services().store.warnings() + services().checkout.warnings() + _proxy_warnings()
     return {"status": "ok", "warnings": warnings} if warnings else {"status": "ok"}

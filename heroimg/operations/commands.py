@@ -1,4 +1,4 @@
-"""Commands for the operator: `flask --app wsgi sweep`, `held`, `check`, `show` and `forget`."""
+"""Commands for the operator: `flask --app heroimg.wsgi sweep`, `held`, `check`, `show` and `forget`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NEED_SETTINGS = ("sweep", "held", "show", "forget")
 def operator_commands(
     store: ImageStore, sweeper: Sweeper, clock: Clock, lookup: Lookup, setup: SetupCheck
 ) -> list[click.Command]:
-    """Make the commands that `flask --app wsgi` offers."""
+    """Make the commands that `flask --app heroimg.wsgi` offers."""
 
     @_check_command
     def check(url: str | None, as_json: bool) -> None:

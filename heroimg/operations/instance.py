@@ -51,7 +51,7 @@ def make_instance_file(path: Path) -> None:
 
 
 def check_instance_folder(config: Config) -> Finding:
-    """Check who owns the folder, for `flask --app wsgi check`.
+    """Check who owns the folder, for the command `check`.
 
     create_app creates the folder if heroimg needs it, so a missing folder is no fault.
     """

@@ -1,4 +1,4 @@
-"""The check of the whole set-up, for `flask --app wsgi check`. It reports faults before a customer meets them."""
+"""The check of the whole set-up, for the command `check`. It reports faults before a customer meets them."""
 
 from __future__ import annotations
 

@@ -180,8 +180,7 @@ class Checkout:
     def _refuse_to_outlive(self, image: StoredImage, session: Session) -> None:
         """Raise ClockWrong if, by Stripe's clock, the session would end too late."""
         ahead = self._sessions.seconds_ahead
-        # The picture must outlive the session by this margin. With all of HEROIMG_RETURN_SECONDS, every session
-        # would be refused if the clock is only slightly ahead.
+        # This is less than HEROIMG_RETURN_SECONDS, so that a clock that is slightly ahead does not matter.
         margin = min(MIN_RETURN_SECONDS, self._config.return_seconds / 2)
         if session.expires_at + ahead > image.expires - margin:
             raise ClockWrong from RuntimeError(

@@ -50,7 +50,7 @@ class StripeHttp(stripe.RequestsClient):
         session = requests.Session()
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.hooks["response"].append(self._remember_body)
-        # Keys: the threads that read them. An entry goes with its body, also on hosts where callers make the call.
+        # The answer that each thread reads, by the thread's id. Weak references do not keep finished answers in memory.
         self._bodies = WeakValueDictionary[int, HTTPResponse]()
         super().__init__(timeout=_TIMEOUT, session=session)
         self.seconds_ahead = 0.0
@@ -87,8 +87,7 @@ class StripeHttp(stripe.RequestsClient):
 
         thread = threading.Thread(target=run, name="stripe", daemon=True)
         try:
-            # Not a ThreadPoolExecutor: it queues a call before it starts a thread. If that fails, we make the call
-            # in this thread, and a later thread would take it from the queue and repeat it.
+            # Not a ThreadPoolExecutor: a call whose thread cannot start stays in its queue, and would be made twice.
             thread.start()
         except RuntimeError:  # this host allows no more threads, so make the call in this one
             self._slots.release()

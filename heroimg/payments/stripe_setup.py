@@ -1,4 +1,4 @@
-"""Checks of the Stripe account, for `flask --app wsgi check`: the key, its permissions, and the webhook endpoint."""
+"""Checks of the Stripe account, for the command `check`: the key, its permissions, and the webhook endpoint."""
 
 from __future__ import annotations
 

@@ -39,10 +39,10 @@ _RESTART = 0xD0
 _ANY_MARKER = re.compile(rb"\xff[\x01-\xfe]")
 
 # libjpeg-turbo reads up to 7 bytes ahead, so each piece of a scan gets 7 more bytes. With 6, most whole pictures would
-# be refused. All bits of these bytes are 1. That is no valid code, but the decoder takes it for an empty block. In a
-# baseline JPEG such a block takes 34 of the 56 bits. So they can stand for one missing block, but not for two, and a
-# scan that lacks only its last block may pass. In a progressive JPEG they can stand for more: 3 blocks of 17 bits, 56
-# blocks of one bit (in a scan that refines the average colours), or a whole run of empty blocks.
+# be refused. The bytes are 0xFF; in a scan, a zero byte must follow each of them. 56 bits of 1 are no valid code, but
+# the decoder takes them for empty blocks. In a baseline JPEG an empty block takes 34 bits, so the padding can replace
+# one missing block. In a progressive JPEG it can replace more: 3 blocks of 17 bits, 56 blocks of one bit (in a scan
+# that refines the average colours), or a whole run of empty blocks.
 _PADDING = b"\xff\0" * 7
 
 # Pillow's modes by the number of components. Grey output is enough for a picture in colour: the decoder still decodes

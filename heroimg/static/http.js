@@ -18,8 +18,8 @@ const PATIENCE = 330;
 // Shorter, because the customer waits for an upload, and can try again.
 export const UPLOAD_PATIENCE = 120;
 const LONGEST_PAUSE = 16;
-// After a change of network, a phone does not notice that a connection is dead. Over 20 s, because the server may wait
-// that long for Stripe.
+// After a change of network, a phone does not notice that a connection is dead. The server itself may be silent for 20
+// s, while it waits for Stripe.
 const LONGEST_SILENCE = 60;
 // The browser has handed over the last byte, but megabytes may still be in the system's buffers on a slow line.
 export const LONGEST_SILENCE_AFTER_UPLOAD = 120;
@@ -64,7 +64,7 @@ export const urlOf = (path) => base + path;
 
 /**
  * Repeat an attempt until it succeeds, fails for good, or the patience ends. A pause is as long as the server asks;
- * otherwise 1, 2, 4, 8 and then 16 seconds. Time in which the device sleeps does not count.
+ * otherwise 1, 2, 4, 8 and then 16 seconds. Sleep of the device hardly counts.
  *
  * @template T
  * @param {() => Promise<T>} attempt

@@ -157,8 +157,8 @@ class ImageStore(ABC):
     def sweep(self, seconds: float | None = None) -> Swept:
         """Remove all expired pictures, and all leftovers of crashes.
 
-        Each picture is reported by one sweep only, even if several run at a time. A store in which pictures expire by
-        themselves reports only those with a complete checkout.
+        Each picture is reported by at most one sweep, even if several run at a time. A store in which pictures expire
+        by themselves reports only those with a complete checkout.
 
         :param seconds: stop after this time. The rest waits for a later sweep.
         """

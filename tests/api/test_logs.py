@@ -168,7 +168,7 @@ def test_gunicorns_access_log_shows_no_id(tmp_path: Path) -> None:
 
 def test_flask_run_serves_on_port_3000_and_its_request_lines_show_no_id(tmp_path: Path) -> None:
     server = Server(tmp_path, {})
-    flask = (sys.executable, "-m", "flask", "--app", "wsgi", "run", "--port", "0")
+    flask = (sys.executable, "-m", "flask", "--app", "heroimg.wsgi", "run", "--port", "0")
     server.start(*flask, listening=r"Running on (http://\S+)")
     try:
         api = Api(server)

@@ -1,4 +1,4 @@
-"""`flask --app wsgi check`: each test breaks one part of the set-up, and reads the line about it."""
+"""`flask --app heroimg.wsgi check`: each test breaks one part of the set-up, and reads the line about it."""
 
 from __future__ import annotations
 

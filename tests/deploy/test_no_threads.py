@@ -89,7 +89,7 @@ def test_without_threads_each_call_to_stripe_is_made_once_even_if_threads_are_al
     ],
 )
 def test_without_threads_the_commands_work(server: Server, command: str, shown: str) -> None:
-    server.start(*_limited(1, "flask", "--app", "wsgi", command), listening=f"({shown})")
+    server.start(*_limited(1, "flask", "--app", "heroimg.wsgi", command), listening=f"({shown})")
 
 
 def test_without_threads_the_usual_interval_is_refused_with_the_setting_to_change(server: Server) -> None:
@@ -103,4 +103,4 @@ def test_without_threads_the_check_reports_the_usual_interval_as_a_fault(server:
     fault = (
         "(fault +threads: this host allows none: set HEROIMG_SWEEP_SECONDS to 0, so that heroimg sweeps after requests)"
     )
-    server.start(*_limited(1, "flask", "--app", "wsgi", "check"), listening=fault)
+    server.start(*_limited(1, "flask", "--app", "heroimg.wsgi", "check"), listening=fault)

@@ -1,4 +1,4 @@
-"""`flask --app wsgi check --url ...` through nginx: each test breaks one part, and reads the line about it."""
+"""`flask --app heroimg.wsgi check --url ...` through nginx: each test breaks one part, and reads the line about it."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_flask_reads_the_env_file_as_gunicorn_does(server: Server, command: tupl
 def test_flask_reads_the_file_that_its_option_names(server: Server, tmp_path: Path) -> None:
     (server.folder / ".env").write_text("HEROIMG_CURRENCY=wrong\n")
     (tmp_path / "other.env").write_text("HEROIMG_CURRENCY=eur\n")
-    command = [sys.executable, "-m", "flask", "-e", str(tmp_path / "other.env"), "--app", "wsgi", "held"]
+    command = [sys.executable, "-m", "flask", "-e", str(tmp_path / "other.env"), "--app", "heroimg.wsgi", "held"]
     ran = subprocess.run(command, cwd=server.folder, env=server.environ, capture_output=True, text=True, check=False)
     assert ran.stdout == "No pictures are held.\n", ran.stderr
 
@@ -147,7 +147,18 @@ def test_flask_reads_no_env_file_of_a_parent_folder(tmp_path: Path) -> None:
 def test_flask_run_reads_the_env_file_again_when_it_reloads(server: Server) -> None:
     (server.folder / ".env").write_text("HEROIMG_RETURN_PATH=/x\n")
     (server.folder / "watched.py").touch()
-    command = (sys.executable, "-m", "flask", "--app", "wsgi", "run", "--port", "0", "--extra-files", "watched.py")
+    command = (
+        sys.executable,
+        "-m",
+        "flask",
+        "--app",
+        "heroimg.wsgi",
+        "run",
+        "--port",
+        "0",
+        "--extra-files",
+        "watched.py",
+    )
     server.start(*command, "--reload", listening=r"Running on (http://\S+)")
     (server.folder / ".env").write_text("HEROIMG_RETURN_PATH=/${HOME}\n")
     (server.folder / "watched.py").write_text("# changed")

@@ -194,11 +194,11 @@ class Server:
         return sorted(path.name for path in self.uploads.iterdir())
 
     def flask(self, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-        """Run `flask --app wsgi ...` with this server's settings, and by its clock.
+        """Run `flask --app heroimg.wsgi ...` with this server's settings, and by its clock.
 
         :param before: a command that runs it, such as strace.
         """
-        app = "tests.helpers.clocked_wsgi" if "TEST_CLOCK" in self.environ else "wsgi"
+        app = "tests.helpers.clocked_wsgi" if "TEST_CLOCK" in self.environ else "heroimg.wsgi"
         command = (*before, sys.executable, "-m", "flask", "--app", app, *arguments)
         return subprocess.run(
             command, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=LONG, check=False

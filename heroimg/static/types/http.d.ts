@@ -38,7 +38,7 @@ export declare function setBaseUrl(url: string): void;
 export declare const urlOf: (path: string) => string;
 /**
  * Repeat an attempt until it succeeds, fails for good, or the patience ends. A pause is as long as the server asks;
- * otherwise 1, 2, 4, 8 and then 16 seconds. Time in which the device sleeps does not count.
+ * otherwise 1, 2, 4, 8 and then 16 seconds. Sleep of the device hardly counts.
  *
  * @template T
  * @param {() => Promise<T>} attempt

@@ -1,4 +1,4 @@
-"""Checks of the folder of pictures, for `flask --app wsgi check`. They are stricter than the checks at start."""
+"""Checks of the folder of pictures, for the command `check`. They are stricter than the checks at start."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class FolderSweep:
         :param seconds: stop after this time, but look at least at one id.
         """
         due = self._read_names()
-        # Pictures without a sidecar, sidecars without a picture, and files that only a crash leaves.
+        # Pictures without a sidecar, sidecars without a picture, and all .part and .new files.
         due |= (self._ids[""] ^ self._ids[".json"]) | self._ids[".part"] | self._ids[".new"]
         ids = [image_id for image_id in due if is_image_id(image_id)]
         random.shuffle(ids)  # otherwise sweeps that stop early could all look at the same ones

@@ -185,7 +185,7 @@ def _redis_errors() -> Iterator[None]:
         yield
     except OutOfMemoryError as error:
         raise StoreFull from RedisError(
-            f"Redis has reached its maxmemory ({error}): raise it; `flask --app wsgi held` shows how much it holds"
+            f"Redis has reached its maxmemory ({error}): raise it; `flask --app heroimg.wsgi held` shows the pictures"
         )
     except (RedisError, RedisClusterException, AttributeError, ValueError) as error:
         # redis-py raises the last two if a growing cluster refers it to a node that it does not know yet.

@@ -1,4 +1,4 @@
-"""Checks of the Redis that holds the pictures, for `/healthz`, `/readyz` and `flask --app wsgi check`."""
+"""Checks of the Redis that holds the pictures, for `/healthz`, `/readyz` and the command `check`."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class RedisStore(ImageStore):
             noted, _ = self._pictures.change(image_id, scripts.NOTE, *arguments)
             if noted.checkout_fields() != new:
                 continue  # another process has changed it since we read it
-            # The next round may read our own change, so `before` must come from the first round.
+            # If a further round follows, it reads our own change, which is not the picture before it.
             first = first or before
             safe = self._pictures.make_safe(image_id, scripts.NOTE, *arguments)
             if safe is None or safe.checkout_fields() == new:
