@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from tests.helpers import pictures
 from tests.helpers.api import Api
-from tests.helpers.serving import Server, serving
+from tests.helpers.serving import Server, serving, wait_for
 from tests.helpers.store_shelf import TOKEN, UNKNOWN
 
 
@@ -130,3 +131,15 @@ def test_a_folder_of_others_in_the_place_of_ours_is_left_alone(tmp_path: Path) -
         (server.uploads / UNKNOWN).unlink()
         assert api.upload(pictures.jpeg()).status_code == 200
         assert mode_of(server.uploads) == 0o700
+
+
+def test_a_file_of_others_does_not_stop_a_worker_that_replaces_a_killed_one(tmp_path: Path) -> None:
+    with serving(tmp_path / "served") as server:
+        image_id = Api(server).keep(pictures.jpeg())
+        (server.uploads / "notes.txt").write_text("mine")
+        for worker in server.workers():
+            os.kill(worker, signal.SIGKILL)
+        wait_for(lambda: server.log().count("ready: ") == 4 or server.has_ended(), "new workers")
+        assert Api(server).retrieve(image_id).content == pictures.jpeg()
+        assert Api(server).upload(pictures.jpeg()).status_code == 200
+        assert (server.uploads / "notes.txt").read_text() == "mine"

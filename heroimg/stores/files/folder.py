@@ -1,7 +1,7 @@
 """The folder that holds the pictures: its mode, its room, its names, and a lock on each picture.
 
-A process that changes or removes a picture holds a lock (flock) on the picture itself. Once it has the lock, it checks
-that the picture was not unlinked while it waited. If the process dies, the kernel drops the lock.
+A process that changes or removes a picture holds a lock (flock) on the picture itself. After locking, the process
+checks that the picture still exists. If the process dies, the kernel drops the lock.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 from heroimg.config import ConfigError
 from heroimg.errors import ImageNotFound, StoreFull, StoreUnavailable
@@ -31,24 +31,27 @@ from heroimg.stores.files.disk import (
 from heroimg.stores.files.staged import StagedFile, open_staged_file
 from heroimg.stores.image import is_image_id
 
-# One inode stays free for each 2 MiB of HEROIMG_MIN_FREE_BYTES: 128 by default. Each change of a sidecar writes a new
-# file, and needs an inode for a moment.
+# One inode stays free for each 2 MiB of HEROIMG_MIN_FREE_BYTES, by default 128 inodes. Each change of a sidecar writes
+# a new file, which needs an inode for a moment.
 _BYTES_PER_INODE = 2 * 1024 * 1024
 
 
 class Folder:
     """A folder of pictures. It is created with mode 0700.
 
-    :param min_free_bytes: pictures are refused if the disk has less than this free.
+    :param min_free_bytes: new pictures are refused if the disk has fewer free bytes.
     :raises ConfigError: the folder cannot be created or written.
     """
+
+    # The `_identity` of each checked folder, by its path. gunicorn's workers inherit it from the master. So a foreign file
+    # cannot stop a worker that replaces a killed worker.
+    _admitted: ClassVar[dict[str, tuple[int, int, int]]] = {}
 
     def __init__(self, path: Path, min_free_bytes: int) -> None:
         self.name = str(path)
         self._path = path
         self.min_free_bytes = min_free_bytes
         self.min_free_inodes = min_free_bytes // _BYTES_PER_INODE
-        self._admitted: tuple[int, int, int] | None = None
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._admit()
@@ -60,7 +63,7 @@ class Folder:
     def path_of(self, image_id: str, suffix: str = "") -> str:
         """Return the path of one of a picture's files.
 
-        A str, not a Path: Path objects took 14 % of the Python time of a customer's journey, which needs thirty paths.
+        The path is a str, because Path objects took 14 % of the Python time of a customer's journey.
         """
         return f"{self.name}/{image_id}{suffix}"
 
@@ -75,7 +78,7 @@ class Folder:
             return open_staged_file(self.name)
 
     def admit(self) -> None:
-        """Check the folder again if it was replaced, or its mode was changed, since the last check.
+        """Check the folder again if it was replaced since the last check, or has another mode.
 
         :raises StoreUnavailable: it is not a folder for pictures any more; the cause says what an operator can do.
         """
@@ -86,7 +89,7 @@ class Folder:
 
     @contextmanager
     def locked(self, image_id: str, *, wait: bool = True) -> Iterator[BinaryIO]:
-        """Hold the lock on a picture, and return the picture, which is open.
+        """Hold the lock on a picture, and return the open picture.
 
         :raises ImageNotFound: there is no such picture, or it was removed before we had the lock.
         :raises StoreUnavailable: the folder itself is missing, for example because its disk is not mounted.
@@ -100,11 +103,11 @@ class Folder:
                         raise ImageNotFound
                     yield picture
                 finally:
-                    # Closing does not unlock the picture while a claim's stream (a dup) is open.
+                    # While a claim's stream (a dup of this file) is open, closing the file does not unlock it.
                     fcntl.flock(picture, fcntl.LOCK_UN)
 
     def unlink(self, image_id: str) -> None:
-        """Remove a picture's files, the picture first. After a crash the other files are leftovers."""
+        """Remove a picture's files, the picture first. If a crash stops this, the other files are leftovers."""
         for suffix in ("", ".json", ".new"):
             unlink_if_there(self.path_of(image_id, suffix))
 
@@ -113,7 +116,7 @@ class Folder:
         sync_folder(self.name)
 
     def check(self) -> None:
-        """Check that pictures can be kept, as `ImageStore.check` does."""
+        """Check that pictures can be kept (see `ImageStore.check`)."""
         self.admit()
         try:
             self._probe()
@@ -135,7 +138,7 @@ class Folder:
                 raise ImageNotFound from None
 
     def _admit(self) -> None:
-        if self._identity() == self._admitted:
+        if self._identity() == self._admitted.get(self.name):
             return
         mode = os.stat(self.name).st_mode
         if mode & stat.S_ISVTX:
@@ -144,7 +147,7 @@ class Folder:
         if mode & 0o077:
             self._path.chmod(0o700)
         self._sync_parents()
-        self._admitted = self._identity()
+        self._admitted[self.name] = self._identity()
 
     def _identity(self) -> tuple[int, int, int]:
         status = os.stat(self.name)
@@ -163,7 +166,7 @@ class Folder:
             raise OSError(errno.ENOLCK, "locks (flock) do not keep others out")
 
     def _sync_parents(self) -> None:
-        """Put the folder's own name on stable storage. Otherwise a power cut removes a new folder with its contents."""
+        """Put the folder's own name on stable storage. Otherwise a power cut could remove a new folder."""
         for parent in self._path.parents:
             with suppress(OSError):  # if we cannot sync a parent, we did not create it
                 sync_folder(parent)
