@@ -26,7 +26,7 @@ help: ## list these commands
 run: $(VENV)/.installed ## serve on http://localhost:3000, with a stand-in for Stripe unless STRIPE_SECRET_KEY is set (PORT=, STAND_IN_PORT=)
 	$(BIN)/python -m demo.run --port $(PORT) --stand-in-port $(STAND_IN_PORT)
 
-check: lint ## run the linters, the type checkers and the unit tests: under 30 seconds
+check: lint ## run the linters, the type checkers and the unit tests (under 30 seconds)
 	$(BIN)/pytest -q tests/unit
 
 lint: $(VENV)/.installed-dev ## run the linters and the type checkers
@@ -35,16 +35,16 @@ lint: $(VENV)/.installed-dev ## run the linters and the type checkers
 	$(BIN)/mypy $(PYTHON_FILES)
 	PATH="$(BIN):$$PATH" $(BIN)/npm run --silent lint
 
-test: lint ## run the linters, the type checkers and all tests except the long proofs: under five minutes
+test: lint ## run the linters, the type checkers and all tests except the long proofs (under five minutes)
 	$(PYTEST) -m "not proof"
 
-test-all: lint ## run the same, and the long proofs
+test-all: lint ## run the linters, the type checkers and all tests
 	$(PYTEST)
 
-proof: $(VENV)/.installed-dev ## run the long proofs alone: crashes at every step, hostile input, load, other servers and browsers
+proof: $(VENV)/.installed-dev ## run only the long proofs: crashes at every step, hostile input, load, other servers and browsers
 	$(PYTEST) -m proof
 
-coverage: $(VENV)/.installed-dev ## run all tests and show which lines they execute, in the servers too
+coverage: $(VENV)/.installed-dev ## run all tests and show which lines they execute, also in the servers
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 4 --dist worksteal
 	$(BIN)/coverage combine -q
@@ -53,7 +53,7 @@ coverage: $(VENV)/.installed-dev ## run all tests and show which lines they exec
 torture: $(VENV)/.installed-dev ## let many customers upload, pay and fetch while servers and connections break (SECONDS=, SEED=)
 	$(BIN)/python -m tests.soak.torture --seconds $(SECONDS) --seed $(SEED)
 
-bench: $(VENV)/.installed-dev $(VENV)-bench/.installed ## compare heroimg with Express, FastAPI and bare nginx: twenty minutes (OUTPUT=, ROUNDS=)
+bench: $(VENV)/.installed-dev $(VENV)-bench/.installed ## compare heroimg with Express, FastAPI and bare nginx (twenty minutes; OUTPUT=, ROUNDS=)
 	$(BIN)/python -m benchmarks.speed --output $(OUTPUT) --rounds $(ROUNDS)
 
 settings: $(VENV)/.installed ## write .env.example and the table in docs/settings.md, after a change in heroimg/config.py
@@ -64,10 +64,10 @@ audit: ## ask PyPI which dependencies have known vulnerabilities (needs the netw
 	$(VENV)-audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.txt -r requirements-redis.txt
 
-sweep: $(VENV)/.installed ## remove expired pictures and leftovers once
+sweep: $(VENV)/.installed ## remove expired pictures and leftovers of crashes
 	$(BIN)/flask --app heroimg.wsgi sweep
 
-rehearse: ## follow docs/operations.md in an empty Debian, as root: takes minutes, needs the network (SUITE=trixie for Debian 13)
+rehearse: ## run the commands of docs/operations.md in an empty Debian (takes minutes, needs root and the network; SUITE=trixie for Debian 13)
 	$(PYTHON) deploy/rehearse --suite $(SUITE)
 
 system: ## install the Debian packages that some tests use, as root

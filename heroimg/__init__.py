@@ -1,6 +1,6 @@
 """heroimg keeps an uploaded picture safe while its owner pays, and hands it back exactly once.
 
-Importing it starts nothing and reads no environment; `heroimg.wsgi` is the entry point that does.
+Importing this package starts nothing and reads no environment. The entry point is `heroimg.wsgi`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     app.before_request(rates.count_endpoint)
     shape_answers(app, config)
     if config.metrics:
-        # Import it here: prometheus_client reads PROMETHEUS_MULTIPROC_DIR at its import, and open_counters sets that.
+        # Import prometheus_client only here: at its import it reads PROMETHEUS_MULTIPROC_DIR, which open_counters sets.
         from heroimg.api.metrics import add_metrics  # noqa: PLC0415
 
         add_metrics(app)

@@ -1,7 +1,7 @@
 """The settings. Each is declared once, in `Config`.
 
-Each process reads them when it starts, and reports all wrong values in one message. After a change run `make settings`:
-it writes .env.example and the table in docs/settings.md from what is declared here.
+Each process reads them when it starts, and reports all wrong values in one message. After a change here, run
+`make settings`: it writes .env.example and the table in docs/settings.md.
 """
 
 from __future__ import annotations
@@ -22,22 +22,21 @@ from heroimg.parsers import BadValue
 
 T = TypeVar("T")
 
-# The largest request body: 32 MB for the largest picture that can be configured, and 1 MB for the form around it. A
-# refused body is read to its end, up to this size; otherwise a browser reports a broken connection instead of our
-# answer. nginx's client_max_body_size must be a little larger.
+# The largest request body: 32 MB for the largest picture that can be configured, and 1 MB for the form around it.
+# nginx's client_max_body_size must be a little larger.
 MAX_REQUEST_BYTES = 33 * 1024 * 1024
 
-# Stripe accepts an expires_at from 30 minutes to 24 hours ahead, by its own clock. The margin allows for clocks that
-# differ. https://docs.stripe.com/api/checkout/sessions/create#create_checkout_session-expires_at
+# Stripe accepts an expires_at from 30 minutes to 24 hours ahead, by its own clock. The margin of 120 seconds allows
+# for clocks that differ. https://docs.stripe.com/api/checkout/sessions/create#create_checkout_session-expires_at
 MIN_CHECKOUT_SECONDS = 30 * 60 + 120
 MAX_CHECKOUT_SECONDS = 24 * 3600 - 120
 
-# The least that HEROIMG_CLAIM_SECONDS can be. A claim may lapse up to a second early, because stores count whole
-# seconds. It is renewed after at most three quarters of its time (pictures/hand_over.py). So of ten seconds,
-# 10 - 1 - 7.5 = 1.5 are left for a slow disk or a slow Redis.
+# The minimum of HEROIMG_CLAIM_SECONDS. A claim may lapse up to a second early, because stores count whole seconds.
+# heroimg renews a claim after at most three quarters of its time (pictures/hand_over.py). With ten seconds,
+# 10 - 1 - 7.5 = 1.5 seconds are left for a slow disk or a slow Redis.
 MIN_CLAIM_SECONDS = 10
 
-# The least that HEROIMG_RETURN_SECONDS can be: the webhook of a payment at the last moment must still find the picture.
+# The minimum of HEROIMG_RETURN_SECONDS. The webhook of a last-minute payment must still find the picture.
 MIN_RETURN_SECONDS = 60
 
 # These variables are not misspelt settings. If a Service is named heroimg, Kubernetes sets them in every pod of the
@@ -108,7 +107,7 @@ def setting(  # noqa: PLR0913 (one call declares all of a setting)
     :param help: sentences for .env.example and docs/settings.md. In the table there, names like docs/redis.md
         become links.
     :param example: a good value. If it is not given, the default is the example.
-    :param can_be_empty: whether an empty value is parsed. Otherwise it counts as not set.
+    :param can_be_empty: True if an empty value is parsed. If False, an empty value counts as not set.
     """
     declared = Setting(name, parse, default, help, example or default or "", is_secret, can_be_empty)
     value: Any = None if default is None else parse(default)
@@ -143,25 +142,26 @@ class Config:
         example="http://localhost:12111")
     redis_url: str | None = setting("REDIS_URL", parsers.redis_url, None,
         "Keeps pictures in Redis or Valkey, 7.0 or later, instead of a folder, so that several machines can serve "
-        "them. `redis://`, `rediss://` (TLS), `unix://`, or some nodes of a cluster: "
+        "them. Starts with `redis://`, `rediss://` (TLS) or `unix://`. For a cluster, list some nodes: "
         "`redis+cluster://host:port,host:port` (`rediss+cluster://` with TLS). Needs requirements-redis.txt; see "
         "docs/redis.md.",
         example="redis://localhost:6379/0", is_secret=True)
     redis_replicas: int = setting("HEROIMG_REDIS_REPLICAS", parsers.whole(0, 5), "0",
         "How many replicas of REDIS_URL must have a picture before it can be paid for.")
     upload_dir: Path = setting("HEROIMG_UPLOAD_DIR", parsers.folder, "uploads",
-        "The folder for pictures, without REDIS_URL. Keep nothing else there. In production, use an absolute path.")
+        "The folder for pictures; unused with REDIS_URL. Keep nothing else there. In production, use an absolute path.")
     instance_dir: Path = setting("HEROIMG_INSTANCE_DIR", parsers.folder, "instance",
         "The folder for files that belong to one machine: the sweep's lock, and the counters. In production, use an "
         "absolute path.")
     image_seconds: int = setting("HEROIMG_IMAGE_SECONDS", parsers.whole(1, 30 * 86400), "3600",
-        "How long a picture is kept. Opening a checkout can start this time again.")
+        "How long a picture is kept. Opening a checkout can restart this time.")
     max_image_bytes: int = setting("HEROIMG_MAX_IMAGE_BYTES", parsers.whole(1024, 32 * 1024 * 1024), "5242880",
         "The size limit of a picture, at most 33554432. A web server in front must allow slightly more.")
     claim_seconds: int = setting("HEROIMG_CLAIM_SECONDS",
         parsers.whole(MIN_CLAIM_SECONDS, 86400, " (a slow reader's claim must be renewed before it lapses)"),
         "300",
-        "How long a claim keeps other readers out after its last fetch. It is renewed while the picture is being sent.")
+        "How long a claim keeps other readers out after its last fetch. heroimg renews a claim while it sends the "
+        "picture.")
     return_seconds: int = setting("HEROIMG_RETURN_SECONDS",
         parsers.whole(MIN_RETURN_SECONDS, 86400, " (the webhook of a last-minute payment must find the picture)"),
         "1200",
@@ -174,20 +174,19 @@ class Config:
     min_free_bytes: int = setting("HEROIMG_MIN_FREE_BYTES", parsers.whole(0, 2**50), "268435456",
         "Uploads are refused (507) while the disk has less free space than this.")
     image_check: str = setting("HEROIMG_IMAGE_CHECK", parsers.one_of("decode", "header"), "decode",
-        "`decode` checks that a picture is whole; `header` checks only its type and its size.")
+        "`decode` checks that a picture is whole; `header` checks only type and size.")
     trusted_proxies: int = setting("HEROIMG_TRUSTED_PROXIES", parsers.whole(0, 10), "0",
         "How many proxies in front set X-Forwarded-For. With 0, heroimg ignores this header.")
     metrics: bool = setting("HEROIMG_METRICS", parsers.switch, "0",
-        "1 turns on /metrics for Prometheus, for every client that can reach it; deploy/nginx.conf allows only this "
+        "1 turns on /metrics for Prometheus. heroimg answers every client; deploy/nginx.conf allows only this "
         "machine. See docs/operations.md.")
     upload_rate: tuple[RateLimitItem, ...] = setting("HEROIMG_UPLOAD_RATE", parsers.rate, "60 per minute",
-        "How many uploads one address may make; empty for no limit. Without Redis each worker process counts "
-        "separately, so two allow up to twice as many.", can_be_empty=True)
+        "How many uploads one address may make; empty for no limit. Without Redis each worker counts "
+        "separately, so two workers allow up to twice as many uploads.", can_be_empty=True)
     checkout_rate: tuple[RateLimitItem, ...] = setting("HEROIMG_CHECKOUT_RATE", parsers.rate, "60 per minute",
-        "How many requests of each kind one address may make. There are three kinds: `embedded-session`; "
-        "`session-status`; and those that end an open checkout (`DELETE`, and `GET` without a claim). Empty for no "
-        "limit.",
-        can_be_empty=True)
+        "How many requests of each kind one address may make; empty for no limit. The three kinds are "
+        "`embedded-session`, `session-status`, and requests that end an open checkout (`DELETE`, and `GET` without a "
+        "claim).", can_be_empty=True)
     product_name: str = setting("HEROIMG_PRODUCT_NAME", parsers.at_most(250),
         "Hero Me Feelings - Personalized AAC Board", "The product's name in the checkout.")
     product_description: str = setting("HEROIMG_PRODUCT_DESCRIPTION", parsers.at_most(1000),
@@ -206,7 +205,7 @@ class Config:
 
     @property
     def storage_location(self) -> str:
-        """Name the folder or the Redis that holds the pictures, for the log. A Redis URL loses its password."""
+        """Name the folder or the Redis that holds the pictures, for the log. The password is left out."""
         if not self.redis_url:
             return str(self.upload_dir)
         scheme, _, rest = self.redis_url.partition("?")[0].partition("://")

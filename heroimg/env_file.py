@@ -12,13 +12,13 @@ from dotenv.parser import parse_stream
 
 from heroimg.config import ConfigError
 
-# What gunicorn's master has read and checked. A worker that replaces a killed one takes this, because the file may have
-# changed since, and may be wrong.
+# The values that gunicorn's master has read and checked. A worker that replaces a killed worker uses these values,
+# because the file may have changed and may now be wrong.
 _checked: dict[str, str] | None = None
 
 
 def env_file_values() -> dict[str, str]:
-    """Return what gunicorn's master has checked; without gunicorn, read the file.
+    """Return the values that gunicorn's master has checked. Without gunicorn, read the file.
 
     :raises ConfigError: as `read_env_file`.
     """
@@ -34,8 +34,8 @@ def give_to_workers(values: dict[str, str]) -> None:
 def read_env_file(path: Path = Path(".env")) -> dict[str, str]:
     """Read a file of lines such as NAME=value. Values are taken as they are, `$` included.
 
-    A line that is not NAME=value is an error. If it were ignored, a default would stay in force: heroimg could sell the
-    wrong product. The messages name lines but do not show them, because they may contain secrets.
+    A line that is not NAME=value is an error. If the line were ignored, a default would apply, and heroimg could sell
+    the wrong product. The messages show only line numbers, because lines may contain secrets.
 
     :returns: the values by their names; none if there is no file.
     :raises ConfigError: the file cannot be read, is not in UTF-8, or has lines that are not NAME=value.
@@ -69,9 +69,9 @@ def read_env_file(path: Path = Path(".env")) -> dict[str, str]:
 def forget_flasks_reading(environ: MutableMapping[str, str]) -> None:
     """Remove from the environment what the `flask` command has read from a `.env`.
 
-    It expands `${HOME}`, and reads the file of a parent folder if there is none in the working folder; servers do
-    neither. Just before it reads the file, it sets FLASK_RUN_FROM_CLI. `environ` lists variables in the order in which
-    they were set: only those after FLASK_RUN_FROM_CLI are removed.
+    `flask` expands `${HOME}`, and may read the file of a parent folder. So a command could get other settings than the
+    server. `flask` sets FLASK_RUN_FROM_CLI just before it reads the file, and `environ` lists variables in the order in
+    which they were set. So only variables after FLASK_RUN_FROM_CLI are removed.
     """
     names = list(environ)
     if "FLASK_RUN_FROM_CLI" not in names:

@@ -1,11 +1,11 @@
 """heroimg's own errors: the status, the code and the sentence that a client gets.
 
-Stores, helpers and views raise these. `api/answers.py` turns them, and Werkzeug's own errors, into
+Stores, helpers and views raise these errors. `api/answers.py` turns them, and Werkzeug's own errors, into
 `{"error": <sentence for a person>, "code": <stable word for a program>}`. The codes never change. Some sentences never
 change either, because older front ends depend on them ("No image provided", "Image not found or expired", ...).
 
-Advice that only the operator may read is in the exception's cause (`raise StoreFull from OSError(advice)`), which is
-logged and not sent to the client.
+Advice that only the operator may read is in the exception's cause (`raise StoreFull from OSError(advice)`). The cause
+is logged and not sent to the client.
 """
 
 from __future__ import annotations
@@ -146,6 +146,6 @@ class NotReady(HeroimgError):
     status, code = 503, "not_ready"
 
 
-# On a full btrfs or ZFS even a removal can raise this, so `except StoreUnavailable` must cover it.
+# On a full btrfs or ZFS, even a removal can raise StoreFull, so `except StoreUnavailable` must catch it.
 class StoreFull(StoreUnavailable):
     status, code, sentence = 507, "no_room", "There is no room on the server just now. Please try again later."

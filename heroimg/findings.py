@@ -1,6 +1,6 @@
 """The results of the command `check`: one line for each thing that was checked.
 
-Stores, payments and operations each check their own part, because only they know what can be wrong with it.
+Stores, payments and operations each check their own part.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Finding(NamedTuple):
     """One line of the check.
 
     :param subject: the thing that was checked, such as "folder" or "stripe".
-    :param sentence: the result. For a warning or a fault, it also says what to change, and to what.
+    :param sentence: the result. The sentence of a warning or a fault also says what to change.
     """
 
     state: Literal["ok", "warning", "fault"]
@@ -44,7 +44,7 @@ Check = Callable[[str | None], Iterable[Finding]]
 
 
 def check_owner(subject: str, folder: str | os.PathLike[str]) -> Finding | None:
-    """Report a fault if a folder belongs to another user than the one that runs the check.
+    """Report a fault if a folder does not belong to the user that runs the check.
 
     The check must run as the user that runs heroimg.
     """

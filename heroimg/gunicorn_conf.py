@@ -1,8 +1,9 @@
-"""gunicorn's settings. gunicorn reads them if it runs in the project's folder, because gunicorn.conf.py imports them.
+"""gunicorn's settings.
 
-Elsewhere, run `gunicorn -c python:heroimg.gunicorn_conf`.
+In the project's folder, gunicorn reads these settings by itself, because gunicorn.conf.py imports them. Elsewhere, run
+`gunicorn -c python:heroimg.gunicorn_conf`.
 
-The address here is not used if `--bind` is given, or if systemd passes a socket.
+The address `bind` is not used if `--bind` is given, or if systemd passes a socket.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
 def _workers() -> int:
-    """Return how many workers to start: one for each core, as long as they fit into half of the memory.
+    """Return how many workers to start: one for each core, but only as many as fit into half of the memory.
 
-    The least is two workers, or one if two do not fit into all of the memory. A container's limits count like the
-    machine's own.
+    The minimum is two workers, or one worker if two do not fit into the whole memory. In a container, the container's
+    limits of cores and memory apply.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -65,13 +66,14 @@ def _container_limits() -> tuple[float, int]:
 
 
 def settle_allocator() -> None:
-    """Let glibc use the memory of one picture for the next. Without glibc, do nothing.
+    """Let glibc use the memory of one picture for the next picture. Without glibc, do nothing.
 
-    By default glibc returns megabytes to the kernel after most pictures and takes them again page by page. It also has
-    a heap for every thread.
+    By default, glibc returns the memory of most pictures to the kernel, and later takes memory again page by page. By
+    default, every thread also has its own heap.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
-    # Take blocks of up to 8 MB, such as a picture of 5 MB, from the heap. Keep up to 64 MB of it for the next ones.
+    # Take blocks of up to 8 MB, such as a picture of 5 MB, from the heap. Keep up to 64 MB of free memory
+    # for the next pictures.
     mallopt(_M_MMAP_THRESHOLD, 8 * 1024 * 1024)
     mallopt(_M_TRIM_THRESHOLD, 64 * 1024 * 1024)
     mallopt(_M_ARENA_MAX, 2)
@@ -80,8 +82,7 @@ def settle_allocator() -> None:
 wsgi_app = "heroimg.wsgi:app"
 worker_class = "gthread"
 
-# Hosting platforms set PORT, and some set WEB_CONCURRENCY. gunicorn's own defaults use both. The lines
-# below replace these defaults, and use both, too.
+# Hosting platforms set PORT, and some set WEB_CONCURRENCY.
 bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1:3000"
 workers = int(os.environ.get("WEB_CONCURRENCY") or _workers())
 
@@ -89,12 +90,13 @@ workers = int(os.environ.get("WEB_CONCURRENCY") or _workers())
 # (MAX_UNBUFFERED in pictures/hand_over.py).
 threads = 16
 
-# A stopping worker gets this many seconds to finish its requests. A call to Stripe takes less (DEADLINE_SECONDS in
-# payments/stripe_http.py). TimeoutStopSec= in deploy/heroimg.service is more. A request with several slow calls may be
-# cut off; it can be repeated.
+# A stopping worker gets this many seconds to finish its requests. A call to Stripe takes less time (DEADLINE_SECONDS in
+# payments/stripe_http.py). TimeoutStopSec= in deploy/heroimg.service is longer. A request with several slow calls may
+# be cut off, but the client can repeat it.
 graceful_timeout = 30
 
-# gunicorn replaces a worker that sent no heartbeat for this time. proxy_read_timeout in deploy/nginx.conf is longer.
+# gunicorn replaces a worker that sent no heartbeat for this many seconds. proxy_read_timeout in deploy/nginx.conf is
+# longer.
 timeout = 60
 keepalive = 5
 
@@ -113,7 +115,7 @@ control_socket_disable = True
 
 
 def on_starting(_server: object) -> None:
-    """Check the settings once before there are workers, so that a wrong setting is reported once."""
+    """Check the settings before workers start, so that a wrong setting is reported only once."""
     settle_allocator()
     try:
         begin_at_zero(_check_settings())

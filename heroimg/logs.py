@@ -1,4 +1,4 @@
-"""Logs without secrets: they never contain a whole id that opens a picture, or a key."""
+"""Logs without secrets: they contain no key, and no whole id that gives access to a picture."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def short(secret: str) -> str:
 
 
 def error_once(log: logging.Logger, message: str, *args: object, key: object) -> None:
-    """Log an error, unless this process has logged one with the same key already."""
+    """Log an error, unless this process has already logged an error with the same key."""
     if key not in _logged_keys:
         _logged_keys.add(key)
         log.error(message, *args)
@@ -35,8 +35,8 @@ def error_once(log: logging.Logger, message: str, *args: object, key: object) ->
 class Redact(logging.Filter):
     """Shortens ids and secrets in every record: request lines, paths in error messages, tracebacks.
 
-    It also gives the record its request's id, as `request`. Records become ASCII, because a server without a locale may
-    raise an error for anything else, as uWSGI does.
+    It also sets `record.request` to the id of the current request. Records become ASCII, because a server without a
+    locale, such as uWSGI, may raise an error for other characters.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -68,6 +68,7 @@ def configure_logging() -> None:
         logger.addFilter(Redact())
     for handler in logging.getLogger().handlers:
         handler.addFilter(Redact())
-    # At INFO Stripe's library logs session ids, at DEBUG client secrets; APScheduler logs every run.
+    # At INFO, Stripe's library logs session ids, and APScheduler logs every run. At DEBUG, Stripe's library logs client
+    # secrets.
     for name in ("stripe", "apscheduler"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Parsers of settings: each turns the text of a setting into its value, or raises BadValue. Also the rule of prices."""
+"""Parsers of settings. Each parser turns a setting's text into its value, or raises BadValue."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def matching(pattern: str, requirement: str) -> Callable[[str], str]:
 def whole(low: int, high: int, reason: str = "") -> Callable[[str], int]:
     """Make a parser for whole numbers from `low` to `high`.
 
-    :param reason: for the message: a phrase that says why there is a bound, if that is not obvious.
+    :param reason: a phrase for the message that says why there is a bound.
     """
 
     def parse(text: str) -> int:
@@ -92,7 +92,7 @@ def origin(text: str) -> str:
 
 
 def _host(host: str) -> str | None:
-    """Write a host as browsers do; None if it cannot be one."""
+    """Write a host as browsers write it. Return None if the text cannot be a host."""
     try:
         if host.startswith("["):
             address = IPv6Address(host[1:-1])
@@ -124,7 +124,7 @@ def currency(text: str) -> str:
 
 
 def rate(text: str) -> tuple[RateLimitItem, ...]:
-    """Parse a rate. The shortest window is counted first: a request that it refuses does not count in longer ones."""
+    """Parse a rate. Shorter windows come first, so a request that they refuse does not count in longer windows."""
     if not text:
         return ()
     try:
@@ -146,10 +146,10 @@ redis_url = matching(
 )
 
 
-# Prices. Amounts are in the currency's smallest unit. For currencies without decimals, such as the yen, that is the
-# currency itself.
+# Prices. Amounts are in the currency's smallest unit. For currencies without decimals, such as the yen, the
+# smallest unit is the currency itself.
 
-# The minimums of the currencies that have one.
+# Stripe's minimum amounts.
 # https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts
 _MIN_AMOUNTS = {
     "aed": 200, "ars": 50, "aud": 50, "brl": 50, "cad": 50, "chf": 50, "cop": 50, "czk": 1500, "dkk": 250, "eur": 50,
@@ -158,8 +158,8 @@ _MIN_AMOUNTS = {
     "zar": 50,
 }  # fmt: skip
 
-# Amounts must be multiples of these. ISK and UGX have no decimals, but Stripe counts them in hundredths. The others
-# have three decimals, and the last must be 0.
+# Amounts in these currencies must be multiples of these steps. ISK and UGX have no decimals, but Stripe counts them in
+# hundredths. The other currencies have three decimals, and the last decimal must be 0.
 # https://docs.stripe.com/currencies#special-cases
 _AMOUNT_STEPS = {"isk": 100, "ugx": 100, "bhd": 10, "jod": 10, "kwd": 10, "omr": 10, "tnd": 10}
 

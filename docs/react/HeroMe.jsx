@@ -1,6 +1,6 @@
-// EmbeddedCheckoutProvider shows nothing if fetchClientSecret fails or Stripe.js does not load, so Order awaits both.
-// StrictMode runs effects twice in development. A plain `fetch` gets the picture only the first time, but retrieveImage
-// returns it both times.
+// EmbeddedCheckoutProvider shows nothing if fetchClientSecret fails or Stripe.js does not load. So Order first awaits
+// the client secret and Stripe.js. StrictMode runs effects twice in development, and retrieveImage returns the picture
+// both times.
 
 import { useEffect, useState } from "react";
 import { EmbeddedCheckout, EmbeddedCheckoutProvider } from "@stripe/react-stripe-js";

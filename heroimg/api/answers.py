@@ -28,7 +28,7 @@ def shape_answers(app: Flask, config: Config) -> None:
     CORS(
         app,
         resources=[r"/api/*", r"/static/*"],
-        # Flask-CORS would read an origin with brackets (IPv6) as a regular expression, so it gets exact patterns.
+        # Flask-CORS takes an origin with brackets (an IPv6 address) for a regular expression, so origins are escaped.
         origins=[re.compile(re.escape(origin) + r"\Z") for origin in config.frontend_origins],
         methods=["GET", "HEAD", "POST", "DELETE"],
         allow_headers="*",  # upload libraries and tracing add headers of their own
@@ -40,8 +40,8 @@ def shape_answers(app: Flask, config: Config) -> None:
 def hide_late_errors(wsgi_app: WSGIApplication) -> WSGIApplication:
     """Log an error that occurs while the server sends the answer. Hide it from the server, whose log could show ids.
 
-    mod_wsgi, Passenger and uWSGI print tracebacks with all causes, and the filter of our log does not see them. A cause
-    may be an OSError that names a picture's file.
+    Our log's filter does not see the tracebacks that mod_wsgi, Passenger and uWSGI print. A traceback includes causes,
+    such as an OSError that names a picture's file.
     """
 
     def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -90,7 +90,7 @@ def _answer_ours(error: HeroimgError) -> Response:
 
 
 def _answer_werkzeugs(error: HTTPException) -> Response:
-    """Keep the status and the headers (`Allow`, `Retry-After`); replace the HTML page.
+    """Keep the error's status and headers (such as `Allow`), and replace its HTML page.
 
     An unexpected exception arrives here as an InternalServerError. Flask has logged it already.
     """
@@ -102,9 +102,9 @@ def _answer_werkzeugs(error: HTTPException) -> Response:
 
 
 def _keep_private(response: Response) -> Response:
-    """Set nosniff on every response, and no-store unless it has a Cache-Control of its own, as /api/limits has.
+    """Set `nosniff` on every response, and `no-store` unless the view has set Cache-Control.
 
-    Every response depends on the Origin header; Flask-CORS sets `Vary` only if the request has one.
+    Every response depends on the Origin header, but Flask-CORS sets `Vary` only if the request has an Origin.
     """
     response.headers.setdefault("Vary", "Origin")
     response.headers.setdefault("Cache-Control", "no-store")

@@ -35,7 +35,7 @@ def embedded_session() -> ResponseReturnValue:
 def session_status() -> ResponseReturnValue:
     """Return a session's state and its picture's id.
 
-    Nothing about the customer is returned, because the page's address shows the session's id.
+    Anyone who sees the address of the return page knows the session's id. So nothing about the customer is returned.
     """
     session_id = request.args.get("session_id")
     if not session_id:

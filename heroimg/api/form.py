@@ -15,7 +15,7 @@ from heroimg.config import MAX_REQUEST_BYTES
 from heroimg.errors import NoImage, RequestTooLarge
 from heroimg.stores.base import Staged
 
-# Our form needs one part with two headers. Browsers send less than these limits, and parsing so much is cheap.
+# These limits keep the parsing cheap. A form needs only one part with two headers.
 _MAX_PARTS = 20
 _MAX_HEADERS = 8
 _MAX_HEADER_BYTES = 4096
@@ -24,7 +24,7 @@ _MAX_HEADER_BYTES = 4096
 class LimitedPart:
     """A picture that is being written to the store.
 
-    Bytes beyond the limit are counted but not written, so that the refusal can name the size.
+    Bytes beyond the limit are not written. They are counted, so that the refusal can name the picture's size.
     """
 
     def __init__(self, staged: Staged, limit: int) -> None:
@@ -38,7 +38,7 @@ class LimitedPart:
             self.staged.write(data)
 
     def read(self, size: int) -> bytes:
-        """Read at most `size` bytes from the start, or all of them for -1."""
+        """Read at most `size` bytes from the start, or all bytes if `size` is -1."""
         self.staged.seek(0)
         return self.staged.read(size)
 
@@ -47,8 +47,8 @@ class LimitedPart:
 def received_image() -> Iterator[LimitedPart]:
     """Receive the file `image` of the request's form. Remove it afterwards, unless the store has kept it.
 
-    :raises NoImage: the form has no such file, or it is empty.
-    :raises RequestTooLarge: the body, the number of parts or a part's headers are over a limit.
+    :raises NoImage: the form has no such file, or the file is empty.
+    :raises RequestTooLarge: the body, the number of parts or a part's headers exceed a limit.
     """
     with ExitStack() as stack:
         part, is_arriving = None, False
@@ -66,7 +66,7 @@ def received_image() -> Iterator[LimitedPart]:
 
 
 def _form_events() -> Iterator[MultipartSegment | bytes | None]:
-    """Parse the form as it arrives: each part's headers, its bytes in pieces, and None at its end."""
+    """Parse the form while it arrives. Yield each part's headers, then the part's bytes in pieces, then None."""
     if request.mimetype != "multipart/form-data":
         raise NoImage
     try:

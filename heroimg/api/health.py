@@ -16,7 +16,7 @@ bp = Blueprint("health", __name__)
 
 @bp.get("/healthz")
 def healthz() -> ResponseReturnValue:
-    """Fail if the store cannot be written. A store with too little room for uploads still hands pictures back."""
+    """Fail if the store cannot be written. Too little room for uploads is no failure: pictures can be retrieved."""
     with suppress(StoreFull):
         services().store.check()
     return {"status": "ok"}
@@ -24,7 +24,7 @@ def healthz() -> ResponseReturnValue:
 
 @bp.get("/readyz")
 def readyz() -> ResponseReturnValue:
-    """Fail if an operator has to fix something: the store, its room, or the sweep."""
+    """Fail if the store does not work, has too little room for uploads, or is not swept."""
     try:
         services().store.check()
     except StoreFull as error:
@@ -43,10 +43,10 @@ def readyz() -> ResponseReturnValue:
 
 
 def _proxy_warnings() -> list[str]:
-    """Compare HEROIMG_TRUSTED_PROXIES with the addresses that the proxies in front of this request have added.
+    """Compare HEROIMG_TRUSTED_PROXIES with the number of addresses that proxies have added to X-Forwarded-For.
 
-    A request that passed no proxy, such as a monitor's on this machine, gets no warning. `check --url` sends an
-    X-Forwarded-For with an address that no client has (MARK), and proxies add theirs behind it.
+    A request that passed no proxy, such as a monitor's on this machine, gets no warning. `check --url` sends MARK as an
+    address in X-Forwarded-For, and each proxy adds an address after MARK.
     """
     addresses = [one.strip() for one in ",".join(request.headers.getlist("X-Forwarded-For")).split(",") if one.strip()]
     if not addresses:

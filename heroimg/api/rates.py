@@ -1,10 +1,12 @@
-"""Limits on the requests of an address. Each worker process counts for itself; with Redis, all machines count together.
+"""Limits on the requests of each client address.
+
+Without Redis, each worker process counts separately. With Redis, all machines count together.
 
 Rates use fixed windows. The first request opens a window; later requests count in it until it ends.
 
-The library `limits` parses the rates, but its storages are not used. The one in memory starts a thread for each
-request, which some hosts forbid. The ones in Redis stop workers from starting while a cluster is down, and have their
-own timeouts.
+The library `limits` parses the rates, but heroimg does not use its storages. Its storage in memory starts a thread for
+each request, and some hosts forbid threads. Its storages in Redis have timeouts of their own, and do not let workers
+start while a cluster is down.
 """
 
 from __future__ import annotations
@@ -56,16 +58,16 @@ class Rates:
             self.count(request.endpoint)
 
     def check(self) -> None:
-        """Check that requests can be counted. This does not count towards any client's limit.
+        """Check that requests can be counted. The check does not count towards any client's limit.
 
-        :raises StoreUnavailable: Redis refused it.
+        :raises StoreUnavailable: Redis cannot count.
         """
         self._windows.count("check", 1)
 
     def count(self, name: str) -> None:
         """Count the current request.
 
-        :raises TooManyRequests: its address has made too many.
+        :raises TooManyRequests: the client's address has made too many requests.
         """
         network = _client_network(self._trusted_proxies) if self._rates[name] else ""
         for rate in self._rates[name]:
@@ -87,7 +89,7 @@ class _MemoryWindows:
         self._clear_at = 1000
 
     def count(self, key: str, seconds: int) -> tuple[int, float]:
-        """Count a request in the key's window. If there is none, open one.
+        """Count a request in the key's window. If the key has no window, open one.
 
         :param seconds: how long a new window lasts.
         :returns: how many requests the window has, this one included, and in how many seconds it ends.
@@ -118,7 +120,7 @@ class _RedisWindows:
 
 
 def _client_network(trusted_proxies: int) -> str:
-    """Return the client's IPv4 address, or the /64 network of its IPv6 address: usually that of one household."""
+    """Return the client's IPv4 address, or the /64 network of its IPv6 address (usually one household)."""
     text = request.remote_addr or ""
     if with_port := _WITH_PORT.fullmatch(text):
         text = with_port[1] or with_port[2]

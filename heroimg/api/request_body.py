@@ -1,4 +1,4 @@
-"""How the application reads the body of a request: with a limit, and to its end even if the request is refused."""
+"""Limit the bodies of requests, and read each body to its end, even if the request is refused."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from heroimg.config import MAX_REQUEST_BYTES
 # Each read costs time, and in smaller reads gunicorn copies the bytes more often.
 READ_BYTES = 512 * 1024
 
-# Werkzeug raises an error for impossible years in these headers. The application does not need these headers: it has
-# ETags and serves no ranges.
+# Werkzeug raises an error for impossible years in these headers. The application does not need these headers,
+# because it has ETags and serves no ranges.
 _NOT_READ = ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE", "HTTP_RANGE")
 
 
@@ -29,7 +29,7 @@ def limit_bodies(app: Flask) -> None:
 
 
 class Request(flask.Request):
-    """A request. If its body is broken or too long, reading it raises an error that becomes an answer."""
+    """A request. Reading a broken or too long body raises an error that becomes an answer."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -42,7 +42,7 @@ class Request(flask.Request):
 
     def get_data(self, *args: Any, **kwargs: Any) -> Any:
         data = super().get_data(*args, **kwargs)
-        self.stream.read(1)  # raises RequestEntityTooLarge if the body goes on; get_data alone only cuts it off
+        self.stream.read(1)  # raises RequestEntityTooLarge if the body is longer than the limit
         return data
 
 

@@ -1,6 +1,6 @@
-"""A request's id, `X-Request-ID`: in its answer, in every line of the log about it, and in nginx's log.
+"""The id of a request. The answer (`X-Request-ID`), every log line about the request, and nginx's log show the id.
 
-With it an operator finds the lines that belong to a customer's report.
+With the id, an operator finds the log lines that belong to a customer's report.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 HEADER = "X-Request-ID"
 
-# A client's id is used if it matches, as a UUID does. The log shows a request's id whole, so the expression excludes
-# the ids of pictures and Checkout Sessions. deploy/nginx-errors.conf has the same expression.
+# If a client's id matches, heroimg uses it; otherwise heroimg makes an id. A UUID matches. The log shows a request's id
+# whole, so the expression excludes the ids of pictures and Checkout Sessions. deploy/nginx-errors.conf has the same
+# expression.
 _PLAIN = re.compile(r"(?!.*[0-9a-f]{32})[A-Za-z0-9.-]{1,64}")
 
 
 def identify_requests(wsgi_app: WSGIApplication) -> WSGIApplication:
-    """Wrap the application: take the request's id from its header if it is plain, or make one, and answer with it."""
+    """Wrap the application: give each request an id, and send the id in the answer."""
 
     def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         given = environ.get("HTTP_X_REQUEST_ID", "")

@@ -20,7 +20,7 @@ from heroimg.stores.base import Clock, ImageStore
 
 @dataclass(frozen=True)
 class Services:
-    """The objects that create_app makes once."""
+    """The objects that create_app makes for an application."""
 
     config: Config
     store: ImageStore
@@ -53,6 +53,6 @@ class Services:
 
 
 def services(app: Flask | None = None) -> Services:
-    """Return the services of this application, by default of the one that answers the current request."""
+    """Return the application's services. The default is the application that answers the current request."""
     shared: Services = (app or current_app).extensions["heroimg"]
     return shared

@@ -24,7 +24,7 @@ bp = Blueprint("temp_images", __name__)
 
 _MEGABYTE = 1024 * 1024
 
-# Browsers, old and new, mark a prefetch with one of these headers. deploy/nginx.conf passes them on.
+# Browsers, old and new, mark a prefetch with one of these headers. deploy/nginx.conf passes these headers on.
 _PURPOSE_HEADERS = ("Sec-Purpose", "Purpose", "X-Moz", "X-Purpose")
 
 
@@ -39,11 +39,11 @@ def limits() -> Response:
 
 @bp.post("/api/temp-image-upload")
 def upload() -> ResponseReturnValue:
-    """Keep the picture in the form's field `image`."""
+    """Keep the picture from the form's field `image`."""
     config = services().config
     with received_image() as part:
         if part.size > config.max_image_bytes:
-            # Rounded up: otherwise a picture that is one byte too large would show the limit itself.
+            # Round up. Otherwise the size of a picture that is one byte too large would look equal to the limit.
             size = math.ceil(part.size / _MEGABYTE * 10) / 10
             raise ImageTooLarge(f"The picture is {size} MB; the limit is {config.max_image_bytes / _MEGABYTE:.3g} MB.")
         with services().counters.check_seconds.measure():
@@ -56,13 +56,14 @@ def upload() -> ResponseReturnValue:
 
 @bp.get("/api/temp-image-retrieve")
 def retrieve() -> ResponseReturnValue:
-    """Hand the picture over: once, or with a claim repeatedly until its holder confirms."""
+    """Hand the picture over once. A reader with a claim can fetch the picture again until the reader confirms."""
     purposes = " ".join(request.headers.get(name, "") for name in _PURPOSE_HEADERS).lower()
     if "prefetch" in purposes or "preview" in purposes:
         raise Prefetched
     image_id, claim = _required_image_id(), _claim()
     if request.method == "HEAD":
-        # HEAD does not renew a claim. Otherwise a page that only looks could keep others out until the picture expires.
+        # HEAD does not renew a claim. Otherwise a page that only looks could keep other readers out until the picture
+        # expires.
         image = services().store.get(image_id)
         image.refuse_others(claim, services().now())
         return _picture_response(image)

@@ -41,7 +41,7 @@ def operator_commands(
 
 
 def commands_without_settings(error: ConfigError) -> list[click.Command]:
-    """Make the same commands for settings with faults: `check` reports each fault, and the others fail."""
+    """Make the commands for settings with faults. `check` reports each fault; every other command fails."""
 
     def refuse() -> None:
         raise error
@@ -69,7 +69,7 @@ class _Command(click.Command):
 def _sweep_command(sweeper: Sweeper) -> click.Command:
     @click.command("sweep", cls=_Command)
     def sweep() -> None:
-        """Remove expired pictures and leftovers of crashes once: for cron, if threads are forbidden."""
+        """Remove expired pictures and leftovers of crashes. If the host forbids threads, run this by cron."""
         swept = sweeper.sweep()
         if swept is None:
             click.echo("Another process is sweeping.")
@@ -82,7 +82,7 @@ def _sweep_command(sweeper: Sweeper) -> click.Command:
 def _held_command(store: ImageStore, clock: Clock) -> click.Command:
     @click.command("held", cls=_Command)
     def held() -> None:
-        """Show how many pictures are held, how many bytes, and how old the oldest is."""
+        """Show how many pictures are held, their size, and the age of the oldest picture."""
         pictures = store.held()
         if pictures.oldest is None:
             click.echo("No pictures are held.")

@@ -25,14 +25,14 @@ from heroimg.stores.files.disk import private_opener
 
 log = logging.getLogger(__name__)
 
-# The size that prometheus_client gives to a new file. All counters together need less, and so do all histograms.
+# The size that prometheus_client gives to a new file. All counters fit into one file, and all histograms into another.
 _FILE_BYTES = 64 * 1024
 
-# The kinds of files. A process has one of each kind.
+# The kinds of files. A process has one file of each kind.
 _FILES = ("counter", "histogram")
 
 # The buckets' bounds, in seconds. Checking a picture of 3 MB takes 0.05 seconds. A call to Stripe usually takes a third
-# of a second; the limit is 20 seconds.
+# of a second, and at most 20 seconds.
 _CHECK_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _STRIPE_BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 
@@ -98,20 +98,20 @@ def _change(figure: Count | Duration, change: Callable[[Any], None]) -> None:
 
 
 class Counters:
-    """All figures. In Prometheus each has the prefix `heroimg_` before its name. `Counters()` counts nothing."""
+    """All figures. Their names in Prometheus start with `heroimg_`. `Counters()` counts nothing."""
 
     def __init__(self, folder: Path | None = None) -> None:
         count, duration = partial(Count, folder), partial(Duration, folder)
         self.uploads = count("uploads", "Pictures kept.")
-        self.refusals = count("refusals", "Requests answered with an error, by its code.", "code")
-        self.retrievals = count("retrievals", "Fetches answered with a picture, also repeated ones.")
-        self.claims_lapsed = count("claims_lapsed", "Claims that lapsed. Counted by the next claim, or by a sweep.")
+        self.refusals = count("refusals", "Requests answered with an error, by error code.", "code")
+        self.retrievals = count("retrievals", "Fetches answered with a picture, repeated fetches included.")
+        self.claims_lapsed = count("claims_lapsed", "Claims that lapsed, counted at the next claim or sweep.")
         self.confirmations = count(
             "confirmations", "Pictures removed because their reader has them.", "paid", ("true", "false")
         )
         self.checkouts_complete = count("checkouts_complete", "Complete checkouts that heroimg has learned of.")
         self.expired_unclaimed = count("expired_unclaimed", "Pictures that expired and were not claimed.")
-        self.paid_never_fetched = count("paid_never_fetched", "Pictures that expired, were paid for and not claimed.")
+        self.paid_never_fetched = count("paid_never_fetched", "Paid pictures that expired and were not claimed.")
         self.check_seconds = duration("check_seconds", "The check of a picture, waits included.", _CHECK_BOUNDS)
         self.stripe_seconds = duration("stripe_seconds", "A call to Stripe, retries included.", _STRIPE_BOUNDS)
 
@@ -156,7 +156,7 @@ def open_process_counters(folder: Path) -> None:
 
 
 def _process_figures(folder: Path) -> dict[str, Any]:
-    """Open this process's files. This happens when it first counts: a command that counts nothing leaves no file."""
+    """Open this process's files. They are created only here, so a command that counts nothing leaves no files."""
     files = [folder / f"{kind}_{os.getpid()}.db" for kind in _FILES]
     missing = [file for file in files if not file.exists()]
     if missing:

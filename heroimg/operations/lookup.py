@@ -1,6 +1,6 @@
-"""One picture for an operator: what is known of it, and its removal at a customer's request.
+"""Show an operator what is known about a picture, and remove a picture at a customer's request.
 
-It may be named by its id, by its Checkout Session's id, or by the beginning of either, as the log shows it.
+The operator names the picture by its id or by its Checkout Session's id. The beginning that the log shows is enough.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from heroimg.stores.image import StoredImage, is_image_id
 
 _ARGUMENT = re.compile(r"(?P<start>[0-9a-f]{4,32}|cs_(test|live)_[A-Za-z0-9]*)(\.\.\.)?")
 
-# A whole session id is longer than this. The beginning that the log shows is shorter.
+# A whole session id has at least this many characters. The beginning that the log shows has fewer characters.
 _WHOLE_SESSION_ID = 20
 
 _COMPLETE, _ENDED = "is complete: refund it if the customer asks for that", "is ended"
@@ -66,7 +66,7 @@ class Lookup:
             yield f"checkouts to end: {', '.join(map(short, image.sessions_to_end))}"
 
     def forget(self, name: str) -> Iterator[str]:
-        """End a picture's checkouts and remove it, also if a reader has claimed it; report each step in a line.
+        """End a picture's checkouts and remove the picture, even if a reader has claimed it. Report each step.
 
         :raises ClickException: there is no such picture, or it could not be removed.
         """
@@ -125,7 +125,7 @@ class Lookup:
         return None
 
     def _ask_stripe(self, name: str) -> tuple[str, str | None]:
-        """Ask Stripe about a session that is in no record: records drop replaced sessions that have ended."""
+        """Ask Stripe about a session that is in no record. Records do not keep replaced sessions that have ended."""
         if not name.startswith("cs_") or len(name) < _WHOLE_SESSION_ID:
             raise click.ClickException(_missing(name))
         try:
@@ -138,7 +138,10 @@ class Lookup:
             ) from error
 
     def _outcome(self, image: StoredImage, session_id: str) -> str:
-        """Tell what became of a session that had to be ended. Unless its payment is noted, ask Stripe."""
+        """Tell what became of a session that `forget` had to end.
+
+        Ask Stripe, unless the picture's record says that the session is complete.
+        """
         is_current = session_id == image.checkout_session
         if is_current and image.checkout_complete:
             return _COMPLETE
@@ -151,7 +154,7 @@ class Lookup:
             )
         except HeroimgError as error:
             state = error.code
-        if state.startswith("complete"):  # also after a delayed payment has failed
+        if state.startswith("complete"):  # Stripe also says this if a delayed payment has failed
             return _ENDED if is_current and image.checkout_ended else _COMPLETE
         if state.startswith("expired"):
             return _ENDED

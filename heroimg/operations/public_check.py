@@ -1,4 +1,4 @@
-"""The check of the public side. Its requests pass through every proxy in front, like those of customers."""
+"""The check of the public side. Its requests pass through all proxies, as customers' requests do."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ import urllib3
 from heroimg.config import MAX_REQUEST_BYTES, Config
 from heroimg.findings import Finding, fault, ok, warning
 
-# Longer than nginx waits for heroimg (proxy_read_timeout in deploy/nginx.conf).
+# This timeout is longer than nginx's for heroimg (proxy_read_timeout in deploy/nginx.conf).
 _SECONDS = 100.0
 
-# If heroimg does not answer, most web servers in front answer with one of these statuses. Apache may use another.
+# If heroimg does not answer, most web servers in front answer with one of these statuses, but Apache may use
+# another status.
 _UNREACHABLE = (502, 504)
-# nginx and Apache with our files in deploy/ then answer with this code.
+# If heroimg does not answer, nginx and Apache with our files in deploy/ answer with this code.
 _UNREACHABLE_CODE = "server_unreachable"
 
 # certbot renews a certificate a month before it ends.
@@ -99,7 +100,7 @@ def _check_ready(answer: Any) -> Iterator[Finding]:
 
 
 def _check_body_limit(ask: _Ask, config: Config) -> Finding:
-    size = MAX_REQUEST_BYTES - 2**20 + 1  # more than any picture may have
+    size = MAX_REQUEST_BYTES - 2**20 + 1  # more bytes than any picture may have
     answer = ask("POST", _UPLOAD, fields={"image": ("picture.jpg", bytes(size), "image/jpeg")})
     code = _content(answer).get("code")
     if code == "image_too_large":
@@ -120,7 +121,7 @@ def _check_body_limit(ask: _Ask, config: Config) -> Finding:
 def _check_origin(ask: _Ask, origin: str) -> Iterator[Finding]:
     """Send what browsers send for pages of this origin.
 
-    The POST is so large that the web server in front refuses it itself: pages must be able to read that answer too.
+    The POST is so large that the web server in front refuses it. Pages must be able to read this refusal.
     """
     preflight = {"Origin": origin, "Access-Control-Request-Method": "DELETE"}
     answers = {

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
-# The jobs do not run immediately: a process that only imports the application may end soon.
+# The jobs do not run immediately, because a process that only imports the application may end soon.
 _START_SECONDS = 2
 
 

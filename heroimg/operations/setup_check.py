@@ -22,7 +22,7 @@ class SetupCheck:
     """All checks, in the order of the report.
 
     :param check_payments: checks the Stripe account.
-    :param check_rates: counts something as a request does, and raises StoreUnavailable if that fails.
+    :param check_rates: counts a trial request, and raises StoreUnavailable if counting fails.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class SetupCheck:
         self._check_rates = check_rates
 
     def run(self, url: str | None = None) -> Iterator[Finding]:
-        """Check everything; with a public address, such as https://heroimg.example.com, the public side too."""
+        """Check everything. With a public address, such as https://heroimg.example.com, also check the public side."""
         yield ok("settings", "every HEROIMG_ variable is a setting, and the settings go together")
         yield self._check_threads()
         yield check_instance_folder(self._config)
@@ -65,7 +65,7 @@ class SetupCheck:
         return ok("threads", "this host allows them")
 
     def _try_store(self) -> Iterator[Finding]:
-        """Do with a few bytes what a checkout does with a picture: in Redis this also tries the user's permissions."""
+        """Do with a few bytes what a checkout does with a picture. In Redis, this also tests the user's permissions."""
         self._store.check()
         staged = self._store.stage()
         try:
@@ -87,7 +87,7 @@ class SetupCheck:
 
 
 def report(findings: Iterable[Finding], *, as_json: bool) -> None:
-    """Print a line for each finding, or all of them as a JSON array, and exit with status 1 if one is a fault."""
+    """Print a line for each finding, or all findings as a JSON array. Exit with status 1 if a finding is a fault."""
     seen = []
     for finding in findings:
         seen.append(finding)

@@ -1,12 +1,13 @@
 """When sweeps run: regularly in a thread of each worker process, after a response, or by an operator's command.
 
-Every worker has a scheduler, which by default runs every minute. So sweeping goes on if a worker dies. A lock file lets
-one process sweep at a time. Its modification time is the last sweep's end; before the first sweep, it is the file's
-creation. So other workers need not sweep again at once, and /readyz notices when sweeps stop. A shared store has no
-lock file: every worker on every machine sweeps it.
+Every worker has a scheduler, which by default runs every minute. So sweeping goes on if a worker dies.
 
-On shared hosting threads may be forbidden, or end with an idle process. There, if a sweep is overdue, a request reads
-the folder after its response. Then it spends at most 0.1 s on removals.
+A lock file lets one process sweep at a time. The modification time of the lock file is the end of the last sweep, or
+the creation of the file. From this time, workers know whether a sweep is due, and /readyz notices when sweeps stop. A
+shared store has no lock file: every worker on every machine sweeps it.
+
+On shared hosting, threads may be forbidden, or may end with an idle process. So an overdue sweep also runs after a
+response. Such a sweep reads the whole folder, but removes pictures for at most 0.1 s.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# A sweep is overdue after this many intervals.
 _OVERDUE_INTERVALS = 3
 
-# If no thread sweeps (HEROIMG_SWEEP_SECONDS=0), a request does, after _OVERDUE_INTERVALS times these seconds.
+# The interval if HEROIMG_SWEEP_SECONDS is 0.
 _USUAL_SECONDS = Config.sweep_seconds
 
-# How long a sweep after a response may remove pictures. The thread or process takes its next request after that.
+# How long a sweep after a response may remove pictures. Its thread, or its process, takes no request during the sweep.
 _BETWEEN_REQUESTS_SECONDS = 0.1
 
 
@@ -80,12 +82,12 @@ class Sweeper:
         return swept
 
     def _sweep_alone(self, seconds: float | None) -> Swept | None:
-        if self._store.is_shared:  # other machines sweep it too, so a lock on this one would not help
+        if self._store.is_shared:  # other machines sweep it too, so a lock on this machine would not help
             self._last_unrecorded = self._clock()
             return self._store.sweep(seconds)
         try:
             lock = open_instance_file(self._lock_path)
-        except OSError as error:  # pictures must be forgotten on time, and concurrent sweeps do no harm
+        except OSError as error:  # sweep anyway: concurrent sweeps do no harm
             self._last_unrecorded = self._clock()
             log.error("cannot lock the sweep: %s", error)
             return self._store.sweep(seconds)
@@ -99,8 +101,8 @@ class Sweeper:
                 # Note the time even if the sweep stopped early. Otherwise every request would sweep.
                 os.utime(lock.fileno(), (int(self._clock()), int(self._clock())))
             finally:
-                # Unlock explicitly. If this process has been forked, the other one has the file open too, and closing
-                # it here does not unlock it.
+                # Unlock explicitly. If this process was forked during the sweep, the child has the file open too. Then
+                # closing the file here would not release the lock.
                 fcntl.flock(lock, fcntl.LOCK_UN)
         return swept
 
@@ -114,7 +116,7 @@ class Sweeper:
     def seconds_overdue(self) -> int:
         """Return for how many seconds no sweep has run; 0 if sweeps are on time.
 
-        It is also 0 if no thread has to sweep, and for a shared store, in which pictures expire by themselves.
+        The result is also 0 if HEROIMG_SWEEP_SECONDS is 0, and for a shared store, where pictures expire by themselves.
         """
         if self._store.is_shared:
             return 0
@@ -130,9 +132,9 @@ class Sweeper:
         return respond
 
     def sweep_if_due(self) -> None:
-        """Sweep, unless the store belongs to this machine alone and was swept lately."""
-        # Half an interval, because the workers wake at different moments. With a whole interval, the time between two
-        # sweeps could be nearly two intervals.
+        """Sweep a shared store; sweep a folder only if no sweep has ended lately."""
+        # The limit is half an interval, because workers wake at different moments. With a whole interval, two sweeps
+        # could be nearly two intervals apart.
         if self._store.is_shared or self._seconds_since_last() >= self._config.sweep_seconds / 2:
             self._try_to_sweep()
 
@@ -142,7 +144,7 @@ class Sweeper:
             self._try_to_sweep(_BETWEEN_REQUESTS_SECONDS)
 
     def _try_to_sweep(self, seconds: float | None = None) -> None:
-        """Sweep. Log an error instead of raising it, which would break the connection of an answered request."""
+        """Sweep, and log an error. Raising the error would break the connection of an answered request."""
         try:
             self.sweep(seconds)
         except (OSError, StoreUnavailable) as error:

@@ -1,11 +1,10 @@
-"""The rule of the checkout: each picture has at most one payable Checkout Session, which ends before the picture does.
+"""The rule of the checkout: each picture has at most one payable Checkout Session.
 
-A session ends at least HEROIMG_RETURN_SECONDS before its picture. If an unpaid picture is handed over before its
-session ends, the session is ended before the picture is removed; docs/promises.md has the exception. A picture whose
-checkout is complete gets no second session.
+A session ends at least HEROIMG_RETURN_SECONDS before its picture expires. A session also ends before its picture is
+removed; docs/promises.md describes the exception. A picture whose checkout is complete gets no second session.
 
-Sessions are noted with their picture (notes.py), and ended by ending.py. A customer gets the secret of a session only
-after the session was noted, and after all earlier sessions have ended.
+notes.py notes a picture's sessions, and ending.py ends them. A customer gets the secret of a session only after
+heroimg has noted the session and ended all earlier sessions.
 """
 
 from __future__ import annotations
@@ -40,12 +39,12 @@ log = logging.getLogger(__name__)
 # An open session is used again if it leaves the customer at least this long to pay.
 _MIN_REUSE_SECONDS = 15 * 60
 
-# Stripe may return a session that has ended. A request then asks for a new one, at most this many times.
+# Stripe may return a session that has ended. A request then asks for a new session, at most this many times.
 _MOST_REPEATS = 5
 
 
 class Checkout:
-    """Opens the Checkout Sessions of pictures, uses open ones again, and tells their state.
+    """Opens the Checkout Sessions of pictures, uses open sessions again, and tells their state.
 
     Most methods ask Stripe, and may raise StripeUnreachable, StripeFailed or CheckoutNotConfigured.
     """
@@ -67,13 +66,13 @@ class Checkout:
         self._clock = clock
 
     def open(self, image_id: str, claim: str | None = None) -> Session:
-        """Return an open session for a picture: the one it has, or a new one.
+        """Return a picture's open session, or open a new session.
 
-        :param claim: the token of the page that asks, if it holds the picture's claim.
+        :param claim: the claim token that the page sent, if there is one.
         :raises ImageNotFound: there is no picture to pay for.
         :raises ImageClaimed: another reader is fetching the picture, so it cannot be sold.
         :raises CheckoutComplete: the picture was paid for, or a delayed payment is pending.
-        :raises ClockWrong: the clocks differ so much that the session would end too late, or that Stripe refused it.
+        :raises ClockWrong: the session would end too late, or Stripe refused it, because this machine's clock is wrong.
         """
         image = self._store.get(image_id)
         image.refuse_others(claim, self._now())
@@ -82,7 +81,8 @@ class Checkout:
             raise CheckoutComplete
         needed = self._now() + MIN_CHECKOUT_SECONDS + self._config.return_seconds
         if image.checkout_session and (session := self._reusable(image, image.checkout_session)):
-            # Write the record again: the request that opened the session may have failed before its note was safe.
+            # Write the note again. The request that opened the session may have failed before its note was on stable
+            # storage.
             self._note_open(image, session, claim, lambda seen: seen)
             return session
         last_session = image.checkout_session
@@ -98,7 +98,7 @@ class Checkout:
         return session
 
     def status(self, session_id: str) -> Session:
-        """Retrieve a session. If it is complete, note that with its picture, before the page fetches the picture.
+        """Retrieve a session. If the session is complete, note this with its picture.
 
         :raises SessionNotFound: Stripe has no such session.
         :raises SessionIdMalformed: this is not the id of a session.
@@ -134,10 +134,10 @@ class Checkout:
         return int(self._clock())
 
     def _reusable(self, image: StoredImage, session_id: str) -> Session | None:
-        """Return the picture's session if it is open and leaves the customer enough time to pay. Otherwise end it."""
+        """Return the picture's session if it is open and leaves enough time to pay. Otherwise end the session."""
         if image.checkout_ended:
             return None
-        with suppress(SessionNotFound):  # the settings now name another Stripe account or mode
+        with suppress(SessionNotFound):  # if the settings now name another Stripe account or mode
             session = self._sessions.retrieve(session_id)
             if session.expires_at < self._now() + _MIN_REUSE_SECONDS:
                 session = self._sessions.expire(session)
@@ -151,14 +151,14 @@ class Checkout:
         return None
 
     def _create(self, image: StoredImage, last_session: str | None) -> Session:
-        # A picture with a failed delayed payment may be kept for longer than Stripe allows a session to last. So its
-        # session ends no later than a new picture's would. `latest` is in whole minutes, so that concurrent requests
-        # ask for the same session.
+        # `latest` is when a new picture would expire. A picture whose delayed payment failed may expire later, but
+        # Stripe does not let a session last that long. Concurrent requests ask for the same session, because `latest`
+        # is in whole minutes.
         latest = (self._now() // 60 + 1) * 60 + self._config.image_seconds
         ends = min(image.expires, latest) - self._config.return_seconds
         try:
             session = self._sessions.create(image.id, ends, after=last_session)
-            # An earlier request may have created this session, failed, and expired it.
+            # An earlier request may have created this session, and expired it after a failure.
             for _ in range(_MOST_REPEATS):
                 if session.status == "expired":
                     session = self._sessions.create(image.id, ends, after=session.id)
@@ -166,8 +166,8 @@ class Checkout:
                 self._store.pin(image.id, image.expires + 1)
                 raise StripeUnreachable(retry_after=1)
         except StripeFailed as error:
-            # Stripe repeats its answer for a day for the same idempotency key, which is made from the parameters. So
-            # the next request needs another key: `pin` moves `expires`, and `latest` moves with time.
+            # For a day, Stripe repeats its answer to the same parameters (idempotency). So the next request needs
+            # another `ends`: `pin` moves `expires`, and `latest` moves with time.
             self._store.pin(image.id, image.expires + 1)
             if self._sessions.clock_warning():
                 raise ClockWrong from error
@@ -180,7 +180,7 @@ class Checkout:
     def _refuse_to_outlive(self, image: StoredImage, session: Session) -> None:
         """Raise ClockWrong if, by Stripe's clock, the session would end too late."""
         ahead = self._sessions.seconds_ahead
-        # This is less than HEROIMG_RETURN_SECONDS, so that a clock that is slightly ahead does not matter.
+        # The margin is less than HEROIMG_RETURN_SECONDS, to tolerate a clock that is slightly ahead.
         margin = min(MIN_RETURN_SECONDS, self._config.return_seconds / 2)
         if session.expires_at + ahead > image.expires - margin:
             raise ClockWrong from RuntimeError(
@@ -195,13 +195,14 @@ class Checkout:
         claim: str | None,
         change: Callable[[StoredImage], StoredImage],
     ) -> None:
-        """Note an open session, and end those that it replaces. After an error, no customer may get the session.
+        """Note an open session, and end the sessions that it replaces. After an error, no customer may get the session.
 
-        :raises CheckoutComplete: the picture was paid for since it was read.
-        :raises ImageClaimed: another reader has claimed it.
-        :raises ImageNotFound: it was handed over.
-        :raises StripeUnreachable: a concurrent request has ended or replaced the session, or another may be open.
-        :raises StripeFailed: another session may still be open.
+        :raises CheckoutComplete: the picture has been paid for in the meantime.
+        :raises ImageClaimed: another reader has claimed the picture.
+        :raises ImageNotFound: the picture was handed over.
+        :raises StripeUnreachable: a concurrent request has ended or replaced the session, or an earlier session may
+            still be open.
+        :raises StripeFailed: an earlier session may still be open.
         :raises StoreUnavailable: the note may get lost.
         """
         image = self._notes.write(image.id, change)
@@ -215,7 +216,7 @@ class Checkout:
     def _expire_unused(self, session: Session) -> None:
         """Expire a session that this request does not give out.
 
-        If a concurrent request has given it out, its customer must open another checkout.
+        If a concurrent request has given the session to its customer, the customer must open another checkout.
         """
         try:
             self._sessions.expire(self._sessions.retrieve(session.id))

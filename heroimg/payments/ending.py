@@ -1,4 +1,4 @@
-"""Makes a picture's Checkout Sessions unpayable: when another replaces one, and before the picture is removed."""
+"""Ends a picture's Checkout Sessions when a new session replaces them, and before the picture is removed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from heroimg.stores.image import StoredImage
 
 log = logging.getLogger(__name__)
 
-# A sweep stops asking Stripe after this many failures.
+# A sweep stops asking Stripe after this many failures, because slow failures would delay the next sweep.
 _MOST_FAILURES = 3
 
 
@@ -36,7 +36,7 @@ class SessionEnder:
         self._notes = checkout_notes
 
     def end(self, image: StoredImage) -> None:
-        """Make all sessions of a picture unpayable, except one that is complete.
+        """End all sessions of a picture that might still be paid.
 
         :raises StripeUnreachable, StripeFailed: a session may still be open.
         """
@@ -45,9 +45,9 @@ class SessionEnder:
             image = self._end_one(image, session_id)
 
     def end_before_hand_over(self, image: StoredImage) -> None:
-        """End the picture's sessions. If its current session cannot be ended, the picture is handed over anyway.
+        """End the picture's sessions. If the current session cannot be ended, the picture is handed over anyway.
 
-        :raises StripeUnreachable, StripeFailed: another session of an unpaid picture may still be open.
+        :raises StripeUnreachable, StripeFailed: the picture is unpaid, and a session in `sessions_to_end` may be open.
         """
         if not image.checkout_complete:
             image = self.end_others(image)
@@ -74,7 +74,7 @@ class SessionEnder:
             except (StripeFailed, StripeUnreachable) as error:
                 log.warning("cannot end all replaced checkouts (%s); the next sweep tries again", error.code)
                 failures += 1
-                if failures == _MOST_FAILURES:  # Stripe has trouble, and the next sweep must not wait for it
+                if failures == _MOST_FAILURES:
                     return
 
     def end_others(self, image: StoredImage) -> StoredImage:

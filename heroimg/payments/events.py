@@ -1,4 +1,4 @@
-"""Stripe's events about checkouts: a picture that was paid for is kept for its owner."""
+"""Handles Stripe's events about checkouts. A picture that was paid for is kept for its owner."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class PaymentEvents:
     def handle(self, payload: bytes, signature: str | None) -> None:
         """Keep the picture of a complete checkout for HEROIMG_PAID_SECONDS, even while a delayed payment is pending.
 
-        :raises SignatureInvalid: the event was not signed with STRIPE_WEBHOOK_SECRET, or too long ago.
+        :raises SignatureInvalid: the event is not signed with STRIPE_WEBHOOK_SECRET, or is too old.
         """
         kind, session_id = self._sessions.read_event(payload, signature)
         if kind not in HANDLED_EVENTS:
             return
-        # Retrieve the session, because the event's copy may be old, and in another API version.
+        # Retrieve the session, because the event's copy may be old, or in another API version.
         try:
             session = self._sessions.retrieve(session_id)
         except SessionNotFound:  # do not refuse the event: Stripe would repeat it for days

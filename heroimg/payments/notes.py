@@ -1,11 +1,11 @@
-"""The notes about a picture's Checkout Sessions, and the changes that each event makes to them.
+"""The notes about a picture's Checkout Sessions, and how each event changes these notes.
 
-A picture has one current session, `checkout_session`. `sessions_to_end` lists others that might still be paid.
-`opened`, `completed` and `ended` return the picture as it must be stored. Calling them a second time changes nothing.
+A picture has one current session, `checkout_session`. `sessions_to_end` lists other sessions that might still be paid.
+`opened`, `completed` and `ended` return the picture as it must be stored. Repeating a call changes nothing.
 The current session is in one of four states:
 
 - open: no flag is set
-- ended unpaid: `checkout_ended`; also after a delayed payment has failed
+- ended unpaid, or its delayed payment failed: `checkout_ended`
 - complete, and its delayed payment has not arrived yet: `checkout_complete` and `payment_pending`
 - paid: `checkout_complete`
 """
@@ -52,10 +52,10 @@ def opened(image: StoredImage, session_id: str) -> StoredImage:
 def completed(image: StoredImage, session_id: str, *, is_paid: bool) -> StoredImage:
     """Note that a session is complete.
 
-    Stripe's events may come twice and in the wrong order: `async_payment_failed` before `completed`. So an ended
-    session becomes complete only if it is paid.
+    Stripe's events may come twice, or in the wrong order, such as `async_payment_failed` before `completed`. So an
+    ended session becomes complete only if it is paid.
 
-    :param is_paid: False while a delayed payment is pending, and after it failed.
+    :param is_paid: False while a delayed payment is pending, and after it has failed.
     """
     if not is_paid and not image.checkout_complete and session_id not in image.payable_sessions:
         return image

@@ -1,4 +1,4 @@
-"""HTTP to Stripe: how many calls wait at once, how long each may take, and how far this machine's clock is off."""
+"""HTTP to Stripe: how many calls wait at a time, how long each may take, and how far this machine's clock is off."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ from heroimg.stores.base import Clock
 
 log = logging.getLogger(__name__)
 
-# If Stripe does not answer, the waiting calls must not take all threads of a process. A process has 16 threads
-# (gunicorn_conf.py), and readers may take MAX_UNBUFFERED of them (pictures/hand_over.py). Further calls are refused.
+# Each process makes at most this many calls at a time. These calls and the MAX_UNBUFFERED readers of
+# pictures/hand_over.py leave some of gunicorn's 16 threads (gunicorn_conf.py) free for other requests.
 MAX_CALLS_AT_ONCE = 6
 
-# The limit for a call and its retry. It also covers name resolution and slow answers, which the timeouts below do not
-# bound. It must be less than gunicorn's graceful_timeout.
+# The longest wait for a call and its retry, including name resolution and slow answers. It must be less than gunicorn's
+# graceful_timeout.
 DEADLINE_SECONDS = 20
 
 # For each attempt: the seconds to connect, and the longest pause within an answer.
 _TIMEOUT = (3.05, 8)
 
-# Synchronised clocks differ by less.
+# Synchronised clocks differ by less than this.
 _MAX_SKEW_SECONDS = 60
 
 
 class StripeHttp(stripe.RequestsClient):
-    """The HTTP client that Stripe's library uses. It makes calls in threads of its own, so a request can stop waiting.
+    """The HTTP client that Stripe's library uses. Each call has its own thread, so a request can stop waiting.
 
     :param on_call: gets the seconds that each call took.
     :attr:`seconds_ahead`: by how much this machine's clock was ahead of Stripe's at the last answer.
     """
 
     def __init__(self, clock: Clock, on_call: Callable[[float], None] = lambda _seconds: None) -> None:
-        # Each thread makes only one call. To reuse connections, all threads share one requests.Session. Its connections
-        # are thread-safe, but its cookies are not, so it keeps none.
+        # All threads share this session, to reuse connections. Connections are thread-safe, but cookies are not, so the
+        # session keeps no cookies.
         session = requests.Session()
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.hooks["response"].append(self._remember_body)
-        # The answer that each thread reads, by the thread's id. Weak references do not keep finished answers in memory.
+        # A thread's id, and the answer that the thread reads. Weak references do not keep finished answers in memory.
         self._bodies = WeakValueDictionary[int, HTTPResponse]()
         super().__init__(timeout=_TIMEOUT, session=session)
         self.seconds_ahead = 0.0
@@ -87,16 +87,15 @@ class StripeHttp(stripe.RequestsClient):
 
         thread = threading.Thread(target=run, name="stripe", daemon=True)
         try:
-            # Not a ThreadPoolExecutor: a call whose thread cannot start stays in its queue, and would be made twice.
             thread.start()
-        except RuntimeError:  # this host allows no more threads, so make the call in this one
+        except RuntimeError:  # the host allows no more threads, so make the call in this thread
             self._slots.release()
             return ask()
         try:
             return call.result(DEADLINE_SECONDS)
         except TimeoutError as error:
             if body := self._bodies.get(thread.ident or 0):
-                # Otherwise a slow body would keep its thread and its slot. After a complete body, shutdown() raises.
+                # Stop reading a slow body, so that its thread ends. After a complete body, shutdown() raises an error.
                 with suppress(RuntimeError, ValueError, OSError):
                     body.shutdown()
             raise _unreachable(f"no answer within {DEADLINE_SECONDS} seconds") from error
@@ -115,16 +114,16 @@ class StripeHttp(stripe.RequestsClient):
         )
 
     def _compare_clocks(self, date: str | None, asked: float) -> None:
-        """Compare this machine's clock with the `Date` of Stripe's answer, which is in whole seconds.
+        """Compare this machine's clock with the `Date` of Stripe's answer.
 
-        Stripe wrote it between our request and the arrival of the answer.
+        `Date` is in whole seconds. Stripe wrote `Date` after `asked`, and before the answer arrived.
         """
         try:
             stripe_time = parsedate_to_datetime(date or "").timestamp()
         except ValueError:
             return
         warned = self.clock_warning()
-        # The difference is in the range from least to most. Take its value nearest to 0.
+        # The difference is between `least` and `most`. Take the value in this range that is nearest to 0.
         least, most = asked - (stripe_time + 1), self._clock() - stripe_time
         self.seconds_ahead = max(least, min(most, 0.0))
         if not warned and (warning := self.clock_warning()):

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import stripe
 
-# Import these by name. The library imports them lazily, so otherwise every forked worker would import them again.
+# The library imports these lazily. Import them by name, so that they are loaded before the workers are forked.
 from stripe import StripeClient, Webhook, WebhookSignature
 from stripe.checkout import Session, SessionService
 
@@ -32,10 +32,10 @@ from heroimg.stores.image import is_image_id
 
 log = logging.getLogger(__name__)
 
-# The errors of reading JSON that is not an event.
+# JSON that is not an event raises these errors.
 _NO_EVENT = (ValueError, LookupError, AttributeError, TypeError)
 
-# Otherwise the library writes a file into the user's home.
+# Telemetry would write a file into the user's home.
 stripe.enable_telemetry = False
 
 
@@ -43,13 +43,13 @@ class StripeSessions:
     """The Checkout Sessions of one Stripe account.
 
     :param on_call: gets the seconds that each call to Stripe took.
-    :attr:`client`: Stripe's library; None without a key.
+    :attr:`client`: the client of Stripe's library; None without a key.
 
     The methods that call Stripe may raise these errors:
 
     :raises CheckoutNotConfigured: STRIPE_SECRET_KEY is not set.
     :raises StripeUnreachable: the same request may succeed later.
-    :raises StripeFailed: Stripe refused the request, or has failed itself.
+    :raises StripeFailed: Stripe refused the request, or failed.
     """
 
     def __init__(self, config: Config, clock: Clock, on_call: Callable[[float], None] = lambda _seconds: None) -> None:
@@ -69,11 +69,11 @@ class StripeSessions:
     def create(self, image_id: str, expires_at: int, after: str | None = None) -> Session:
         """Create a session that cannot be paid after `expires_at`.
 
-        Concurrent and repeated calls with the same arguments return one session: the idempotency key is derived from
-        them. A session of an earlier call is returned as it is now, and may have ended.
+        Calls with the same arguments return the same session, because the arguments make the idempotency key. A
+        repeated call may return a session that has ended.
 
-        :param after: the picture's last session, which has ended. It is part of the idempotency key: without it Stripe
-            might return the ended session again.
+        :param after: the picture's last session, which has ended. It is part of the idempotency key, so that Stripe
+            does not return the ended session again.
         """
         params = self._params(image_id, expires_at)
         key = hashlib.sha256(json.dumps([params, after], sort_keys=True).encode()).hexdigest()
@@ -86,7 +86,7 @@ class StripeSessions:
     def retrieve(self, session_id: str) -> Session:
         """Retrieve a session.
 
-        :raises SessionIdMalformed: this is not an id. The library puts it into a URL, which `..` would change.
+        :raises SessionIdMalformed: this is not an id, and must not become part of a URL.
         :raises SessionNotFound: this account and mode have no such session.
         """
         if not re.fullmatch(r"cs_(test|live)_[A-Za-z0-9]{1,200}", session_id):
@@ -95,7 +95,7 @@ class StripeSessions:
             return self._service.retrieve(session_id)
 
     def expire(self, session: Session) -> Session:
-        """Expire a session if it is open, and return it as it is then: its `status` is `expired` or `complete`.
+        """Expire a session if it is open. The returned session's `status` is `expired` or `complete`.
 
         :raises StripeUnreachable, StripeFailed: the session may still be open.
         """
@@ -108,13 +108,13 @@ class StripeSessions:
                 current = self._service.retrieve(session.id)
                 if current.status == "open":
                     raise
-                return current  # it was paid, or expired, since it was retrieved
+                return current  # it was paid or expired in the meantime
 
     def read_event(self, payload: bytes, signature: str | None) -> tuple[str, str]:
-        """Read a webhook's event: its type, and the id of its object. The id is empty if the object has none.
+        """Return the type of a webhook's event, and its object's id. The id is empty if the object has no id.
 
-        :raises SignatureInvalid: not signed with STRIPE_WEBHOOK_SECRET, or not an event.
-        :raises ThinEvent: a signed event of Stripe's API v2, which has no object.
+        :raises SignatureInvalid: this is not an event, or it is not signed with STRIPE_WEBHOOK_SECRET.
+        :raises ThinEvent: this is a signed event of Stripe's API v2. Such an event has no object.
         """
         self._verify(payload, signature)
         try:
@@ -126,9 +126,9 @@ class StripeSessions:
             raise SignatureInvalid from error
 
     def refuse_old_event(self, payload: bytes, signature: str | None) -> None:
-        """Refuse an event signed over 300 seconds ago. Its age is by Stripe's clock, as the last call showed it.
+        """Refuse an event that is older than 300 seconds on Stripe's clock. The last call has compared the clocks.
 
-        :raises SignatureInvalid: it is older.
+        :raises SignatureInvalid: the event is too old.
         """
         self._verify(payload, signature, Webhook.DEFAULT_TOLERANCE + self.seconds_ahead)
 
@@ -142,7 +142,7 @@ class StripeSessions:
 
     @contextmanager
     def _stripe_errors(self) -> Iterator[None]:
-        """Raise Stripe's errors as ours. Stripe's own message goes to the log, never to the customer."""
+        """Turn Stripe's errors into heroimg's errors. Stripe's own message goes to the log, never to the customer."""
         try:
             yield
         except (stripe.APIConnectionError, stripe.RateLimitError) as error:
@@ -194,6 +194,6 @@ def _client(config: Config, http: StripeHttp) -> StripeClient:
 
 
 def image_id_of(session: Session) -> str | None:
-    """Return the picture's id in a session's metadata; None for a session of another product of the account."""
+    """Return the picture's id from a session's metadata; None if heroimg did not open the session."""
     image_id = session.metadata.to_dict().get("imageId") if session.metadata else None
     return image_id if isinstance(image_id, str) and is_image_id(image_id) else None

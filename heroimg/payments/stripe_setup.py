@@ -29,7 +29,7 @@ class StripeSetup:
         self._clock = clock
 
     def check(self, url: str | None) -> Iterator[Finding]:
-        """Open and end a Checkout Session that belongs to no picture, and read the account and its webhook endpoints.
+        """Open and end a Checkout Session that belongs to no picture. Then read the account and its webhook endpoints.
 
         :param url: the public address of heroimg, if it is known.
         """
@@ -112,9 +112,9 @@ class StripeSetup:
 
 
 def _reason(error: stripe.StripeError) -> str:
-    """Give Stripe's answer; if there is none, the system's reason, such as "Connection refused".
+    """Give Stripe's answer. For a failed connection, give the system's reason, such as "Connection refused".
 
-    For failed connections, the library's own text has several lines and asks the reader to write to Stripe.
+    For this case, the library's own text has several lines and asks the reader to write to Stripe.
     """
     reason, cause = error.user_message or str(error), error.__cause__
     while cause and isinstance(error, stripe.APIConnectionError):

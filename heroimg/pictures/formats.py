@@ -1,4 +1,4 @@
-"""The picture formats that heroimg accepts, and those that it names in a refusal.
+"""The picture formats that heroimg accepts, and the kinds of files that it names in a refusal.
 
 `FORMATS` is the list of accepted formats. The first bytes decide the format, never the file name. Pictures are not
 re-encoded: readers get the bytes that were uploaded.
@@ -23,7 +23,7 @@ class Format:
     :param signature: matches the start of every file of this format.
     :param extension: the usual file name extension, without its dot.
     :param check: takes a file's bytes, and whether to decode them or to check only the header. It may raise any
-        exception for a damaged file. It raises a HeroimgError for a file that takes too much to decode.
+        exception for a damaged file. It raises a HeroimgError for a file that takes too much memory or time.
     """
 
     name: str
@@ -39,7 +39,7 @@ FORMATS = (
 )
 
 # Other files that people choose. Each has a word for programs, a name for people, and a pattern of the first bytes. The
-# first match counts. AVIF and HEIC are containers like MP4 and MOV: ISO/IEC 23008-12. The videos are MP4, MOV, WebM,
+# first match counts. AVIF and HEIC are containers like MP4 and MOV (ISO/IEC 23008-12). The videos are MP4, MOV, WebM,
 # AVI and MPEG-PS, then MPEG-TS, MTS, WMV and FLV. PDF readers accept other bytes before the header. A text may begin
 # with a byte order mark.
 _REFUSED_KINDS = (
@@ -64,24 +64,24 @@ _REFUSED_KINDS_BYTES = 1024
 # The headers of most pictures are shorter than this.
 _HEADER_BYTES = 128 * 1024
 
-# Each process checks one picture at a time: decoding keeps a core busy anyway, and this bounds a worker's memory.
+# Each process checks one picture at a time, to limit its memory. Decoding keeps a core busy anyway.
 _one_at_a_time = threading.Lock()
 
 
 def check_picture(read: Callable[[int], bytes], *, decode: bool = True) -> str:
     """Check that a picture is complete, and return its media type.
 
-    :param read: `read(n)` returns the first n bytes, or all of them for -1. It is not called while another picture is
-        being checked, so that waiting pictures are not read into memory.
+    :param read: `read(n)` returns the first n bytes, and `read(-1)` returns all bytes. A picture that waits for its
+        check is not read into memory.
     :param decode: if False, check only the header.
-    :raises NotAPicture: the bytes are in no format of FORMATS. Its field `found` names what they are.
+    :raises NotAPicture: the picture has no format of FORMATS. The field `found` names its kind.
     :raises TooManyPixels: the picture is too large; nothing was decoded.
-    :raises ImageTooComplex: the picture takes too much to decode.
+    :raises ImageTooComplex: the picture takes too much memory or time to decode.
     :raises ImageDamaged: the picture does not decode.
     """
     with _one_at_a_time:
         if not decode:
-            with suppress(ImageDamaged):  # the header may be longer than most
+            with suppress(ImageDamaged):  # the header may be longer than these bytes
                 return _check(read(_HEADER_BYTES), decode)
         return _check(read(-1), decode)
 

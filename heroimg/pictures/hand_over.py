@@ -1,9 +1,10 @@
-"""Handing claimed pictures to their readers, block by block. Claims are renewed while their readers are served.
+"""Hands claimed pictures to their readers, block by block, and renews their claims.
 
-A reader with a claim token fetches as often as it likes, and then confirms. The picture's checkout is ended before the
-picture is removed, so that no customer pays for a picture that is gone. A reader without a token gets the picture once:
-the server confirms as soon as it has sent all of it (`is_for_one_use`). In this case the server tries to end the
-checkout before it sends the first byte.
+A reader with a claim token may fetch the picture several times. When the reader confirms, heroimg ends the picture's
+checkout and then removes the picture. So no customer pays for a picture that is gone.
+
+A reader without a token gets the picture only one time (`is_for_one_use`). heroimg first tries to end the checkout,
+then sends the picture, and then removes it.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from heroimg.stores.image import StoredImage
 
 log = logging.getLogger(__name__)
 
-# sendfile is not used, because its call could not be stopped if the claim is lost.
+# heroimg sends blocks, because it could not stop a call of sendfile when the claim is lost.
 _BLOCK_BYTES = 256 * 1024
 
-# How many unbuffered readers each process serves at a time. Each takes a thread for as long as it reads. Some of
-# gunicorn's threads (gunicorn_conf.py) must remain free of these and of calls to Stripe (payments/stripe_http.py).
+# Each process serves at most this many unbuffered readers at a time. These readers and the calls to Stripe
+# (payments/stripe_http.py) leave some of gunicorn's threads (gunicorn_conf.py) free for other requests.
 MAX_UNBUFFERED = 6
 
 
 class EndsSessions(Protocol):
-    """Makes a picture's sessions unpayable: heroimg/payments/ending.py."""
+    """What this module uses of heroimg/payments/ending.py."""
 
     def end(self, image: StoredImage) -> None: ...
     def end_before_hand_over(self, image: StoredImage) -> None: ...
@@ -41,8 +42,8 @@ class EndsSessions(Protocol):
 class HandOvers:
     """All hand-overs of one process.
 
-    :param on_removed: called with `paid="true"` or `paid="false"` for each picture that its reader has received.
-    :ivar renewal_seconds: how often `renew_claims` must run.
+    :param on_removed: called with `paid="true"` or `paid="false"` for each picture that a reader has received.
+    :ivar renewal_seconds: the seconds between two runs of `renew_claims`.
     """
 
     def __init__(
@@ -63,13 +64,13 @@ class HandOvers:
         self._on_removed = on_removed
 
     def start(self, image_id: str, token: str | None, before_stripe: Callable[[], None]) -> HandOver:
-        """Claim a picture and hand it over: with a token as often as its reader asks, without a token once.
+        """Claim a picture, and return its hand-over. Without a token, the hand-over is for one use.
 
-        :param before_stripe: called before a call to Stripe that ends a session. If it raises an error, nothing is
-            handed over.
+        :param before_stripe: called before Stripe is asked to end a session. If `before_stripe` raises an error,
+            nothing is handed over.
         :raises ImageNotFound: unknown, expired or removed already.
         :raises ImageClaimed: another token holds it.
-        :raises StripeUnreachable, StripeFailed: a session other than the current one may still be open.
+        :raises StripeUnreachable, StripeFailed: the picture is unpaid, and a session in `sessions_to_end` may be open.
         """
         if token:
             claimed = self.store.claim(image_id, token)
@@ -92,8 +93,8 @@ class HandOvers:
     def confirm(self, image_id: str, token: str | None, before_stripe: Callable[[], None]) -> None:
         """Remove a picture that its reader has received.
 
-        :param before_stripe: called before a call to Stripe that ends a session. If it raises an error, nothing is
-            removed.
+        :param before_stripe: called before Stripe is asked to end a session. If `before_stripe` raises an error,
+            nothing is removed.
         :raises ImageNotFound: unknown, expired or removed already.
         :raises ImageClaimed: another token holds it.
         :raises StripeUnreachable, StripeFailed: a session may still be open.
@@ -107,17 +108,17 @@ class HandOvers:
             log.info("confirmed %s", short(image_id))
 
     def remove(self, image: StoredImage, token: str | None) -> bool:
-        """Remove a picture after an attempt to end its sessions. Return False if it was gone already."""
+        """Remove a picture whose sessions the caller has tried to end. Return False if the picture was gone already."""
         removed = self.store.remove(image.id, token)
         if removed is None:
             return False
         self._on_removed(paid=str(removed.checkout_complete).lower())
-        if removed.checkout_session != image.checkout_session or removed.sessions_to_end:  # changed since we read it
+        if removed.checkout_session != image.checkout_session or removed.sessions_to_end:  # a session may be open
             self._ender.try_to_end(removed)
         return True
 
     def renew_claims(self) -> None:
-        """Renew the claims of slow readers. A background thread does this: a reader's own thread may be blocked."""
+        """Renew the claims of slow readers. A background thread does this, because a reader's thread may be blocked."""
         for hand_over in self.running.copy():
             hand_over.renew_if_due()
 
@@ -125,12 +126,12 @@ class HandOvers:
 class HandOver:
     """An iterator over the bytes of a claimed picture.
 
-    If it is for one use, the picture is removed once the server has taken the last block and asks for more. If the
-    server closes the iterator before that, as it does when the connection breaks, the claim is given back. This is a
-    class, not a generator: closing a generator that never started skips its `finally`.
+    A hand-over for one use removes the picture when the server asks for more after the last block. If the connection
+    breaks earlier, the server closes the iterator, and the claim is given back. This is a class, because closing a
+    generator that never started skips its `finally`.
 
-    A proxy that buffers the whole picture hides a slow reader's broken connection. So we ask nginx not to buffer for
-    readers without a token, a few at a time (MAX_UNBUFFERED). A reader with a token can fetch its picture again.
+    A proxy that buffers the whole picture hides a broken connection. So heroimg asks nginx not to buffer for readers
+    without a token, for at most MAX_UNBUFFERED readers at a time. A reader with a token can fetch its picture again.
     https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering
     """
 
@@ -159,7 +160,7 @@ class HandOver:
         raise StopIteration
 
     def close(self) -> None:
-        """Close the picture. If it is for one use and was not sent completely, give the claim back."""
+        """Close the picture. If a hand-over for one use was not complete, give the claim back."""
         self._all.running.discard(self)
         if self.is_unbuffered:
             self.is_unbuffered = False
@@ -171,18 +172,18 @@ class HandOver:
             log.info("gave back %s, not all of it was sent", short(self.image.id))
 
     def keep_claim(self) -> None:
-        """Renew the claim if that is due.
+        """Renew the claim if a renewal is due.
 
         :raises ImageClaimed: the claim lapsed, and another reader holds the picture now.
-        :raises ImageNotFound: the picture was removed, or another reader has claimed and released it since this claim
-            lapsed.
+        :raises ImageNotFound: the picture was removed. Or this claim lapsed, and another reader claimed and released
+            the picture.
         """
         self.renew_if_due()
         if self._lost:
             raise self._lost
 
     def renew_if_due(self) -> None:
-        """Renew the claim if half of it has passed."""
+        """Renew the claim if half of its time has passed."""
         with self._renewing:
             if self._renew_at <= self._all.clock():
                 self._renew()
@@ -192,7 +193,7 @@ class HandOver:
             self._all.store.renew(self.image.id, self._token)
             self._set_next_renewal()
         except StoreUnavailable:
-            pass  # most probably no other reader can claim the picture either; the next block tries again
+            pass  # probably no other reader can claim the picture either; a later call tries again
         except (ImageClaimed, ImageNotFound) as error:
             self._renew_at = math.inf
             # If the picture has expired, no other reader can get it, so this reader gets the rest.

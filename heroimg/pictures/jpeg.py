@@ -1,9 +1,10 @@
 """Checks that a JPEG is complete: libjpeg-turbo must be able to decode all of its blocks.
 
-The first segments are read before decoding, because they tell how much memory it takes. The decoder gets no segments
-with metadata, so metadata cannot break it. It gets the entropy-coded data without the marker after them: if blocks are
-missing, it asks for more data. If it saw the marker, it would fill the blocks in and only warn, and Pillow drops
-warnings.
+The first segments are read before decoding, because they tell how much memory decoding takes. The decoder gets no
+segments with metadata, so metadata cannot break it.
+
+The decoder gets the entropy-coded data without the marker after the data. So if blocks are missing, the decoder asks
+for more data. With the marker, the decoder would only warn, and Pillow drops warnings.
 """
 
 from __future__ import annotations
@@ -17,45 +18,43 @@ from heroimg.errors import ImageDamaged, ImageTooComplex
 from heroimg.pictures.jpeg_segments import END, RESTART_INTERVAL, Frame, Scan, Segment, read_segments
 from heroimg.pictures.limits import MAX_PIXELS, refuse_size
 
-# To decode a JPEG of several scans, such as a progressive one, the decoder keeps all coefficients, two bytes each. Most
-# JPEGs have colours at half resolution, which takes 3 bytes a pixel. 0.1 bytes more allow for blocks across the edges.
+# For a JPEG of several scans, such as a progressive JPEG, the decoder keeps all coefficients in memory. The limit is
+# 3.1 bytes a pixel: 3 for the usual half-resolution colour, and 0.1 for padding at the edges.
 MAX_COEFFICIENT_BYTES = MAX_PIXELS * 31 // 10
 
-# Each scan goes over all coefficients again. Encoders write about ten scans.
+# For each scan, the decoder reads all coefficients again. Encoders write about ten scans.
 MAX_SCANNED_BYTES = 25 * MAX_COEFFICIENT_BYTES
 
-# A scan of even a tiny picture takes as long as a scan of this many bytes.
+# A scan counts as at least this many bytes, because even a tiny picture's scan takes some time.
 _LEAST_SCANNED_BYTES = 10_000_000
 
 # Cameras write about one restart marker for each row of blocks. Each interval between two markers is decoded
-# separately. If a scan has more intervals than this, groups of them are decoded at once. Then only the last interval of
-# each group is checked for missing blocks.
+# separately. If a scan has more intervals than this, groups of intervals are decoded together. Then missing blocks
+# are found only in the last interval of each group.
 _MAX_PIECES = 2000
 
-# APP0 to APP15 and COM, except APP14, in which Adobe's programs name the colour space.
+# APP0 to APP15 and COM, but not APP14, which names the colour space.
 _METADATA = {*range(0xE0, 0xF0), 0xFE} - {0xEE}
 
 _RESTART = 0xD0
 _ANY_MARKER = re.compile(rb"\xff[\x01-\xfe]")
 
-# libjpeg-turbo reads up to 7 bytes ahead, so each piece of a scan gets 7 more bytes. With 6, most whole pictures would
-# be refused. The bytes are 0xFF; in a scan, a zero byte must follow each of them. 56 bits of 1 are no valid code, but
-# the decoder takes them for empty blocks. In a baseline JPEG an empty block takes 34 bits, so the padding can replace
-# one missing block. In a progressive JPEG it can replace more: 3 blocks of 17 bits, 56 blocks of one bit (in a scan
-# that refines the average colours), or a whole run of empty blocks.
+# libjpeg-turbo reads up to 7 bytes ahead, so each piece of a scan gets 7 bytes of 0xFF as padding. (In a scan, a zero
+# byte must follow 0xFF.) With less padding, most whole pictures would be refused. The decoder may take the padding for
+# empty blocks, so heroimg may overlook one missing block in a baseline JPEG, and more in a progressive JPEG.
 _PADDING = b"\xff\0" * 7
 
-# Pillow's modes by the number of components. Grey output is enough for a picture in colour: the decoder still decodes
-# all components.
+# Pillow's mode for each number of components. Grey output is enough for a colour picture, because the decoder decodes
+# all components anyway.
 _MODES = {1: "L", 3: "L", 4: "CMYK"}
 
 
 def check(data: bytes, decode: bool) -> None:
     """Check the header, and decode the picture if `decode` is true.
 
-    :raises ImageDamaged, IndexError, KeyError, ValueError, struct.error: the caller turns all into ImageDamaged.
+    :raises ImageDamaged, IndexError, KeyError, ValueError, struct.error: the caller turns these into ImageDamaged.
     :raises TooManyPixels: the picture is too large.
-    :raises ImageTooComplex: the picture takes too much to decode.
+    :raises ImageTooComplex: the picture takes too much memory or time to decode.
     """
     segments = read_segments(data, 2)
     frame = Frame.read(data, segments)
@@ -92,7 +91,7 @@ def _decode(data: bytes, segments: list[Segment], frame: Frame) -> None:
             if segment.marker == RESTART_INTERVAL:
                 interval = int.from_bytes(data[segment.end - 2 : segment.end], "big")
             if segment.marker == END:
-                # A file may end without some coefficients, but not without the first one of each component.
+                # A file may omit coefficients, but not the first coefficient of each component.
                 if any(0 in coefficients for coefficients in missing.values()):
                     raise ImageDamaged
                 return
@@ -113,7 +112,7 @@ def _decode(data: bytes, segments: list[Segment], frame: Frame) -> None:
 
 
 class _Decoder:
-    """libjpeg-turbo, as Pillow wraps it. At 1/8 scale it skips work, but still reads every byte."""
+    """libjpeg-turbo, as Pillow wraps it. Decoding at 1/8 scale saves work, but still reads every byte."""
 
     def __init__(self, frame: Frame) -> None:
         mode = _MODES[len(frame.components)]
@@ -131,7 +130,7 @@ class _Decoder:
         """Decode a scan's entropy-coded data.
 
         :param units: how many minimum coded units (MCUs) the scan has.
-        :param interval: after how many MCUs there is a restart marker; 0 if there are none.
+        :param interval: the number of MCUs between two restart markers; 0 if there are no restart markers.
         :returns: where the data end.
         :raises ImageDamaged: blocks are missing.
         """
@@ -159,7 +158,8 @@ class _Decoder:
         if used >= 0:
             used, error = self._decoder.decode(bytes(piece[used:]) + _PADDING)
             if used >= 0:
-                # A decoder that has all blocks skips this byte, to look for a marker. One that lacks blocks leaves it.
+                # If no block is missing, the decoder looks for a marker and skips this byte. If blocks are missing, the
+                # decoder does not take the byte.
                 self.feed(b"\0")
         if error:
             raise ImageDamaged

@@ -10,16 +10,16 @@ from heroimg.errors import ImageDamaged, ImageTooComplex
 
 END, SCAN, RESTART_INTERVAL = 0xD9, 0xDA, 0xDD
 
-# Table B.1. Browsers show these: baseline, extended sequential and progressive, Huffman-coded.
+# Browsers show these kinds of frames (table B.1): baseline, extended sequential and progressive, all Huffman-coded.
 _FRAMES = (0xC0, 0xC1, 0xC2)
 _PROGRESSIVE = 0xC2
 
-# A photograph has about ten segments before its first scan, and no bytes between them. If a segment's marker is broken,
-# the bytes of that segment count as bytes between two others.
+# A photograph has about ten segments before its first scan, and no bytes between segments. The limit for such bytes is
+# the size of the largest possible segment, because a segment with a broken marker counts as such bytes.
 _MAX_SEGMENTS = 1000
 _MAX_BYTES_BETWEEN_SEGMENTS = 2 + 0xFFFF
 
-# This matches only the last 0xFF before a marker. `\xff+` would search fill bytes for hours.
+# This matches only the last 0xFF before a marker. `\xff+` would take hours for many fill bytes.
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
 
 
@@ -57,8 +57,7 @@ def read_segments(data: bytes, position: int) -> list[Segment]:
 class Frame:
     """A frame's header, section B.2.2.
 
-    :param components: each component's number, and how many samples it has horizontally and vertically, relative to
-        the others.
+    :param components: each component's number, horizontal sampling factor and vertical sampling factor.
     """
 
     width: int
@@ -104,7 +103,7 @@ class Frame:
     def units(self, numbers: bytes) -> int:
         """Count the minimum coded units (MCUs) in a scan of these components, section A.2.
 
-        In a scan of one component each block is an MCU, and none is padding.
+        In a scan of one component, each block is an MCU, and no block is padding.
 
         :param numbers: the numbers of these components.
         """
@@ -120,8 +119,8 @@ class Frame:
 class Scan:
     """A scan's header, section B.2.3.
 
-    :param components: the numbers of its components.
-    :param coefficients: which of each block's 64 coefficients it completes.
+    :param components: the numbers of the scan's components.
+    :param coefficients: which of each block's 64 coefficients the scan completes.
     """
 
     components: bytes
@@ -132,7 +131,7 @@ class Scan:
         """Read a scan's header.
 
         :raises ImageDamaged: the segment is no scan's header.
-        :raises ValueError, IndexError: the header has another length. The caller turns both into ImageDamaged.
+        :raises ValueError, IndexError: the header has a wrong length. The caller turns both into ImageDamaged.
         """
         if segment.marker != SCAN:
             raise ImageDamaged

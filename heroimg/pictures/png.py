@@ -26,10 +26,10 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 # libpng, which browsers use, refuses longer sides.
 _MAX_SIDE = 1_000_000
 
-# Encoders write chunks of 8 KB or more, and a few texts. Each chunk takes about a microsecond.
+# Encoders write image data in chunks of 8 KB or more. Reading a chunk takes about a microsecond.
 _MAX_CHUNKS = 100_000
 
-# zlib copies the rest of its input each time that its output is full.
+# Each time its output is full, zlib copies the rest of its input. So zlib gets small pieces of input.
 _INPUT_BYTES = 16 * 1024
 _OUTPUT_BYTES = 256 * 1024
 
@@ -37,7 +37,7 @@ _OUTPUT_BYTES = 256 * 1024
 def check(data: bytes, decode: bool) -> None:
     """Check the header, and every row if `decode` is true.
 
-    :raises ImageDamaged, StopIteration, ValueError, struct.error, zlib.error: the caller turns all into ImageDamaged.
+    :raises ImageDamaged, StopIteration, ValueError, struct.error, zlib.error: the caller turns these into ImageDamaged.
     :raises TooManyPixels: the picture is too large.
     :raises ImageTooComplex: the picture has too many chunks, or a side that is too long.
     """
@@ -61,9 +61,9 @@ def check(data: bytes, decode: bool) -> None:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """Read the kind and the content of each chunk, up to the first broken one.
+    """Read the kind and the content of each chunk, up to the first broken chunk.
 
-    The last content may be cut short. Only critical chunks need a valid checksum: their kinds start with a capital.
+    The last content may be cut short. Only critical chunks need a valid checksum. Their kinds start with a capital.
 
     :raises ImageTooComplex: there are too many chunks.
     """
@@ -104,7 +104,7 @@ def _image_data(chunks: Iterator[tuple[bytes, memoryview]], *, needs_palette: bo
 
 
 def _pieces(contents: Iterator[memoryview]) -> Iterator[bytearray]:
-    """Join small contents and split large ones, because zlib copies the rest of a large piece again and again."""
+    """Join and split the contents into pieces of about _INPUT_BYTES."""
     piece = bytearray()
     for content in contents:
         for position in range(0, len(content), _INPUT_BYTES):
@@ -138,7 +138,7 @@ def _inflated(pieces: Iterator[bytearray]) -> Iterator[bytes]:
 def _check_rows(pieces: Iterator[bytes], passes: list[tuple[int, int]]) -> None:
     """Count the rows, and check that each begins with a filter type.
 
-    :param passes: for each pass, the bytes of a row, filter type included, and the number of rows.
+    :param passes: for each pass, the number of bytes in a row (with its filter type), and the number of rows.
     :raises ImageDamaged: a filter type is not valid.
     :raises StopIteration: rows are missing.
     """

@@ -21,11 +21,11 @@ import { readHeader, redraw } from "./photograph.js";
 
 /**
  * @typedef {object} FitOptions
- * @property {number} [maxEdge] at least 1: scales larger pictures down, so that their longer edge has this many pixels
+ * @property {number} [maxEdge] the limit of the longer edge in pixels, at least 1; larger pictures are scaled down
  */
 
 export const LIMITS = "/api/limits";
-// In seconds. A worker usually starts within one second, because the page has loaded most of its script already.
+// In seconds. A worker usually starts within one second.
 const LONGEST_START = 10;
 // libheif needs a gigabyte of memory for larger pictures.
 const MAX_HEIC_PIXELS = 24_000_000;
@@ -40,8 +40,8 @@ const PROBLEMS = {
 let loadHeicDecoder = () => Promise.reject(new Error("the page has not called setHeicDecoder"));
 
 /**
- * Supply a decoder for HEIC, which only Safari has: `setHeicDecoder(() => import("libheif-js/wasm-bundle"))`.
- * The module loads it for the first HEIC photograph.
+ * Supply a decoder for HEIC, for browsers other than Safari: `setHeicDecoder(() => import("libheif-js/wasm-bundle"))`.
+ * The module loads the decoder when a HEIC photograph needs it.
  *
  * @param {() => Promise<any>} load resolves to libheif-js, version 1
  */
@@ -85,9 +85,9 @@ export function fileUnreadable(cause) {
 }
 
 /**
- * Make a photograph of any kind fit the server's limits. A PNG or JPEG within them stays as it is, byte for byte, if it
- * is not larger than `maxEdge`. One above `maxEdge` stays too if a part of it seems to be missing, because the server
- * can check that. Every other picture becomes an upright JPEG. A worker draws it if the browser's workers can.
+ * Make a photograph of any kind fit the server's limits. A PNG or JPEG within the limits and `maxEdge` stays unchanged,
+ * byte for byte. Any other complete picture becomes an upright JPEG. A worker draws the JPEG if the browser's workers
+ * can draw.
  *
  * @param {Blob} file
  * @param {FitOptions & { onWait?: OnWait, signal?: AbortSignal }} [options]
@@ -130,7 +130,7 @@ async function fitted(file, { maxEdge = Infinity, onWait, signal }) {
 }
 
 /**
- * Redraw a picture in a worker. If no worker starts in time, or it fails, redraw it on this thread.
+ * Redraw a picture in a worker. If no worker starts in time, or the worker fails, redraw the picture on this thread.
  *
  * @param {Blob | ImageData} source
  * @param {Header} header
@@ -154,7 +154,7 @@ async function redrawAside(source, header, limits, signal) {
   return redrawn && ("blob" in redrawn || redrawn.problem === "cut") ? redrawn : redraw(source, header, limits);
 }
 
-/** Start a worker. Its script must come from the page's origin, but the modules that it imports need not. */
+/** Start a worker. A worker's script must have the page's origin, but may import modules of other origins. */
 function startWorker() {
   if (import.meta.url.startsWith(`${location.origin}/`)) {
     // Bundlers recognise exactly this expression.
@@ -174,13 +174,13 @@ async function decodeHeic(bytes) {
   try {
     const { default: loaded } = await loadHeicDecoder();
     isLoaded = true;
-    // libheif-bundle.mjs exports a function, wasm-bundle an object.
+    // libheif-bundle.mjs exports a function, and wasm-bundle exports an object.
     return await decodeWith(typeof loaded === "function" ? await loaded() : loaded, bytes);
   } catch (cause) {
     if (cause instanceof HeroimgError) {
       throw cause;
     }
-    // import() rejects with a TypeError if the file cannot be fetched; webpack's rejects with a ChunkLoadError.
+    // If the file cannot be fetched, import() rejects with a TypeError, and webpack's import() with a ChunkLoadError.
     if (!isLoaded && ["TypeError", "ChunkLoadError"].includes(/** @type {any} */ (cause)?.name)) {
       const sentence =
         "The program that opens this HEIC photograph did not load. Please check that you are online, and try again, " +

@@ -8,8 +8,8 @@
  *     const { status, metadata } = await sessionStatus(sessionId);
  *     const blob = await retrieveImage(metadata.imageId);
  *
- * Every function that fails rejects with a {@link HeroimgError}, or with the reason of the signal that stopped it. Only
- * a wrong `maxEdge` is a `RangeError`.
+ * A function that fails rejects with a {@link HeroimgError}, or with a `RangeError` for a wrong `maxEdge`. If the page
+ * aborts the signal, the function rejects with the signal's reason.
  *
  * @module heroimg
  */
@@ -50,10 +50,10 @@ const SESSION = "/api/checkout/embedded-session";
 const STATUS = "/api/checkout/session-status";
 
 /**
- * Open a checkout for a picture, or return the one that is open. Call this in Stripe's `fetchClientSecret`:
+ * Open a checkout for a picture, or return its open checkout. Call this function in Stripe's `fetchClientSecret`:
  * `stripe.createEmbeddedCheckoutPage({ fetchClientSecret: () => createCheckoutSession(imageId) })`.
  *
- * After 503 with Retry-After, this tries again, for two minutes.
+ * After 503 with Retry-After, this function tries again, for up to two minutes.
  *
  * @param {string} imageId
  * @param {object} [options]
@@ -90,12 +90,12 @@ export async function sessionStatus(sessionId, { onWait } = {}) {
 const retrievals = new Map();
 
 /**
- * Retrieve a picture, and confirm it once it has arrived completely. Then heroimg deletes it, and the page has the only
- * copy.
+ * Retrieve a picture, and confirm that it has arrived completely. heroimg then deletes the picture, and the page has
+ * the only copy.
  *
- * Tries again for five and a half minutes if the connection breaks, the server has a temporary problem or another page
- * is retrieving the picture. After a reload, the page can call this again. All calls for one picture
- * share one result, because React's StrictMode makes two.
+ * Tries again for up to five and a half minutes if the connection breaks, the server has a temporary problem or another
+ * page is retrieving the picture. After a reload, the page can call this function again. All calls for one picture
+ * share one result, because React's StrictMode makes two calls.
  *
  * @param {string} imageId
  * @param {object} [options]
@@ -125,7 +125,7 @@ export function retrieveImage(imageId, { onWait } = {}) {
 async function fetchAndConfirm(imageId, onWait) {
   const path = `${RETRIEVE}?imageId=${encodeURIComponent(imageId)}&claim=${claimFor(imageId)}`;
   const blob = await patiently(() => askForPicture(path), { onWait });
-  // Runs in the background. If it fails, the picture expires anyway.
+  // The confirmation runs in the background. If it fails, the picture expires anyway.
   patiently(() => ask(path, { method: "DELETE", keepalive: true })).then(
     () => forgetClaim(imageId),
     () => {},
@@ -140,7 +140,7 @@ async function fetchAndConfirm(imageId, onWait) {
 async function askForPicture(path) {
   const answer = await ask(path);
   const blob = await answer.blob();
-  // Not Content-Length, which proxies drop, or change when they compress.
+  // Proxies may drop Content-Length, or change it when they compress.
   const size = answer.headers.get("Image-Size");
   if (size === null) {
     throw failure(200); // a gateway or development server answered: this is not the picture
@@ -155,7 +155,8 @@ async function askForPicture(path) {
 const claims = new Map();
 
 /**
- * Return the page's token for a picture, or make one of 128 random bits. With sessionStorage, it survives a reload.
+ * Return the page's token for a picture, or make a token of 128 random bits. In sessionStorage, the token survives a
+ * reload.
  *
  * @param {string} imageId
  */
@@ -183,7 +184,7 @@ function forgetClaim(imageId) {
 const claimKey = (imageId) => `heroimg.claim.${imageId}`;
 
 /**
- * Use sessionStorage. Does nothing if the browser has none or forbids it.
+ * Use sessionStorage. Do nothing if the browser has no sessionStorage or forbids it.
  *
  * @template T
  * @param {(storage: Storage) => T} work

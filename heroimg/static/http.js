@@ -5,7 +5,7 @@
  */
 
 /**
- * Called before each pause, with the error of the last attempt and the seconds until the next one.
+ * Called before each pause, with the error of the last attempt and the seconds until the next attempt.
  *
  * @callback OnWait
  * @param {HeroimgError} error
@@ -15,22 +15,21 @@
 
 // In seconds. Another page's claim lapses after HEROIMG_CLAIM_SECONDS, by default 300: try for a little longer.
 const PATIENCE = 330;
-// Shorter, because the customer waits for an upload, and can try again.
+// Uploads and checkouts give up earlier, because the customer is waiting and can try again.
 export const UPLOAD_PATIENCE = 120;
 const LONGEST_PAUSE = 16;
-// After a change of network, a phone does not notice that a connection is dead. The server itself may be silent for 20
-// s, while it waits for Stripe.
+// In seconds. The server may be silent for 20 s when it waits for Stripe.
 const LONGEST_SILENCE = 60;
-// The browser has handed over the last byte, but megabytes may still be in the system's buffers on a slow line.
+// In seconds. When the last byte has left the browser, megabytes may still be in the system's buffers.
 export const LONGEST_SILENCE_AFTER_UPLOAD = 120;
 
-// A retry would fail as well. payment_failed is not here: Stripe may recover, and a customer who has paid is waiting.
+// After these codes, a retry would fail. After payment_failed, a retry may work, because Stripe may recover.
 const HOPELESS = ["checkout_complete", "checkout_not_configured", "clock_wrong"];
 
 /** A failure. Its `message` is a sentence for the customer. */
 export class HeroimgError extends Error {
   /**
-   * @param {string} code the API's stable word, or one of the module's own: see docs/front-end.md
+   * @param {string} code a code of the API or of this module: see docs/front-end.md
    * @param {string} message
    * @param {{ status?: number, retryAfter?: number, found?: string, cause?: unknown }} [details]
    */
@@ -50,8 +49,8 @@ export class HeroimgError extends Error {
 let base = "";
 
 /**
- * Set heroimg's address if it is not the page's own origin: `setBaseUrl("https://pictures.example.com")`.
- * FRONTEND_URL of that server must contain the page's origin.
+ * Set heroimg's address if it differs from the page's origin: `setBaseUrl("https://pictures.example.com")`.
+ * heroimg's FRONTEND_URL must contain the page's origin.
  *
  * @param {string} url
  */
@@ -63,8 +62,8 @@ export function setBaseUrl(url) {
 export const urlOf = (path) => base + path;
 
 /**
- * Repeat an attempt until it succeeds, fails for good, or the patience ends. A pause is as long as the server asks;
- * otherwise 1, 2, 4, 8 and then 16 seconds. Sleep of the device hardly counts.
+ * Repeat an attempt until it succeeds, fails for good, or the patience ends. A pause is as long as the server asks. If
+ * the server does not ask, the pauses are 1, 2, 4, 8 and then 16 seconds.
  *
  * @template T
  * @param {() => Promise<T>} attempt
@@ -116,7 +115,7 @@ export function isAskedToWait({ code, status, retryAfter }) {
  * @returns {Promise<number>} the seconds that have passed, at most `seconds`
  */
 async function waited(seconds, signal) {
-  signal?.throwIfAborted(); // onWait may have aborted it
+  signal?.throwIfAborted(); // onWait may have aborted the signal
   const start = Date.now();
   return new Promise((resolve, reject) => {
     let last = start;
@@ -132,7 +131,7 @@ async function waited(seconds, signal) {
     const timer = setInterval(() => {
       const now = Date.now();
       if (now - start >= seconds * 1000 || Math.abs(now - last) > 20_000) {
-        end(); // a timer is this late after sleep, in the background, or if the clock was set
+        end(); // the device has slept, the page was in the background, or the clock was set
       }
       last = now;
     }, 500);
@@ -157,7 +156,7 @@ export async function orStopped(work, signal) {
 }
 
 /**
- * Call a callback of the page. If it throws, the browser reports the error, as it does for event listeners.
+ * Call a callback of the page. If the callback throws, the browser reports the error, as for an event listener.
  *
  * @template {any[]} A
  * @param {((...args: A) => void) | undefined} callback
@@ -172,8 +171,8 @@ export function callPage(callback, ...args) {
 }
 
 /**
- * Give a request up after a silence. Also give it up when the browser is online again: its connection is dead then.
- * Compares times, because timers stop while the device sleeps.
+ * Give a request up after a silence. Also give the request up when the browser is online again, because the old
+ * connection is dead then. Compares times, because timers stop while the device sleeps.
  *
  * @param {() => void} giveUp
  */
@@ -245,13 +244,13 @@ async function readWhole(response, onData) {
 }
 
 /**
- * Read an answer of the API: an object that has this property.
+ * Read an answer of the API: an object with the property `name`.
  *
  * @param {number} status
  * @param {string | null} retryAfter
  * @param {string} text
  * @param {string} name
- * @param {"string" | "number"} [type] of that property
+ * @param {"string" | "number"} [type] the property's type
  */
 export function understand(status, retryAfter, text, name, type = "string") {
   const answer = parsed(text);

@@ -35,7 +35,7 @@ const JPEG = "\xff\xd8\xff";
 const WEBP = /^RIFF.{4}WEBP/s;
 // The brands of ISO/IEC 23008-12 for pictures that are coded with HEVC.
 const HEIC = /^.{4}ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)/s;
-// AVIF's brand may follow more general ones, such as mif1.
+// AVIF's brand may follow more general brands, such as mif1.
 const AVIF = /^.{4}ftyp(.{4}){0,10}?avi[fs]/s;
 const GIF = /^GIF8[79]a/;
 const BMP = /^BM.{4}\0{4}/s;
@@ -116,7 +116,7 @@ function areBoxesWhole(view) {
 }
 
 /**
- * Walk over the blocks up to the end of the first image, which is the one that is drawn. GIF89a, sections 17 to 26.
+ * Walk over the blocks up to the end of the first image. Only this image is drawn. GIF89a, sections 17 to 26.
  *
  * @param {Uint8Array} data
  */
@@ -138,7 +138,8 @@ function readGifImage(data) {
 }
 
 /**
- * Tell whether a BMP has all its rows, if its pixels are not compressed. Windows' BITMAPFILEHEADER and BITMAPINFOHEADER.
+ * Tell whether a BMP has all its rows. A compressed BMP is taken as whole. Windows' BITMAPFILEHEADER and
+ * BITMAPINFOHEADER.
  *
  * @param {DataView<ArrayBuffer>} view
  */
@@ -176,7 +177,7 @@ function lastIndexOf(bytes, text) {
  * @returns {Promise<Redrawn>}
  */
 export async function redraw(source, { type, isWhole, isProgressive }, { bytes, pixels, maxEdge }) {
-  // createImageBitmap refuses a JPEG without its end marker; <img> shows it.
+  // createImageBitmap refuses a JPEG without an end marker, so add the marker.
   const isEndless = type === "image/jpeg" && !isWhole && source instanceof Blob;
   const picture = await decoded(isEndless ? new Blob([source, Uint8Array.of(0xff, 0xd9)]) : source);
   if (!picture) {
@@ -231,8 +232,8 @@ async function decoded(source) {
 }
 
 /**
- * Tell whether a corner of the picture is grey or has one colour. Decoders fill the missing part of a picture in this
- * way. It may be in any corner, because the picture has been turned upright.
+ * Tell whether a corner of the picture is grey or has one colour. Decoders fill a missing part like this. The missing
+ * part may be in any corner, because the picture has been turned upright.
  *
  * @param {ImageBitmap | HTMLImageElement} picture
  */
@@ -257,7 +258,7 @@ function hasPlainCorner(picture) {
  */
 async function encoded(picture, scale, mostBytes) {
   try {
-    // 3000 * (2048 / 3000) may be 2047.9999.
+    // Rounding errors may give 2047.9999 instead of 2048.
     const [width, height] = [picture.width, picture.height].map((edge) => Math.max(1, Math.floor(edge * scale + 1e-6)));
     const { canvas, context } = newCanvas(width, height);
     context.fillStyle = "#fff";
@@ -273,7 +274,7 @@ async function encoded(picture, scale, mostBytes) {
       }
       blob = undefined;
     }
-    canvas.width = canvas.height = 0; // WebKit frees its memory late otherwise
+    canvas.width = canvas.height = 0; // otherwise WebKit frees the canvas's memory late
     return blob;
   } catch {
     return undefined;

@@ -1,5 +1,5 @@
 /**
- * Uploads a picture, and tries again if that does no harm.
+ * Uploads a picture, and tries again if a retry does no harm.
  *
  * @module upload
  */
@@ -27,10 +27,9 @@ import {
  * Called while an upload makes progress.
  *
  * @callback OnProgress
- * @param {number} sent the fraction that has left this machine, as far as the browser knows; it is 1 after the
- *   server's answer
- * @param {"preparing" | "sending" | "waiting" | "retrying"} state `preparing` makes the picture fit; `waiting` is
- *   for the answer, after the last byte; `retrying` is the pause before the next attempt
+ * @param {number} sent the fraction that the browser has sent, below 1 until the server answers
+ * @param {"preparing" | "sending" | "waiting" | "retrying"} state `preparing`: the picture is made to fit; `waiting`:
+ *   the last byte is sent, and the answer has not arrived; `retrying`: the pause before the next attempt
  * @returns {void}
  */
 
@@ -39,15 +38,16 @@ const UPLOAD = "/api/temp-image-upload";
 /**
  * Make a picture fit the server's limits, and upload it. The server keeps it for an hour.
  *
- * Without an answer, or after 429 or 503 with Retry-After, this sends the picture again, for two minutes.
+ * After 429 or 503 with Retry-After, or if no answer arrives, this function sends the picture again, for up to two
+ * minutes.
  *
  * @param {Blob} file a photograph of any kind, such as a `File` of a file input
  * @param {object} [options]
  * @param {boolean | FitOptions} [options.fit] false sends the file as it is
  * @param {OnProgress} [options.onProgress]
  * @param {OnWait} [options.onWait]
- * @param {AbortSignal} [options.signal] stops it; the promise then rejects with the signal's reason, as `fetch` does
- * @returns {Promise<string>} the picture's id: keep it secret, because anyone who has it can fetch the picture
+ * @param {AbortSignal} [options.signal] stops the upload; the promise then rejects with the signal's reason
+ * @returns {Promise<string>} the picture's id: keep it secret, because anyone with the id can fetch the picture
  */
 export async function uploadImage(file, { fit = true, onProgress: callback, onWait, signal } = {}) {
   signal?.throwIfAborted();
@@ -72,7 +72,7 @@ export async function uploadImage(file, { fit = true, onProgress: callback, onWa
 }
 
 /**
- * Send a picture again if the server got an empty body, which some versions of Safari send once.
+ * Send a picture. If the server got an empty body, send the picture a second time: some versions of Safari need this.
  *
  * @param {Blob} picture
  * @param {OnProgress} onProgress
@@ -137,7 +137,7 @@ function send(picture, onProgress, signal) {
 
 /**
  * Find out whether only the upload fails. A proxy that refuses a large body may break the connection, or answer without
- * the CORS headers that a page of another origin needs.
+ * CORS headers.
  *
  * @param {unknown} error
  */

@@ -4,8 +4,8 @@ A picture is *staged* while it arrives, *kept* once it is complete and checked, 
 and *removed* when that reader has it. A picture that was not removed is *swept* after it has expired.
 
 Unknown, expired and half-deleted pictures look the same. Instants are whole Unix seconds. From the instant `expires`
-on, a picture cannot be retrieved, whether or not a sweep ran. Stores only report expired pictures; heroimg/operations
-logs and counts them.
+on, a picture cannot be retrieved, whether or not a sweep ran. A sweep returns expired pictures; heroimg/operations logs
+and counts them.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Claimed(NamedTuple):
 class Held(NamedTuple):
     """How much a store holds.
 
-    :param images: how many pictures.
-    :param size: their bytes.
-    :param oldest: when the oldest of them was stored; None if there is none.
+    :param images: the number of pictures.
+    :param size: the number of bytes of all pictures.
+    :param oldest: when the oldest picture was stored; None if there is no picture.
     """
 
     images: int
@@ -41,7 +41,7 @@ class Held(NamedTuple):
 
 
 class Room(NamedTuple):
-    """How much room the disk of a store has left. `inodes` is None if its file system does not limit them."""
+    """How much room the disk of a store has left. `inodes` is None if the file system does not limit inodes."""
 
     bytes: int
     inodes: int | None
@@ -50,10 +50,10 @@ class Room(NamedTuple):
 class Swept(NamedTuple):
     """The result of a sweep.
 
-    :param expired: the pictures that it removed because they had expired.
-    :param leftovers: how many ids had incomplete data that a crash left; the sweep removed it.
+    :param expired: the pictures that the sweep removed because they had expired.
+    :param leftovers: how many ids had incomplete data from a crash; the sweep removed this data.
     :param with_sessions_to_end: the ids of the pictures that have sessions to end.
-    :param failures: for each id that it could not sweep, the id, shortened for the log, and the reason.
+    :param failures: a text for each id that could not be swept: the shortened id and the reason.
     """
 
     expired: tuple[StoredImage, ...] = ()
@@ -63,7 +63,7 @@ class Swept(NamedTuple):
 
 
 class Staged(Protocol):
-    """A picture while it arrives. If it is closed before it is kept, it leaves nothing."""
+    """A picture while it arrives. If it is closed before it is kept, it is deleted."""
 
     def write(self, data: bytes, /) -> int: ...
     def read(self, size: int = -1, /) -> bytes: ...
@@ -74,43 +74,42 @@ class Staged(Protocol):
 class ImageStore(ABC):
     """The store of all pictures that wait for their owners."""
 
-    # True: machines share the store, and its pictures expire by themselves. False: only this machine uses the store,
-    # and one process at a time sweeps it.
+    # Whether machines share the store. In a shared store, pictures expire by themselves.
     is_shared = False
 
     @abstractmethod
     def stage(self) -> Staged:
         """Open a new picture for writing.
 
-        :raises StoreFull: there is too little room. Writing to the picture may raise it too.
+        :raises StoreFull: there is too little room. Writing to the picture may also raise StoreFull.
         """
 
     @abstractmethod
     def keep(self, staged: Staged, media_type: str) -> StoredImage:
-        """Make a staged picture visible, whole or not at all, for HEROIMG_IMAGE_SECONDS.
+        """Make a staged picture retrievable for HEROIMG_IMAGE_SECONDS. This is atomic.
 
-        :raises StoreFull: there was no room for it; nothing of it is left.
+        :raises StoreFull: there is no room for the picture, so it is not kept.
         """
 
     @abstractmethod
     def get(self, image_id: str) -> StoredImage:
         """Look up a picture.
 
-        :raises ImageNotFound: also for an id of the wrong form.
+        :raises ImageNotFound: there is no such picture, or the id has the wrong form.
         """
 
     @abstractmethod
     def pin(self, image_id: str, until: int, renewed: int = 0) -> StoredImage:
         """Put a picture on stable storage, and make it expire no earlier than `until`.
 
-        If it would expire before `until`, its expiry becomes the later of `until` and `renewed`; otherwise it stays.
+        If it would expire before `until`, its expiry becomes the later of `until` and `renewed`.
 
         :raises ImageNotFound: there is no such picture.
         """
 
     @abstractmethod
     def note(self, image_id: str, change: Callable[[StoredImage], StoredImage]) -> tuple[StoredImage, StoredImage]:
-        """Change what is noted about a picture's checkout, and put it on stable storage. This is atomic.
+        """Change the notes about a picture's checkout, and put them on stable storage. This is atomic.
 
         :param change: returns the picture with new values in the fields of `StoredImage.checkout_fields`, or the same
             picture if it has these values already. The function may be called more than once.
@@ -124,25 +123,23 @@ class ImageStore(ABC):
         """Give the picture to this token alone for HEROIMG_CLAIM_SECONDS. The same token may claim again.
 
         :param token: 16 to 64 URL-safe characters.
-        :raises ImageNotFound: unknown, expired or removed already.
-        :raises ImageClaimed: another token holds it; `retry_after` is the seconds to wait.
+        :raises ImageNotFound: the picture is unknown, expired or removed.
+        :raises ImageClaimed: another token holds the claim; `retry_after` is the number of seconds to wait.
         """
 
     @abstractmethod
     def renew(self, image_id: str, token: str) -> None:
-        """Extend this token's claim to HEROIMG_CLAIM_SECONDS from now. It never creates a claim.
+        """Extend this token's claim to HEROIMG_CLAIM_SECONDS from now. This never creates a claim.
 
-        A claim that has lapsed can be renewed until another token claims the picture: until then no other reader has
-        the picture.
+        A lapsed claim can be renewed until another token claims the picture.
 
-        :raises ImageClaimed: another token holds it; `retry_after` is the seconds to wait.
-        :raises ImageNotFound: unknown, expired or removed already. Or the last claim was another token's, or was given
-            back.
+        :raises ImageClaimed: another token holds the claim; `retry_after` is the number of seconds to wait.
+        :raises ImageNotFound: there is no such picture, or this token has neither a current nor a lapsed claim.
         """
 
     @abstractmethod
     def release(self, image_id: str, token: str) -> None:
-        """Give a claim back. No error if there is no such picture or claim, or if another token holds it."""
+        """Give a claim back. If there is no such picture, or no such claim, this does nothing."""
 
     @abstractmethod
     def remove(self, image_id: str, token: str | None = None) -> StoredImage | None:
@@ -150,15 +147,15 @@ class ImageStore(ABC):
 
         An expired picture is not removed, because the sweep has to report it.
 
-        :raises ImageClaimed: another token holds it; nothing is removed.
+        :raises ImageClaimed: another token holds the claim; nothing is removed.
         """
 
     @abstractmethod
     def sweep(self, seconds: float | None = None) -> Swept:
         """Remove all expired pictures, and all leftovers of crashes.
 
-        Each picture is reported by at most one sweep, even if several run at a time. A store in which pictures expire
-        by themselves reports only those with a complete checkout.
+        At most one sweep reports an expired picture, even if several sweeps run at the same time. A shared store
+        reports an expired picture only if its checkout is complete.
 
         :param seconds: stop after this time. The rest waits for a later sweep.
         """
@@ -169,7 +166,7 @@ class ImageStore(ABC):
 
     @abstractmethod
     def images(self) -> Iterator[StoredImage]:
-        """Read every picture that can be retrieved now. This takes long, and is for an operator's commands alone."""
+        """Read every picture that can be retrieved now. This takes long, so customers' requests must not use it."""
 
     def room(self) -> Room | None:
         """Return how much more fits; None if the store cannot tell."""
@@ -191,5 +188,5 @@ class ImageStore(ABC):
     def check_setup(self) -> Iterator[Finding]:
         """Check everything about the folder or the Redis that holds the pictures. This may take seconds.
 
-        :raises StoreUnavailable: its cause says what an operator can do about it.
+        :raises StoreUnavailable: the store does not work. The cause says what an operator can do.
         """

@@ -14,14 +14,14 @@ from typing import Any, Self
 
 from heroimg.errors import ImageClaimed
 
-# The clocks of machines that share a store may differ by this much. If the clock was further ahead when a picture was
-# kept, the picture's times are corrected.
+# The clocks of machines that share a store may differ by this much. If the clock was ahead by more than this when a
+# picture was kept, the picture's times are corrected.
 MAX_AHEAD_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Claim:
-    """The right of one token to a picture, until it lapses."""
+    """The right of one token to a picture. The claim lapses at the instant `until`."""
 
     token: str
     until: int
@@ -39,10 +39,11 @@ def _stored_as(name: str, read: Callable[[Any], Any]) -> dict[str, Any]:
 class StoredImage:
     """Everything that a store knows about a picture except its bytes.
 
-    A field with metadata is stored in the sidecar and in the Redis hash. The metadata has the stored name, and the
-    function that reads the value. To store another field, add it here, and set it in `new_record`, or in
-    `checkout_fields` and a function of payments/notes.py. A field without a value is left out. Of the stored names,
-    `mimetype` must stay first (files/admission.py), and only `claim_token` and `claim_until` may start with `claim_`.
+    A field with metadata is stored, in the sidecar or in the Redis hash. The metadata has the stored name, and the
+    function that reads the value. A field without a value is not stored. To store another field, add it here. Set a
+    field of every new picture in `new_record`. Set a field about the checkout in `checkout_fields` and in
+    payments/notes.py. `mimetype` must stay the first stored name (files/admission.py). Names that start with `claim_`
+    are reserved for the claim.
 
     :param size: bytes.
     :param checkout_session: the id of its current Checkout Session; None if none was opened.
@@ -52,8 +53,8 @@ class StoredImage:
     :param sessions_to_end: the ids of other sessions that might still be paid, and must be ended.
     :param stored: when it was kept.
     :param expires: the instant from which it cannot be retrieved.
-    :param claim: its current claim; None if there is none, or if it has lapsed.
-    :param claim_lapsed: whether the last claim has ended without being confirmed or given back.
+    :param claim: its current claim; None if there is no claim, or if the claim has lapsed.
+    :param claim_lapsed: whether the last claim has lapsed.
     """
 
     id: str
@@ -73,7 +74,8 @@ class StoredImage:
     def from_fields(cls, image_id: str, stored: Mapping[str, Any], now: int) -> Self:
         """Read what a store has written, by name.
 
-        :raises Exception: `stored` is not valid: ValueError, TypeError, LookupError or ArithmeticError.
+        :raises Exception: `stored` is not valid. The error is a ValueError, TypeError, AttributeError, LookupError or
+            ArithmeticError.
         """
         values = {name: read(stored[key]) for name, key, read in _READERS if stored.get(key) is not None}
         token = stored.get("claim_token")
@@ -99,10 +101,10 @@ class StoredImage:
         return (self.checkout_session, *self.sessions_to_end)
 
     def seconds_stored_ahead(self, now: int) -> int:
-        """Return by how much the clock was ahead when the picture was kept, if its times must be corrected; else 0.
+        """Return by how many seconds the picture's times must be moved back, because the clock was ahead.
 
-        They are not corrected while a session might still be paid, because the picture must outlive that session. They
-        are not corrected after a payment either, because a paid picture's time must not become shorter.
+        The result is 0 while a session might still be paid, because the picture must outlive that session. The result
+        is also 0 after a complete checkout, because a paid picture's time must not become shorter.
         The script PIN (redis/scripts.py) repeats this rule.
         """
         ahead = self.stored - now
@@ -119,9 +121,9 @@ class StoredImage:
         }
 
     def refuse_others(self, token: str | None, now: int) -> None:
-        """Raise an error unless this token holds the claim, or there is no claim.
+        """Raise an error if another token holds the claim.
 
-        :raises ImageClaimed: another token holds it; `retry_after` is the seconds until that claim lapses.
+        :raises ImageClaimed: `retry_after` is the number of seconds until the claim lapses.
         """
         if self.claim and not compare_digest(self.claim.token, token or ""):
             seconds = self.claim.until - now
@@ -135,7 +137,7 @@ _READERS = [(each.name, each.metadata["name"], each.metadata["read"]) for each i
 
 
 def new_record(media_type: str, size: int, now: int, image_seconds: int) -> dict[str, Any]:
-    """Return what a store writes about a picture that it begins to keep, by the fields' stored names."""
+    """Return the fields of a new picture by their stored names."""
     return {"mimetype": media_type, "timestamp": now, "size": size, "expires": now + image_seconds}
 
 
@@ -149,7 +151,7 @@ def new_image_id() -> str:
 
 
 def is_image_id(text: str) -> bool:
-    """Return whether a text has the form of an id. Check this before it becomes part of a path or a key."""
+    """Return whether a text has the form of an id. Only such a text may become part of a path or a key."""
     return re.fullmatch(r"[0-9a-f]{32}", text) is not None
 
 

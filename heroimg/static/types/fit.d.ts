@@ -18,7 +18,7 @@ export type ServerLimits = {
 };
 export type FitOptions = {
     /**
-     * at least 1: scales larger pictures down, so that their longer edge has this many pixels
+     * the limit of the longer edge in pixels, at least 1; larger pictures are scaled down
      */
     maxEdge?: number;
 };
@@ -34,12 +34,12 @@ export type FitOptions = {
  */
 /**
  * @typedef {object} FitOptions
- * @property {number} [maxEdge] at least 1: scales larger pictures down, so that their longer edge has this many pixels
+ * @property {number} [maxEdge] the limit of the longer edge in pixels, at least 1; larger pictures are scaled down
  */
 export declare const LIMITS = "/api/limits";
 /**
- * Supply a decoder for HEIC, which only Safari has: `setHeicDecoder(() => import("libheif-js/wasm-bundle"))`.
- * The module loads it for the first HEIC photograph.
+ * Supply a decoder for HEIC, for browsers other than Safari: `setHeicDecoder(() => import("libheif-js/wasm-bundle"))`.
+ * The module loads the decoder when a HEIC photograph needs it.
  *
  * @param {() => Promise<any>} load resolves to libheif-js, version 1
  */
@@ -63,9 +63,9 @@ export declare function readFile(file: Blob): Promise<ArrayBuffer>;
 /** @param {unknown} [cause] */
 export declare function fileUnreadable(cause?: unknown): HeroimgError;
 /**
- * Make a photograph of any kind fit the server's limits. A PNG or JPEG within them stays as it is, byte for byte, if it
- * is not larger than `maxEdge`. One above `maxEdge` stays too if a part of it seems to be missing, because the server
- * can check that. Every other picture becomes an upright JPEG. A worker draws it if the browser's workers can.
+ * Make a photograph of any kind fit the server's limits. A PNG or JPEG within the limits and `maxEdge` stays unchanged,
+ * byte for byte. Any other complete picture becomes an upright JPEG. A worker draws the JPEG if the browser's workers
+ * can draw.
  *
  * @param {Blob} file
  * @param {FitOptions & { onWait?: OnWait, signal?: AbortSignal }} [options]

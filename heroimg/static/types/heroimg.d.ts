@@ -8,8 +8,8 @@
  *     const { status, metadata } = await sessionStatus(sessionId);
  *     const blob = await retrieveImage(metadata.imageId);
  *
- * Every function that fails rejects with a {@link HeroimgError}, or with the reason of the signal that stopped it. Only
- * a wrong `maxEdge` is a `RangeError`.
+ * A function that fails rejects with a {@link HeroimgError}, or with a `RangeError` for a wrong `maxEdge`. If the page
+ * aborts the signal, the function rejects with the signal's reason.
  *
  * @module heroimg
  */
@@ -31,10 +31,10 @@ export type SessionStatus = {
     };
 };
 /**
- * Open a checkout for a picture, or return the one that is open. Call this in Stripe's `fetchClientSecret`:
+ * Open a checkout for a picture, or return its open checkout. Call this function in Stripe's `fetchClientSecret`:
  * `stripe.createEmbeddedCheckoutPage({ fetchClientSecret: () => createCheckoutSession(imageId) })`.
  *
- * After 503 with Retry-After, this tries again, for two minutes.
+ * After 503 with Retry-After, this function tries again, for up to two minutes.
  *
  * @param {string} imageId
  * @param {object} [options]
@@ -58,12 +58,12 @@ export declare function sessionStatus(sessionId: string, { onWait }?: {
     onWait?: OnWait;
 }): Promise<SessionStatus>;
 /**
- * Retrieve a picture, and confirm it once it has arrived completely. Then heroimg deletes it, and the page has the only
- * copy.
+ * Retrieve a picture, and confirm that it has arrived completely. heroimg then deletes the picture, and the page has
+ * the only copy.
  *
- * Tries again for five and a half minutes if the connection breaks, the server has a temporary problem or another page
- * is retrieving the picture. After a reload, the page can call this again. All calls for one picture
- * share one result, because React's StrictMode makes two.
+ * Tries again for up to five and a half minutes if the connection breaks, the server has a temporary problem or another
+ * page is retrieving the picture. After a reload, the page can call this function again. All calls for one picture
+ * share one result, because React's StrictMode makes two calls.
  *
  * @param {string} imageId
  * @param {object} [options]

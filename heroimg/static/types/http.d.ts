@@ -16,7 +16,7 @@ export declare class HeroimgError extends Error {
     /** The kind of a file that the server refused with `not_a_picture`, such as "heic". */
     found: string | undefined;
     /**
-     * @param {string} code the API's stable word, or one of the module's own: see docs/front-end.md
+     * @param {string} code a code of the API or of this module: see docs/front-end.md
      * @param {string} message
      * @param {{ status?: number, retryAfter?: number, found?: string, cause?: unknown }} [details]
      */
@@ -28,8 +28,8 @@ export declare class HeroimgError extends Error {
     });
 }
 /**
- * Set heroimg's address if it is not the page's own origin: `setBaseUrl("https://pictures.example.com")`.
- * FRONTEND_URL of that server must contain the page's origin.
+ * Set heroimg's address if it differs from the page's origin: `setBaseUrl("https://pictures.example.com")`.
+ * heroimg's FRONTEND_URL must contain the page's origin.
  *
  * @param {string} url
  */
@@ -37,8 +37,8 @@ export declare function setBaseUrl(url: string): void;
 /** @param {string} path */
 export declare const urlOf: (path: string) => string;
 /**
- * Repeat an attempt until it succeeds, fails for good, or the patience ends. A pause is as long as the server asks;
- * otherwise 1, 2, 4, 8 and then 16 seconds. Sleep of the device hardly counts.
+ * Repeat an attempt until it succeeds, fails for good, or the patience ends. A pause is as long as the server asks. If
+ * the server does not ask, the pauses are 1, 2, 4, 8 and then 16 seconds.
  *
  * @template T
  * @param {() => Promise<T>} attempt
@@ -69,7 +69,7 @@ export declare function isAskedToWait({ code, status, retryAfter }: HeroimgError
  */
 export declare function orStopped<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T>;
 /**
- * Call a callback of the page. If it throws, the browser reports the error, as it does for event listeners.
+ * Call a callback of the page. If the callback throws, the browser reports the error, as for an event listener.
  *
  * @template {any[]} A
  * @param {((...args: A) => void) | undefined} callback
@@ -77,8 +77,8 @@ export declare function orStopped<T>(work: () => Promise<T>, signal?: AbortSigna
  */
 export declare function callPage<A extends any[]>(callback: ((...args: A) => void) | undefined, ...args: A): void;
 /**
- * Give a request up after a silence. Also give it up when the browser is online again: its connection is dead then.
- * Compares times, because timers stop while the device sleeps.
+ * Give a request up after a silence. Also give the request up when the browser is online again, because the old
+ * connection is dead then. Compares times, because timers stop while the device sleeps.
  *
  * @param {() => void} giveUp
  */
@@ -96,13 +96,13 @@ export declare function watchSilence(giveUp: () => void): {
  */
 export declare function ask(path: string, init?: RequestInit): Promise<Response>;
 /**
- * Read an answer of the API: an object that has this property.
+ * Read an answer of the API: an object with the property `name`.
  *
  * @param {number} status
  * @param {string | null} retryAfter
  * @param {string} text
  * @param {string} name
- * @param {"string" | "number"} [type] of that property
+ * @param {"string" | "number"} [type] the property's type
  */
 export declare function understand(status: number, retryAfter: string | null, text: string, name: string, type?: "string" | "number"): any;
 /**

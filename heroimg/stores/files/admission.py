@@ -1,9 +1,9 @@
 """Whether a folder may hold pictures: it must be empty, or hold only files of this store.
 
-HEROIMG_UPLOAD_DIR may name another program's folder by mistake. Its mode would then become 0700, and a sweep would
-remove files with names like ours; caches have such names. Our files have mode 0600, but so do those of some caches. So
-we check the contents too. A power cut may lose a sidecar, or leave any of our files empty or truncated. A copied
-picture may have lost its mode; its sidecar shows that it is ours.
+HEROIMG_UPLOAD_DIR may name another program's folder by mistake. Then the folder's mode would become 0700, and a sweep
+would remove files with names like ours. Some caches use such names, and our mode, 0600. So we also check the contents.
+A power cut may lose a sidecar, or leave any of our files empty or truncated. If a copied picture has lost its mode, its
+sidecar shows that the picture is ours.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from heroimg.logs import redacted
 
 _OUR_NAME = re.compile(r"([0-9a-f]{32})(|\.part|\.json|\.new)")
 
-# How the formats that heroimg accepts begin (pictures/formats.py).
+# The first bytes of the formats that heroimg accepts (pictures/formats.py).
 _PICTURES_BEGIN = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
 _SIDECARS_BEGIN = b'{"mimetype": "image/'
-_START_BYTES = 4096  # a sidecar has no more
+_START_BYTES = 4096  # enough for a whole sidecar
 
-# These may be there too: placeholders, rules for a web server, and entries that file systems create.
+# Other harmless entries: placeholders, rules for a web server, and entries that file systems create.
 _HARMLESS = re.compile(r"\.(ht\w+|git\w+|keep|placeholder|nfs\w+)|lost\+found")
 
 
@@ -51,17 +51,17 @@ def _is_ours(folder: str, entry: os.DirEntry[str]) -> bool:
             is_ours = is_private or status.st_size == 0
         elif suffix:
             is_ours = _may_be_sidecar(_start_of(entry.path)) or (is_private and _begins(picture, _may_be_picture))
-        else:  # an existing sidecar is enough here: `refuse_foreign` checks that file, too
+        else:  # it is enough that a sidecar exists: `refuse_foreign` checks the sidecar itself
             is_ours = is_private and (os.path.lexists(sidecar) or _may_be_picture(_start_of(entry.path)))
-    except FileNotFoundError:  # another process of ours has removed it since
+    except FileNotFoundError:  # another process of ours has just removed the file
         return True
-    except PermissionError:  # for example, a command wrote the file as root; a sweep logs it
+    except PermissionError:  # for example, the file belongs to root
         return is_private
     return is_ours or _begins(sidecar, _is_sidecar)
 
 
 def _begins(path: str, is_right: Callable[[bytes], bool]) -> bool:
-    """Return whether there is a file, and its first bytes are right."""
+    """Return whether the file exists, and its first bytes are right."""
     with suppress(FileNotFoundError):
         return is_right(_start_of(path))
     return False
@@ -81,7 +81,7 @@ def _may_be_sidecar(start: bytes) -> bool:
 
 
 def _begins_like(beginning: bytes, start: bytes) -> bool:
-    """Return whether a file begins so, or may have begun so before a crash truncated or blanked it."""
+    """Return whether a file begins with `beginning`, or may have begun with it before a crash damaged the file."""
     return beginning.startswith(start[: len(beginning)]) or not start.strip(b"\0")
 
 

@@ -1,4 +1,4 @@
-"""Operations on the file system: locks, modes and syncs. Its errors become StoreFull or StoreUnavailable."""
+"""Operations on the file system: locks, modes, syncs and errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def is_no_room(error: OSError) -> bool:
-    """Return whether the disk, or the user's quota, has no bytes or inodes left."""
+    """Return whether the error means that the disk, or the user's quota, has no bytes or inodes left."""
     return error.errno in _NO_ROOM
 
 
@@ -41,7 +41,7 @@ def open_to_lock(path: str) -> BinaryIO:
 def lock(file: BinaryIO, *, wait: bool) -> None:
     """Lock a file against other processes and threads.
 
-    :raises BlockingIOError: it is locked, and `wait` is false.
+    :raises BlockingIOError: the file is locked already, and `wait` is false.
     :raises StoreUnavailable: the file system has no locks.
     """
     try:

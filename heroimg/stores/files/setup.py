@@ -14,7 +14,7 @@ from heroimg.stores.image import is_image_id
 
 _SUBJECT = "folder"
 
-# What the second process runs. The file is open for writing, because NFS locks only such files.
+# The program of the second process. NFS locks only files that are open for writing.
 _TRY_LOCK = """
 import fcntl, sys
 with open(sys.argv[1], "r+b") as part:
@@ -75,7 +75,7 @@ def _check_lock(folder: Folder, part_id: str) -> Finding:
     try:
         tried = subprocess.run(command, capture_output=True, text=True, check=False)
         result = tried.stdout.strip() or (tried.stderr.splitlines() or [f"it ended with {tried.returncode}"])[-1]
-    except OSError as error:  # for example, this host lets the user run one process only
+    except OSError as error:  # for example, this host lets the user run only one process
         result = f"it cannot start: {error.strerror}"
     if result == "refused":
         return ok(_SUBJECT, "a lock there keeps a second process out")

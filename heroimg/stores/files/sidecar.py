@@ -1,21 +1,20 @@
 """The sidecar of a picture: `<id>.json`, a JSON object with the fields that heroimg/stores/image.py declares.
 
-Here a sidecar is a dict of those fields by name. In the file the claim is an object of its own: `claim_token` and
-`claim_until` are written as `{"claim": {"token": ..., "until": ...}}`. A sidecar that was written by hand needs no more
-than `mimetype` and `timestamp`; without `expires` it expires HEROIMG_IMAGE_SECONDS after its timestamp.
+In memory, a sidecar is a dict of those fields by name. In the file, `claim_token` and `claim_until` are written as
+`{"claim": {"token": ..., "until": ...}}`. A sidecar that was written by hand needs only `mimetype` and `timestamp`.
+Without `expires`, the picture expires HEROIMG_IMAGE_SECONDS after `timestamp`.
 
 A change is written to `<id>.new`, synced, and renamed over the sidecar. If the disk has no room for another file, the
-change is written into the sidecar itself: other programs may fill the disk to the last byte and inode, and a picture
-that was paid for must still be handed over. For this, each sidecar is a file of one block of the disk: 4 KB, in two
-slots of 2 KB. A new sidecar starts at the first slot, and blanks fill the file. The change is written with a version
-and a checksum into the slot that does not hold the current sidecar. The other slot stays as it was. Readers use the
-valid slot with the highest version. So neither a crash nor a power cut can damage the current sidecar, and no reader
-sees half a change.
+change is written into the sidecar itself, because a paid picture must be handed over even if the disk is full. For
+this, each sidecar has 4 KB, one block of the disk, in two slots of 2 KB. A new sidecar starts at the first slot, and
+blanks fill the file. The change is written, after a version and a checksum, into the slot without the current fields.
+Readers use the valid slot with the highest version. So neither a crash nor a power cut can damage the current fields,
+and no reader sees half a change.
 
-The modification time of a sidecar is the instant at which its picture expires: a sweep reads only the sidecars that are
-due. If sessions must be ended, it is 0: then every sweep reads the sidecar. A sweep also reads a sidecar whose
-modification time is more than HEROIMG_IMAGE_SECONDS and a minute in the future: the clock may have been ahead when the
-picture was kept.
+The modification time of a sidecar is the instant at which its picture expires. A sweep reads a sidecar after that
+instant. If the picture has sessions to end, the modification time is 0, so every sweep reads the sidecar. A sweep also
+reads a sidecar whose modification time is more than HEROIMG_IMAGE_SECONDS and a minute in the future, because the clock
+may have been ahead when the picture was kept.
 """
 
 from __future__ import annotations
@@ -39,14 +38,14 @@ _INVALID = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
 
 
 class Sidecars:
-    """The sidecars in a folder. Callers that change one hold the lock on its picture."""
+    """The sidecars in a folder. To change a sidecar, the caller must hold the lock on its picture."""
 
     def __init__(self, folder: Folder, image_seconds: int) -> None:
         self._folder = folder
         self._image_seconds = image_seconds
 
     def read(self, image_id: str, now: int) -> tuple[StoredImage, Sidecar]:
-        """Read a picture's sidecar, and check that the picture is there and has the size that it was kept with.
+        """Read a picture's sidecar, and check that the picture exists and has the noted size.
 
         A power cut can truncate a picture that was never pinned.
 
@@ -90,7 +89,7 @@ class Sidecars:
         """Replace a sidecar by a changed one."""
         new = self._folder.path_of(image_id, ".new")
         try:
-            # Without the sync, a power cut could replace a sidecar that was on stable storage by an empty one.
+            # Without the sync, a power cut could leave an empty sidecar.
             self._write(new, sidecar, sync=True)
             os.rename(new, self._folder.path_of(image_id, ".json"))
         except OSError as error:
@@ -112,7 +111,7 @@ class Sidecars:
             version, _, slot = _current_text(content := file.read())
             record = b"%d %s" % (version + 1, _to_json(sidecar))
             record = b"%08x %s" % (zlib.crc32(record), record)
-            # A text without a version starts in slot 0, and must fit into it.
+            # A text without a version starts in slot 0. If it reaches into slot 1, the record would overwrite its end.
             if len(record) > _SLOT_BYTES or not (version or _has_json(content[:_SLOT_BYTES])):
                 raise OSError(errno.ENOSPC, "the sidecar is too long to be changed without another file")
             os.pwrite(file.fileno(), record.ljust(_SLOT_BYTES), (1 - slot) * _SLOT_BYTES)
@@ -121,7 +120,7 @@ class Sidecars:
 
 
 def move_back(picture: BinaryIO, sidecar: Sidecar, seconds: int) -> Sidecar:
-    """Move all times of a picture back, and return its next sidecar."""
+    """Move a picture's times back, and return the changed sidecar, which the caller must write."""
     moved = {name: sidecar[name] - seconds for name in ("timestamp", "expires", "claim_until") if name in sidecar}
     os.utime(picture.fileno(), (moved["timestamp"], moved["timestamp"]))
     return sidecar | moved
@@ -135,8 +134,8 @@ def _set_due(descriptor: int, sidecar: Sidecar) -> None:
 def _current_text(content: bytes) -> tuple[int, bytes, int]:
     """Return the version, the JSON text and the slot of the current sidecar.
 
-    A record in a slot is a CRC-32 and what it covers: a version and the text. A file without a valid record has
-    only the text, and version 0.
+    A record in a slot is a CRC-32, a version and the text. The CRC-32 covers the version and the text. A file without a
+    valid record has only the text, and version 0.
     """
     newest = (0, content, 0)
     for slot in (0, 1):

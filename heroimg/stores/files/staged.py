@@ -1,7 +1,7 @@
 """A picture while it arrives: `<id>.part`, locked by its writer, and renamed to `<id>` once it is complete.
 
-The lock shows a sweep that the file is in use. The kernel drops it when the writer dies, so an unlocked part is a
-leftover. Closing removes a part that was not published.
+The lock shows a sweep that the file is in use. The kernel drops the lock when the writer dies, so an unlocked part is a
+leftover. If a part is closed before it is published, it is removed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class StagedFile(io.FileIO):
             raise
 
     def write(self, data: Any, /) -> int:
-        """Write all of the data. A nearly full disk accepts some of it, and refuses only the next write."""
+        """Write all of the data. A nearly full disk accepts some of the data, and refuses only the next write."""
         with store_errors():
             rest = memoryview(data)
             while rest:
@@ -49,7 +49,7 @@ class StagedFile(io.FileIO):
 
 
 def open_staged_file(folder: str) -> StagedFile:
-    """Create a `.part` file. Create another if a sweep removed the first one before it was locked."""
+    """Create a `.part` file. If a sweep removes the file before it is locked, create another."""
     while not is_linked(part := StagedFile(folder)):
         part.close()
     return part

@@ -1,19 +1,18 @@
 """FileStore: pictures as files in one folder of one machine.
 
-A picture has at most four names, and the sweep knows all of them:
+A picture's files have these names:
 
     <id>.part   the picture while it arrives, locked by its writer (staged.py)
     <id>.json   the sidecar, which holds everything but the bytes (sidecar.py)
     <id>        the picture, visible from the moment it has this name
-    <id>.new    the next sidecar, until it is renamed over the last one
+    <id>.new    the next sidecar, until it replaces `<id>.json`
 
-The order of the steps makes it safe to kill a process at any point. To keep a picture, the store writes the sidecar
-first and then renames the `.part` file, which makes both visible at once. To remove a picture, the store unlinks the
-picture first, which makes both invisible. So a picture without a valid sidecar is a leftover, and so is every other
-file without a picture, unless its writer still holds a lock (sweeping.py).
+The order of the steps makes it safe to kill a process at any point. To keep a picture, the store first writes the
+sidecar. The store then renames the `.part` file, which makes the picture visible. To remove a picture, the store first
+unlinks the picture, which makes it invisible. A sweep removes what a killed process has left (sweeping.py).
 
-The modification time of a picture is the instant at which it was kept. If the clock was ahead then, a sweep or a pin
-moves the picture's times back, so that it is kept for its time and no longer.
+The modification time of a picture is the instant at which it was kept. If the clock was ahead at that instant, a sweep
+or a pin moves the picture's times back. Otherwise the picture would be kept too long.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ class FileStore(ImageStore):
             if after != before:
                 noted = sidecar | after.checkout_fields()
                 self._sidecars.replace(image_id, {name: value for name, value in noted.items() if value != ""})
-            self._folder.sync()  # even without a change: an earlier call may have failed before this line
+            self._folder.sync()  # sync even if nothing changed: an earlier call may have failed before this line
             return before, after
 
     def claim(self, image_id: str, token: str) -> Claimed:
@@ -187,8 +186,8 @@ class FileStore(ImageStore):
     def _is_current(self, image_id: str, sidecar_status: os.stat_result) -> bool:
         """Return whether a picture can be retrieved.
 
-        If the sidecar seems due, read it: its modification time is not the expiry if the file was written by hand, or
-        if sessions must be ended.
+        If the sidecar seems due, read it. Its modification time is not the expiry if the picture has sessions to end,
+        or if the sidecar was written by hand.
         """
         if sidecar_status.st_mtime > self._now():
             return True

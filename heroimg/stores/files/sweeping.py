@@ -2,8 +2,8 @@
 
 A sweep reads names and modification times, and only those sidecars that are due. There are three kinds of leftovers: a
 `.part` file that no process has locked, a `.json` or `.new` file without a picture, and a picture without a valid
-sidecar. A `.new` file with a picture is removed too, and not counted. A file that another process has locked is in use,
-and waits for the next sweep.
+sidecar. A `.new` file with a picture is removed, but not counted. A file that another process has locked is in use, so
+the sweep skips it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from heroimg.stores.image import StoredImage, is_image_id
 class FolderSweep:
     """One sweep of a folder.
 
-    :param now: returns the current time in whole Unix seconds. It is called again for each picture.
+    :param now: returns the current time in whole Unix seconds. It is called for each picture.
     """
 
     def __init__(self, folder: Folder, sidecars: Sidecars, now: Callable[[], int]) -> None:
@@ -43,13 +43,13 @@ class FolderSweep:
     def run(self, seconds: float | None = None) -> Swept:
         """Read all names, and remove what is due.
 
-        :param seconds: stop after this time, but look at least at one id.
+        :param seconds: stop after this time. The first id is always swept.
         """
         due = self._read_names()
-        # Pictures without a sidecar, sidecars without a picture, and all .part and .new files.
+        # Add pictures without a sidecar, sidecars without a picture, and all .part and .new files.
         due |= (self._ids[""] ^ self._ids[".json"]) | self._ids[".part"] | self._ids[".new"]
         ids = [image_id for image_id in due if is_image_id(image_id)]
-        random.shuffle(ids)  # otherwise sweeps that stop early could all look at the same ones
+        random.shuffle(ids)  # otherwise all sweeps that stop early could look at the same ids
         deadline = math.inf if seconds is None else time.monotonic() + seconds
         while ids:
             self._sweep_id(ids.pop())
@@ -72,7 +72,7 @@ class FolderSweep:
                     if suffix == ".json" and self._sidecars.is_due(entry.stat().st_mtime, now):
                         due.add(image_id)
                 except OSError:
-                    due.add(image_id)  # either it was removed, or _sweep_id notes the error
+                    due.add(image_id)  # if the file still exists, _sweep_id notes the error
         return due
 
     def _sweep_id(self, image_id: str) -> None:
@@ -84,7 +84,7 @@ class FolderSweep:
             else:
                 self._sweep_sidecar(image_id)
         except (BlockingIOError, FileNotFoundError, ImageNotFound):
-            pass  # another process uses it, or has removed it
+            pass  # another process uses the files, or has removed them
         except (OSError, StoreUnavailable) as error:
             self._failures.append(f"{short(image_id)} in {self._folder.name}: {error.__cause__ or error}")
 
@@ -124,8 +124,8 @@ class FolderSweep:
     def _is_gone(self, image_id: str) -> bool:
         """Check again that a sidecar has no picture.
 
-        While another process renames a part to its picture, the list of names may contain neither of the two. Look for
-        the part first: if it is gone, the picture exists already, or never will.
+        While another process renames a `.part` file, the list of names may have neither the old nor the new name. Look
+        for the `.part` file first: if it is gone, no rename can follow.
         """
         for suffix in (".part", ""):
             with suppress(FileNotFoundError):  # os.path.exists would treat a disk error as a missing file

@@ -15,7 +15,7 @@ class StagedBytes(io.BytesIO):
     """A picture while it arrives, in memory."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        # getvalue() does not copy. Reading everything would: the picture would be in memory twice.
+        # Unlike super().read(), getvalue() does not copy the picture.
         return self.getvalue() if size in (-1, None) and self.tell() == 0 else super().read(size)
 
     def blocks(self) -> list[memoryview]:
@@ -32,7 +32,7 @@ class BlocksReader(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         if size < 0:
-            return self.readall()  # with a second copy, so the application does not do this
+            return self.readall()  # this makes a second copy, so the application always gives a size
         if not self._blocks:
             return b""
         block = self._blocks.popleft()

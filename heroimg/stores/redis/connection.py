@@ -2,12 +2,13 @@
 
 If a server does not work, a request fails within about two seconds. A refused or broken connection is tried three times
 within half a second. A silent connection is not tried again. In a cluster, no connection is tried again, and a request
-may wait two seconds for each silent node. Trying a command again does no harm: at most, a request counts twice towards
-a rate, or a removal is not logged.
+may wait two seconds for each silent node. Trying a command again does no harm: at worst, a request counts twice towards
+a rate limit, or a removal is not logged.
 
-An open connection becomes useless in two ways. After a planned failover it leads to a server that is now a replica.
-That server refuses changes; then the connection is closed, and the next attempt resolves the name again. And a network
-may silently drop an idle connection. So a connection that was idle must answer a PING before it is used.
+An open connection can become useless in two ways. First, after a planned failover it leads to a server that is now a
+replica. When this server refuses a change, the connection is closed, and the next attempt resolves the name again.
+Second, a network may silently drop an idle connection. So a connection that was idle must answer a PING before it is
+used.
 """
 
 from __future__ import annotations
@@ -41,16 +42,16 @@ _CONNECT_SECONDS = 0.5
 _ANSWER_SECONDS = 1.5
 RETRY_AFTER_SECONDS = 2
 
-# Networks may drop idle connections. One that was idle for longer than this is first tried by a PING.
+# A connection that was idle for longer than this must answer a PING before it is used.
 _IDLE_SECONDS = 1
-# A server that works answers a PING sooner.
+# A working server answers a PING within this time.
 _PING_SECONDS = 0.3
 
-# How many connections to one node a RedisConnection has. Each thread uses one at a time. If all are in use, a thread
-# waits for one; with a cluster, redis-py raises an error instead.
+# The most connections to one node. Each thread uses one connection at a time. If all connections are in use, a thread
+# waits; with a cluster, redis-py raises an error instead.
 _MAX_CONNECTIONS = 16
 
-# The errors of a server that was the primary when the connection was opened, and is not any more.
+# The errors of a server that is no longer a primary.
 OUTDATED = (ReadOnlyError, MasterDownError)
 
 # This flag lets scripts write when Redis is full. Otherwise no picture could be claimed and removed, and Redis would
@@ -61,9 +62,9 @@ SCRIPT_HEAD = "#!lua flags=allow-oom\n"
 class RedisConnection:
     """A connection of one process. It connects when it is first used, and again if it was lost.
 
-    :param url: `redis://`, `rediss://` (TLS) or `unix://`, as redis-py reads them, options included; or
-        `redis+cluster://user:password@host:port,host:port` (`rediss+cluster://` with TLS), some of a cluster's nodes,
-        with the same options.
+    :param url: for one server, `redis://`, `rediss://` (TLS) or `unix://`, as redis-py reads them. For a cluster,
+        `redis+cluster://user:password@host:port,host:port` (`rediss+cluster://` with TLS) with some of its nodes.
+        The URL may have options (url.py).
     :raises ConfigError: the URL cannot be read, or has an option that does not exist.
     """
 
@@ -84,7 +85,7 @@ class RedisConnection:
             yield self._single or self._connected_cluster()
 
     def run(self, script: str, key: str, *arguments: str | int) -> Any:
-        """Run a script on one key. It is sent with each call, so it need not be in Redis' script cache."""
+        """Run a script on one key. Each call sends the script, so it need not be in Redis' script cache."""
         with self.client() as client:
             return client.eval(SCRIPT_HEAD + script, 1, key, *arguments)
 
@@ -95,7 +96,7 @@ class RedisConnection:
             yield client.get_redis_connection(client.get_node_from_key(key)) if self._nodes else client
 
     def every_primary(self, section: str) -> list[dict[str, Any]]:
-        """Read a section of INFO of every node that holds pictures; nothing if Redis refuses INFO."""
+        """Return a section of INFO of every primary; an empty list if Redis refuses INFO."""
         with self.client() as client, suppress(ResponseError):
             if not self._nodes:
                 return [client.info(section)]
@@ -103,7 +104,7 @@ class RedisConnection:
         return []
 
     def _connected_cluster(self) -> RedisCluster:
-        # Not at start: otherwise workers could not start while a cluster is down.
+        # Connect here, not at start: workers must be able to start while the cluster is down.
         if not self._lock.acquire(timeout=_ANSWER_SECONDS):
             raise ConnectionError("another request waits for the cluster already")
         try:
@@ -188,7 +189,7 @@ def _redis_errors() -> Iterator[None]:
             f"Redis has reached its maxmemory ({error}): raise it; `flask --app heroimg.wsgi held` shows the pictures"
         )
     except (RedisError, RedisClusterException, AttributeError, ValueError) as error:
-        # redis-py raises the last two if a growing cluster refers it to a node that it does not know yet.
+        # redis-py raises AttributeError or ValueError if a growing cluster names a node that redis-py does not know.
         raise StoreUnavailable(retry_after=RETRY_AFTER_SECONDS) from RedisError(
             f"Redis at REDIS_URL failed ({type(error).__name__}: {error})"
         )

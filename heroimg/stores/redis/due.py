@@ -1,8 +1,8 @@
-"""The pictures that a sweep must look at: the sorted set `heroimg:due` of ids, by the instant at which they are due.
+"""The sorted set `heroimg:due`: the ids of pictures that a sweep must look at, sorted by the instant when they are due.
 
-An id is added before its picture is changed, and removed after its picture is gone. So after a crash the set may have
-an id whose picture is not due or is gone, which does no harm. But every due picture has its id in the set. In a cluster
-the set and most pictures are on different nodes, so no script uses both.
+An id is added before its picture is changed, and removed after its picture is gone. So the set always has every due
+picture. After a crash, it may also have a picture that is not due or is gone, which does no harm. In a cluster, the set
+and most pictures are on different nodes, so no script uses the set and a picture.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _PAGE = 100
 # These are scripts, because a full server refuses a plain ZADD.
 _ADD = "return redis.call('ZADD', KEYS[1], 'LT', ARGV[1], ARGV[2])"
 
-# Another process may have removed or postponed the id after this one read it.
+# After this process read the id, another process may have removed or postponed it.
 _POSTPONE = """
 local due = redis.call('ZSCORE', KEYS[1], ARGV[2])
 if due and tonumber(due) <= tonumber(ARGV[3]) then redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2]) end
@@ -29,7 +29,7 @@ class DueIds:
         self._redis = redis
 
     def add(self, image_id: str, due: int) -> None:
-        """Add an id. If it is there already, the earlier of the two instants counts."""
+        """Add an id. If the set has it already, the earlier of the two instants counts."""
         self._redis.run(_ADD, _KEY, due, image_id)
 
     def postpone(self, image_id: str, due: int, now: int) -> None:

@@ -1,4 +1,4 @@
-"""Waiting until a restart or a failover cannot lose a change: until it is on the disk, and on the replicas."""
+"""Waiting until a change is on the disk and on the replicas, so a restart or a failover cannot lose it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from redis.exceptions import RedisError, ResponseError
 from heroimg.errors import StoreUnavailable
 from heroimg.stores.redis.connection import OUTDATED, RETRY_AFTER_SECONDS, SCRIPT_HEAD, RedisConnection
 
-# Less than the time that an answer may take (connection.py). Otherwise we would stop listening before the answer.
+# This must be less than the time that an answer may take (connection.py).
 _WAIT_MILLISECONDS = 700
 
 
@@ -26,7 +26,7 @@ class Durability:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether to wait: for replicas if there must be any, and for the disk unless this Redis lacks WAITAOF."""
+        """Whether replicas are required, or this Redis can wait for its disk."""
         return bool(self._replicas) or self._can_wait_for_disk
 
     def run(self, script: str, key: str, *arguments: str | int) -> Any:
@@ -48,7 +48,7 @@ class Durability:
         return reply
 
     def _run_and_wait(self, node: Any, script: str, key: str, *arguments: str | int) -> list[Any]:
-        # On one connection, because WAIT and WAITAOF wait for what their own connection has written.
+        # Use one connection: WAIT and WAITAOF wait only for the changes of their own connection.
         with node.pipeline(transaction=False) as pipe:
             pipe.eval(SCRIPT_HEAD + script, 1, key, *arguments)
             if self._replicas:
@@ -68,7 +68,7 @@ class Durability:
             )
 
     def _expect_on_disk(self, answer: Any) -> None:
-        """Check the answer to WAITAOF, which Redis has from 7.2 on. Without appendonly there is no disk to wait for."""
+        """Check the answer to WAITAOF. Accept that Redis before 7.2 has no WAITAOF, or that appendonly is disabled."""
         if isinstance(answer, ResponseError) and "unknown command" in str(answer):
             self._can_wait_for_disk = False
         elif isinstance(answer, Exception):

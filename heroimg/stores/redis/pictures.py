@@ -1,4 +1,4 @@
-"""The pictures in Redis. Each is a hash `heroimg:{<id>}`, read by field names and changed by scripts.
+"""The pictures in Redis. Each picture is a hash, `heroimg:{<id>}`. Only scripts change it.
 
 In a cluster, all keys with the same text in braces are on one node.
 """
@@ -43,10 +43,9 @@ class RedisPictures:
     ) -> tuple[StoredImage, Fields]:
         """Run a script on a picture, and read the fields that it returns.
 
-        :param now: the time that the script uses. If the caller compares the picture's times with a time of its own, it
-            must pass that time here: otherwise a claim could lapse between the two times.
-        :raises ImageNotFound: there is no such picture, or it has expired; the script has done nothing. REMOVE_EXPIRED
-            accepts expired pictures.
+        :param now: the time that the script uses. A caller that compares the picture's times with the current time must
+            pass that time here. Otherwise a claim could lapse between two readings of the clock.
+        :raises ImageNotFound: the script found no picture, and did nothing.
         """
         now = now or self._now()
         fields: Fields = json.loads(self._redis.run(script, key_of(image_id), now, *arguments) or "{}")
@@ -64,8 +63,8 @@ class RedisPictures:
     def make_safe(self, image_id: str, script: str, *arguments: str | int) -> StoredImage | None:
         """Run a script a second time, and wait until its change cannot be lost.
 
-        A second time, because a failover may have lost the change, and because Redis waits only for what the same
-        connection has written.
+        There are two reasons to run it again. A failover may have lost the change, and Redis waits only for the changes
+        of the same connection.
 
         :returns: the picture as the script returns it; None if Redis has nothing to wait for.
         :raises ImageNotFound: there is no such picture, or it has expired.
@@ -80,9 +79,9 @@ class RedisPictures:
     def read_blocks(self, image_id: str, count: int) -> list[bytes]:
         """Read a picture's bytes.
 
-        :raises ImageNotFound: since it was claimed, it was removed or has expired.
+        :raises ImageNotFound: the picture was removed, or expired, after it was claimed.
         """
-        # Block by block: redis-py collects the answer to a command in a buffer, which would be a second copy.
+        # Read one block at a time: redis-py buffers each answer, so one large answer would be in memory twice.
         with self._redis.client() as client:
             blocks = [client.hget(key_of(image_id), number) for number in range(count)]
         if None in blocks:
@@ -93,7 +92,7 @@ class RedisPictures:
 def key_of(image_id: str) -> str:
     """Return the key of a picture.
 
-    :raises ImageNotFound: this cannot be an id.
+    :raises ImageNotFound: the id has the wrong form.
     """
     if not is_image_id(image_id):
         raise ImageNotFound

@@ -1,8 +1,9 @@
-"""The scripts that change a picture in Redis. Redis runs each of them alone, so each is atomic.
+"""The scripts that change a picture in Redis. Redis runs one script at a time, so each script is atomic.
 
-Every script gets the picture's key, the current time, and its own arguments. It returns the picture's fields as JSON:
-PIN and NOTE as they are after the change, the others as they were before it. If there is no such picture, a script does
-nothing and returns nothing. All scripts but REMOVE_EXPIRED ignore an expired picture.
+Every script gets the picture's key, the current time, and its own arguments. It returns the picture's fields as JSON.
+PIN and NOTE return the fields after the change. All other scripts return the fields before the change. If there is no
+such picture, a script does nothing and returns nothing. All scripts except REMOVE_EXPIRED treat an expired picture as
+missing.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ set_expiry(look())
 return cjson.encode(look())
 """
 
-# Compare and set. The arguments are the names of the fields, then their old values, then their new values. Fields that
-# have the new values already are no error: the caller runs the script again if it got no answer.
+# Compare and set. The arguments are the names of the fields, then their old values, then their new values. The fields
+# may have the new values already, because the caller may run the script twice.
 NOTE = f"""{_LOOK_CURRENT}
 local count = (#ARGV - 1) / 3
 local function has_values(first)
@@ -99,7 +100,7 @@ end
 return cjson.encode(look())
 """
 
-# If the returned `expires` has passed, this caller has removed the picture. Only one caller can.
+# If the returned `expires` has passed, this call has removed the picture.
 REMOVE_EXPIRED = f"""{_LOOK}
 if tonumber(image.expires) <= now then redis.call('UNLINK', KEYS[1]) end
 return cjson.encode(image)

@@ -11,7 +11,7 @@ from heroimg.stores.redis.connection import SCRIPT_HEAD, RedisConnection
 
 _SUBJECT = "redis"
 
-# One call of each command that a picture, a sweep or a rate needs. The braces put all keys on one node of a cluster.
+# One call of each command that pictures, sweeps or rate limits need. The braces put all keys on one node of a cluster.
 _KEY, _SET, _NUMBER = "heroimg:{check}", "heroimg:{check}:due", "heroimg:rate:{check}"
 _CALLS: tuple[tuple[str | int, ...], ...] = (
     ("PING",),
@@ -39,17 +39,17 @@ _OPERATOR_CALLS: tuple[tuple[str | int, ...], ...] = (("SCAN", 0),)
 
 
 def denials(redis: RedisConnection, replicas: int, *, for_operator: bool = False) -> list[str]:
-    """Try every command that a checkout needs, and return what Redis denies, and what to do about it.
+    """Try every command that a checkout needs. Return sentences that say what Redis denies, and what to do.
 
-    :param replicas: how many must have a picture (HEROIMG_REDIS_REPLICAS).
+    :param replicas: how many replicas must have a picture (HEROIMG_REDIS_REPLICAS).
     :param for_operator: try what the operator's commands need, too.
     :raises StoreUnavailable: Redis does not answer.
     :raises StoreFull: Redis has reached its maxmemory.
     """
     calls = _CALLS + (_WAIT,) * bool(replicas) + _OPERATOR_CALLS * for_operator
     with redis.client() as client:
-        # Send SET by itself, because redis-py does not replace an outdated connection in a pipeline. SET also shows
-        # whether the server is full: a full server refuses SET, but not the scripts.
+        # Send SET outside the pipeline, because redis-py does not replace an outdated connection in a pipeline. SET
+        # also shows whether the server is full: a full server refuses SET, but not the scripts.
         client.execute_command("SET", _NUMBER, 0, "EX", 60)
     with redis.node_of(_NUMBER) as node, node.pipeline(transaction=False) as pipe:
         for call in calls:
@@ -59,7 +59,7 @@ def denials(redis: RedisConnection, replicas: int, *, for_operator: bool = False
             for call, answer in zip(calls, pipe.execute(raise_on_error=False), strict=True)
             if isinstance(answer, Exception)
         }
-        if "unknown command" in str(errors.get("WAITAOF")):  # Redis has it from 7.2 on
+        if "unknown command" in str(errors.get("WAITAOF")):  # Redis before 7.2 has no WAITAOF
             del errors["WAITAOF"]
         sentences = []
         # Before 7.0, scripts cannot have flags. https://redis.io/docs/latest/develop/programmability/lua-api/
@@ -78,7 +78,7 @@ def denials(redis: RedisConnection, replicas: int, *, for_operator: bool = False
 
 
 def risks(redis: RedisConnection) -> list[str]:
-    """List the settings of Redis with which it may lose pictures."""
+    """List the settings with which Redis may lose pictures."""
     memories = redis.every_primary("memory")
     if not memories:
         return [
@@ -91,7 +91,7 @@ def risks(redis: RedisConnection) -> list[str]:
             sentences.add(
                 f"Redis evicts pictures when it is full: set its maxmemory-policy to noeviction, not {policy}."
             )
-    # Warn even if there are replicas: they copy a primary that restarts empty.
+    # Warn even if there are replicas: if a primary restarts empty, its replicas become empty, too.
     for persistence in redis.every_primary("persistence"):
         if not persistence["aof_enabled"]:
             sentences.add("Redis loses every picture when it restarts: set its appendonly to yes.")
@@ -101,7 +101,7 @@ def risks(redis: RedisConnection) -> list[str]:
 def check_redis(redis: RedisConnection, replicas: int) -> Iterator[Finding]:
     """Check the permissions, and the version, the eviction policy, the persistence and the replicas of every primary.
 
-    :param replicas: how many must have a picture (HEROIMG_REDIS_REPLICAS).
+    :param replicas: how many replicas must have a picture (HEROIMG_REDIS_REPLICAS).
     """
     refused = denials(redis, replicas, for_operator=True)
     yield from (fault(_SUBJECT, sentence) for sentence in refused)

@@ -6,14 +6,13 @@ A picture is one hash (pictures.py). Its fields are:
     blocks                                  the number of blocks
     0, 1, 2, ...                            the blocks, which are the picture's bytes
 
-While a picture arrives, it is in the worker's memory. Then one transaction writes all of the hash, and the seconds
-after which Redis must remove it. So no picture is half-written, and Redis removes pictures that are not fetched. Redis
-counts these seconds itself, so its clock need not agree with ours. Every change of a picture is one script
-(scripts.py). The clock of the workers decides: from its `expires` on, a picture cannot be retrieved, even if Redis
-still has it.
+While a picture arrives, it is in the worker's memory. Then one transaction writes the hash and its time to live. So no
+picture is half-written, and Redis removes pictures that are not fetched. Redis counts the time to live itself, so its
+clock need not agree with ours. Every change of a picture is one script (scripts.py). When the worker's clock reaches
+`expires`, the picture cannot be retrieved any more, even if Redis still has it.
 
-A picture with a complete checkout stays in Redis for a grace period after it has expired, until a sweep reports it to
-the operator. Sweeps look for it in a set of due ids (due.py, sweeping.py).
+After a picture with a complete checkout has expired, it stays in Redis for a grace period, so that a sweep can report
+it to the operator. Sweeps use a set of due ids (due.py, sweeping.py).
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from heroimg.stores.redis.pictures import RedisPictures, key_of
 from heroimg.stores.redis.setup import check_redis, denials, risks
 from heroimg.stores.redis.sweeping import DueSweep
 
-# The id of a picture with sessions to end is added to the due ids before the sessions are noted. It is due only after
+# `note` adds a picture with sessions to end to the due ids, and then notes the sessions. The picture is due only after
 # this time, so that no sweep looks at it before the note.
 _NOTING_SECONDS = 5
 
@@ -81,7 +80,7 @@ class RedisStore(ImageStore):
         return self._pictures.change_safely(image_id, scripts.PIN, until, renewed)
 
     def note(self, image_id: str, change: Callable[[StoredImage], StoredImage]) -> tuple[StoredImage, StoredImage]:
-        first = None
+        original = None
         while True:
             before = self.get(image_id)
             after = change(before)
@@ -90,15 +89,14 @@ class RedisStore(ImageStore):
                 self._due.add(image_id, min(due, before.expires))
             old, new = before.checkout_fields(), after.checkout_fields()
             arguments = (*new, *old.values(), *new.values())
-            # NOTE changes nothing if the fields are no longer the old ones, and returns the picture as it is then.
+            # If another process has changed the fields, NOTE changes nothing. NOTE returns the current picture.
             noted, _ = self._pictures.change(image_id, scripts.NOTE, *arguments)
             if noted.checkout_fields() != new:
-                continue  # another process has changed it since we read it
-            # If a further round follows, it reads our own change, which is not the picture before it.
-            first = first or before
+                continue  # read the picture again
+            original = original or before  # a further round reads our own change
             safe = self._pictures.make_safe(image_id, scripts.NOTE, *arguments)
             if safe is None or safe.checkout_fields() == new:
-                return first, safe or noted  # not `after`: its claim may be old
+                return original, safe or noted  # `after` may have an old claim
 
     def claim(self, image_id: str, token: str) -> Claimed:
         now = self._now()

@@ -1,7 +1,7 @@
-"""Sweeping Redis: report the pictures with a complete checkout that have expired, and those with sessions to end.
+"""Sweeping Redis: report expired pictures with a complete checkout, and pictures with sessions to end.
 
-All workers on all machines may sweep at the same time. The one whose script removes a picture reports it. If the answer
-of that script is lost, the picture is not reported.
+All workers on all machines may sweep at the same time. The worker whose script removes a picture reports the picture.
+If the answer of the script is lost, the picture is not reported.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from heroimg.stores.redis.due import DueIds
 from heroimg.stores.redis.pictures import RedisPictures
 from heroimg.stores.redis.scripts import REMOVE_EXPIRED
 
-# A picture with sessions to end is reported again after this time. It is shorter than the default
+# A picture with sessions to end is reported again after this time, which is less than the default
 # HEROIMG_SWEEP_SECONDS.
 _RETRY_SECONDS = 30
 
@@ -38,9 +38,9 @@ class DueSweep:
     def run(self, seconds: float | None = None) -> Swept:
         """Look at every id that is due.
 
-        If Redis fails, return the pictures that were removed before, because no other sweep can report them.
+        If Redis fails, return the pictures that this sweep has removed, because no other sweep can report them.
 
-        :param seconds: stop after this time, but look at least at one.
+        :param seconds: stop after this time. The first id is always looked at.
         """
         try:
             self._look_at_due(math.inf if seconds is None else time.monotonic() + seconds)

@@ -1,4 +1,4 @@
-"""REDIS_URL: redis-py's URLs and their options, and URLs with some of a cluster's nodes."""
+"""REDIS_URL, which is a URL of redis-py, or a URL with some of a cluster's nodes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UNREADABLE = (
     "percent-encode the characters / # @ ? % in the password"
 )
 
-# connection.py sets these (_fixed).
+# connection.py sets these options.
 _SET_BY_HEROIMG = {"socket_timeout", "socket_connect_timeout", "health_check_interval"}
 
 # `timeout` is for the pool of a single server, and a cluster has only one database.
@@ -33,7 +33,7 @@ _NOT_FOR_CLUSTERS = {"timeout", "db"}
 def read_url(url: str) -> tuple[dict[str, Any], list[ClusterNode]]:
     """Read a URL.
 
-    :returns: redis-py's keyword arguments for the connections; and the nodes, none of them if there is no cluster.
+    :returns: redis-py's keyword arguments for the connections, and the cluster's nodes. A single server has no nodes.
     :raises ConfigError: the URL cannot be read, or has an option that does not exist.
     """
     try:
@@ -61,11 +61,11 @@ def read_url(url: str) -> tuple[dict[str, Any], list[ClusterNode]]:
 
 
 def _refuse_wrong_options(query: str, *, is_tls: bool, is_cluster: bool) -> None:
-    """Refuse options that would have no effect: misspelt ones, those without a value, and those that clusters lack."""
+    """Refuse options that would have no effect, for example because they are misspelt or have no value."""
     options = _OPTIONS
     if is_cluster:
         options = options & {*REDIS_ALLOWED_KEYS} - _NOT_FOR_CLUSTERS
-    if "@" in query:  # a password with a ?
+    if "@" in query:  # the password has a ? that is not percent-encoded
         raise ConfigError([_UNREADABLE])
     faults = []
     for name, value in parse_qsl(query, keep_blank_values=True):
