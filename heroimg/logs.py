@@ -35,8 +35,8 @@ def error_once(log: logging.Logger, message: str, *args: object, key: object) ->
 class Redact(logging.Filter):
     """Shortens ids and secrets in every record: request lines, paths in error messages, tracebacks.
 
-    It also sets `record.request` to the id of the current request. Records become ASCII, because a server without a
-    locale, such as uWSGI, may raise an error for other characters.
+    It also sets `record.request` to the id of the current request. Records become ASCII, because uWSGI
+    without a locale raises an error for other characters.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

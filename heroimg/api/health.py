@@ -46,7 +46,7 @@ def _proxy_warnings() -> list[str]:
     """Compare HEROIMG_TRUSTED_PROXIES with the number of addresses that proxies have added to X-Forwarded-For.
 
     A request that passed no proxy, such as a monitor's on this machine, gets no warning. `check --url` sends MARK as an
-    address in X-Forwarded-For, and each proxy adds an address after MARK.
+    address in X-Forwarded-For. Proxies add addresses after MARK, or replace it.
     """
     addresses = [one.strip() for one in ",".join(request.headers.getlist("X-Forwarded-For")).split(",") if one.strip()]
     if not addresses:

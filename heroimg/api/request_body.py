@@ -42,7 +42,7 @@ class Request(flask.Request):
 
     def get_data(self, *args: Any, **kwargs: Any) -> Any:
         data = super().get_data(*args, **kwargs)
-        self.stream.read(1)  # raises RequestEntityTooLarge if the body is longer than the limit
+        self.stream.read(1)  # raises RequestEntityTooLarge for a long body, which get_data only cuts off
         return data
 
 

@@ -27,8 +27,8 @@ _UNREACHABLE_CODE = "server_unreachable"
 # certbot renews a certificate a month before it ends.
 _FEW_DAYS = 14
 
-# The check sends this address in X-Forwarded-For, and /readyz counts the addresses that proxies add after it. No client
-# has this address: it is reserved for documentation (RFC 5737).
+# The check sends this address in X-Forwarded-For, and /readyz counts the addresses that proxies add. No client has this
+# address, because it is reserved for documentation (RFC 5737).
 MARK = "192.0.2.1"
 _SETTING = "HEROIMG_TRUSTED_PROXIES"
 

@@ -3,7 +3,7 @@
 Every worker has a scheduler, which by default runs every minute. So sweeping goes on if a worker dies.
 
 A lock file lets one process sweep at a time. The modification time of the lock file is the end of the last sweep, or
-the creation of the file. From this time, workers know whether a sweep is due, and /readyz notices when sweeps stop. A
+the creation of the file. It shows workers whether a sweep is due, and shows /readyz whether sweeps have stopped. A
 shared store has no lock file: every worker on every machine sweeps it.
 
 On shared hosting, threads may be forbidden, or may end with an idle process. So an overdue sweep also runs after a

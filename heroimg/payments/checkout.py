@@ -152,8 +152,8 @@ class Checkout:
 
     def _create(self, image: StoredImage, last_session: str | None) -> Session:
         # `latest` is when a new picture would expire. A picture whose delayed payment failed may expire later, but
-        # Stripe does not let a session last that long. Concurrent requests ask for the same session, because `latest`
-        # is in whole minutes.
+        # Stripe does not let a session last that long. `latest` is in whole minutes, so that concurrent requests have
+        # the same `ends`, and get the same session.
         latest = (self._now() // 60 + 1) * 60 + self._config.image_seconds
         ends = min(image.expires, latest) - self._config.return_seconds
         try:

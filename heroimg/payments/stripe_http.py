@@ -87,7 +87,7 @@ class StripeHttp(stripe.RequestsClient):
 
         thread = threading.Thread(target=run, name="stripe", daemon=True)
         try:
-            thread.start()
+            thread.start()  # an executor would queue the call, and make it again when a thread can start
         except RuntimeError:  # the host allows no more threads, so make the call in this thread
             self._slots.release()
             return ask()

@@ -126,7 +126,7 @@ class StripeSessions:
             raise SignatureInvalid from error
 
     def refuse_old_event(self, payload: bytes, signature: str | None) -> None:
-        """Refuse an event that is older than 300 seconds on Stripe's clock. The last call has compared the clocks.
+        """Refuse an event that was signed over 300 seconds ago, by Stripe's clock as the last call showed it.
 
         :raises SignatureInvalid: the event is too old.
         """

@@ -18,8 +18,8 @@ from heroimg.errors import ImageDamaged, ImageTooComplex
 from heroimg.pictures.jpeg_segments import END, RESTART_INTERVAL, Frame, Scan, Segment, read_segments
 from heroimg.pictures.limits import MAX_PIXELS, refuse_size
 
-# For a JPEG of several scans, such as a progressive JPEG, the decoder keeps all coefficients in memory. The limit is
-# 3.1 bytes a pixel: 3 for the usual half-resolution colour, and 0.1 for padding at the edges.
+# For a JPEG of several scans, such as a progressive JPEG, the decoder keeps all coefficients in memory, two bytes each.
+# A picture of MAX_PIXELS with the usual half-resolution colour has 3 bytes a pixel, and 0.1 for padding at the edges.
 MAX_COEFFICIENT_BYTES = MAX_PIXELS * 31 // 10
 
 # For each scan, the decoder reads all coefficients again. Encoders write about ten scans.
@@ -41,7 +41,8 @@ _ANY_MARKER = re.compile(rb"\xff[\x01-\xfe]")
 
 # libjpeg-turbo reads up to 7 bytes ahead, so each piece of a scan gets 7 bytes of 0xFF as padding. (In a scan, a zero
 # byte must follow 0xFF.) With less padding, most whole pictures would be refused. The decoder may take the padding for
-# empty blocks, so heroimg may overlook one missing block in a baseline JPEG, and more in a progressive JPEG.
+# empty blocks: one in a baseline JPEG (34 of the 56 bits), and more in a progressive JPEG. So heroimg may overlook as
+# many missing blocks.
 _PADDING = b"\xff\0" * 7
 
 # Pillow's mode for each number of components. Grey output is enough for a colour picture, because the decoder decodes

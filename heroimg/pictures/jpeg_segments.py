@@ -14,8 +14,8 @@ END, SCAN, RESTART_INTERVAL = 0xD9, 0xDA, 0xDD
 _FRAMES = (0xC0, 0xC1, 0xC2)
 _PROGRESSIVE = 0xC2
 
-# A photograph has about ten segments before its first scan, and no bytes between segments. The limit for such bytes is
-# the size of the largest possible segment, because a segment with a broken marker counts as such bytes.
+# A photograph has about ten segments before its first scan. If a segment's marker is broken, the whole segment counts
+# as bytes between segments. So as many bytes are allowed there as the largest segment has.
 _MAX_SEGMENTS = 1000
 _MAX_BYTES_BETWEEN_SEGMENTS = 2 + 0xFFFF
 

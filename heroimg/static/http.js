@@ -18,7 +18,8 @@ const PATIENCE = 330;
 // Uploads and checkouts give up earlier, because the customer is waiting and can try again.
 export const UPLOAD_PATIENCE = 120;
 const LONGEST_PAUSE = 16;
-// In seconds. The server may be silent for 20 s when it waits for Stripe.
+// In seconds. After a change of network, a dead connection stays silent. A server that waits for Stripe may be silent
+// for more than 20 s.
 const LONGEST_SILENCE = 60;
 // In seconds. When the last byte has left the browser, megabytes may still be in the system's buffers.
 export const LONGEST_SILENCE_AFTER_UPLOAD = 120;

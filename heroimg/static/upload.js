@@ -29,7 +29,7 @@ import {
  * @callback OnProgress
  * @param {number} sent the fraction that the browser has sent, below 1 until the server answers
  * @param {"preparing" | "sending" | "waiting" | "retrying"} state `preparing`: the picture is made to fit; `waiting`:
- *   the last byte is sent, and the answer has not arrived; `retrying`: the pause before the next attempt
+ *   the last byte is sent; `retrying`: the pause before the next attempt
  * @returns {void}
  */
 

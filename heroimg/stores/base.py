@@ -21,7 +21,7 @@ Clock = Callable[[], float]
 
 
 class Claimed(NamedTuple):
-    """The result of a claim. The stream is open at its start; the caller closes it."""
+    """The result of a claim. The stream is open, and the caller closes it."""
 
     image: StoredImage
     stream: BinaryIO
@@ -134,7 +134,7 @@ class ImageStore(ABC):
         A lapsed claim can be renewed until another token claims the picture.
 
         :raises ImageClaimed: another token holds the claim; `retry_after` is the number of seconds to wait.
-        :raises ImageNotFound: there is no such picture, or this token has neither a current nor a lapsed claim.
+        :raises ImageNotFound: there is no such picture. Or the last claim is another token's, or was given back.
         """
 
     @abstractmethod

@@ -2,8 +2,8 @@
 
 HEROIMG_UPLOAD_DIR may name another program's folder by mistake. Then the folder's mode would become 0700, and a sweep
 would remove files with names like ours. Some caches use such names, and our mode, 0600. So we also check the contents.
-A power cut may lose a sidecar, or leave any of our files empty or truncated. If a copied picture has lost its mode, its
-sidecar shows that the picture is ours.
+The check accepts what a power cut may leave: a picture without a sidecar, and empty or truncated files. It accepts a
+picture with another mode if the picture's sidecar is there, because a copy may have another mode.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _is_ours(folder: str, entry: os.DirEntry[str]) -> bool:
             is_ours = is_private or status.st_size == 0
         elif suffix:
             is_ours = _may_be_sidecar(_start_of(entry.path)) or (is_private and _begins(picture, _may_be_picture))
-        else:  # it is enough that a sidecar exists: `refuse_foreign` checks the sidecar itself
+        else:  # any sidecar is enough here, because `refuse_foreign` also checks the sidecars
             is_ours = is_private and (os.path.lexists(sidecar) or _may_be_picture(_start_of(entry.path)))
     except FileNotFoundError:  # another process of ours has just removed the file
         return True

@@ -2,7 +2,7 @@
 
 An id is added before its picture is changed, and removed after its picture is gone. So the set always has every due
 picture. After a crash, it may also have a picture that is not due or is gone, which does no harm. In a cluster, the set
-and most pictures are on different nodes, so no script uses the set and a picture.
+and most pictures are on different nodes, so no script uses both.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class Durability:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether replicas are required, or this Redis can wait for its disk."""
+        """Whether replicas are required, or this Redis may have WAITAOF."""
         return bool(self._replicas) or self._can_wait_for_disk
 
     def run(self, script: str, key: str, *arguments: str | int) -> Any:
