@@ -82,7 +82,7 @@ def settle_allocator() -> None:
 wsgi_app = "heroimg.wsgi:app"
 worker_class = "gthread"
 
-# Hosting platforms set PORT, and some set WEB_CONCURRENCY.
+# Most hosting platforms set PORT, and some set WEB_CONCURRENCY.
 bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1:3000"
 workers = int(os.environ.get("WEB_CONCURRENCY") or _workers())
 

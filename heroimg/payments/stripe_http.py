@@ -22,7 +22,7 @@ from heroimg.stores.base import Clock
 
 log = logging.getLogger(__name__)
 
-# Each process makes at most this many calls at a time. These calls and the MAX_UNBUFFERED readers of
+# Each process has at most this many threads that call Stripe. These threads and the MAX_UNBUFFERED readers of
 # pictures/hand_over.py leave some of gunicorn's 16 threads (gunicorn_conf.py) free for other requests.
 MAX_CALLS_AT_ONCE = 6
 
@@ -87,7 +87,8 @@ class StripeHttp(stripe.RequestsClient):
 
         thread = threading.Thread(target=run, name="stripe", daemon=True)
         try:
-            thread.start()  # an executor would queue the call, and make it again when a thread can start
+            # If no thread can start, an executor would keep the call and make it later. We make it below.
+            thread.start()
         except RuntimeError:  # the host allows no more threads, so make the call in this thread
             self._slots.release()
             return ask()

@@ -86,8 +86,8 @@ export function fileUnreadable(cause) {
 
 /**
  * Make a photograph of any kind fit the server's limits. A PNG or JPEG within the limits and `maxEdge` stays unchanged,
- * byte for byte. Any other picture becomes an upright JPEG. A picture within the server's limits stays unchanged if a
- * part of it seems to be missing, because the server checks it. A worker draws the JPEG if the browser's workers can draw.
+ * byte for byte. Any other picture becomes an upright JPEG, unless it seems cut off. A worker draws the JPEG if the
+ * browser's workers can draw.
  *
  * @param {Blob} file
  * @param {FitOptions & { onWait?: OnWait, signal?: AbortSignal }} [options]
