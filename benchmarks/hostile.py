@@ -18,7 +18,7 @@ from tests.helpers.api import UPLOAD, Api
 from tests.helpers.process_usage import cpu_seconds, peak_bytes
 from tests.helpers.serving import serving
 
-# heroimg accepts this picture: noise in a progressive JPEG of 65 million pixels. Only JPEGs of many scans cost more.
+# heroimg accepts this picture: noise in a progressive JPEG of 65 million pixels.
 _NOISE = pictures.encode(pictures.noise(1000, 1000).resize((13_000, 5_000)), "JPEG", progressive=True, quality=20)
 
 
