@@ -79,7 +79,7 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
 def _add_commands(app: Flask, services: Services, ender: SessionEnder) -> None:
     config, store, clock = services.config, services.store, services.clock
     lookup = Lookup(store, clock, ender.end, services.checkout.session_state)
-    # `check` may run every few minutes. If it timed its calls to Stripe, each run would leave counter files.
+    # If `check` timed its calls to Stripe, each run would leave counter files.
     untimed = StripeSessions(config, clock)
     setup = SetupCheck(config, store, StripeSetup(config, untimed, clock).check, services.rates.check)
     for command in operator_commands(store, services.sweeper, clock, lookup, setup):

@@ -32,7 +32,7 @@ def give_to_workers(values: dict[str, str]) -> None:
 
 
 def read_env_file(path: Path = Path(".env")) -> dict[str, str]:
-    """Read a file of lines such as NAME=value. Values are taken as they are, `$` included.
+    """Read a file of lines such as NAME=value. `$` in a value is not expanded.
 
     A line that is not NAME=value is an error. If the line were ignored, a default would apply, and heroimg could sell
     the wrong product. The messages show only line numbers, because lines may contain secrets.

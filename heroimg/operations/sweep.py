@@ -45,7 +45,7 @@ _BETWEEN_REQUESTS_SECONDS = 0.1
 class Sweeper:
     """Sweeps the store, and logs and counts what a sweep removed.
 
-    :param end_sessions: gets the ids of pictures that have sessions to end.
+    :param end_sessions: called with the ids of pictures that have sessions to end.
     :raises ConfigError: the lock file cannot be written.
     """
 

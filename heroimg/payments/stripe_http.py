@@ -87,7 +87,6 @@ class StripeHttp(stripe.RequestsClient):
 
         thread = threading.Thread(target=run, name="stripe", daemon=True)
         try:
-            # If no thread can start, an executor would keep the call and make it later. We make it below.
             thread.start()
         except RuntimeError:  # the host allows no more threads, so make the call in this thread
             self._slots.release()

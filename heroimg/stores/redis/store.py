@@ -36,8 +36,8 @@ from heroimg.stores.redis.pictures import RedisPictures, key_of
 from heroimg.stores.redis.setup import check_redis, denials, risks
 from heroimg.stores.redis.sweeping import DueSweep
 
-# If a picture gets sessions to end, `note` first adds the picture's id to the due ids. The id is due only after this
-# time, so that no sweep looks at the picture before the sessions are noted.
+# Before `note` writes `sessions_to_end`, it adds the picture's id to the due ids. The id is due only after this time,
+# so that no sweep looks at the picture before the sessions are noted.
 _NOTING_SECONDS = 5
 
 
