@@ -155,7 +155,7 @@ class ImageStore(ABC):
         """Remove all expired pictures, and all leftovers of crashes.
 
         At most one sweep reports an expired picture, even if several sweeps run at the same time. A shared store
-        reports an expired picture only if its checkout is complete.
+        always reports an expired picture if its checkout is complete, but may not report others.
 
         :param seconds: stop after this time. The rest waits for a later sweep.
         """

@@ -14,7 +14,7 @@ from heroimg.stores.image import is_image_id
 
 _SUBJECT = "folder"
 
-# The program of the second process. NFS locks only files that are open for writing.
+# `_check_lock` runs this program in a second process. NFS locks only files that are open for writing.
 _TRY_LOCK = """
 import fcntl, sys
 with open(sys.argv[1], "r+b") as part:

@@ -1,7 +1,7 @@
 """The sorted set `heroimg:due`: the ids of pictures that a sweep must look at, sorted by the instant when they are due.
 
 An id is added before its picture is changed, and removed after its picture is gone. So the set always has every due
-picture. After a crash, it may also have a picture that is not due or is gone, which does no harm. In a cluster, the set
+picture. It may also have a picture that is not due or is gone, which does no harm. In a cluster, the set
 and most pictures are on different nodes, so no script uses both.
 """
 
