@@ -47,7 +47,8 @@ class SessionEnder:
     def end_before_hand_over(self, image: StoredImage) -> None:
         """End the picture's sessions. If the current session cannot be ended, the picture is handed over anyway.
 
-        :raises StripeUnreachable, StripeFailed: the checkout is not complete, and a session in `sessions_to_end` may be open.
+        :raises StripeUnreachable, StripeFailed: the checkout is not complete, and a session in `sessions_to_end` may
+            be open.
         """
         if not image.checkout_complete:
             image = self.end_others(image)

@@ -70,7 +70,8 @@ class HandOvers:
             nothing is handed over.
         :raises ImageNotFound: unknown, expired or removed already.
         :raises ImageClaimed: another token holds it.
-        :raises StripeUnreachable, StripeFailed: the checkout is not complete, and a session in `sessions_to_end` may be open.
+        :raises StripeUnreachable, StripeFailed: the checkout is not complete, and a session in `sessions_to_end` may
+            be open.
         """
         if token:
             claimed = self.store.claim(image_id, token)
