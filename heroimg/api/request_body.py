@@ -1,4 +1,4 @@
-"""Limit the bodies of requests, and read each body to its end, even if the request is refused."""
+"""Limit the bodies of requests, and read the body of a refused upload to its end."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class StripeSessions:
             raise SignatureInvalid from error
 
     def refuse_old_event(self, payload: bytes, signature: str | None) -> None:
-        """Refuse an event that was signed over 300 seconds ago, by Stripe's clock as the last call showed it.
+        """Refuse an event whose signature is older than 300 seconds. Stripe's clock, as last seen, decides.
 
         :raises SignatureInvalid: the event is too old.
         """

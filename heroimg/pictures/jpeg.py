@@ -40,9 +40,8 @@ _RESTART = 0xD0
 _ANY_MARKER = re.compile(rb"\xff[\x01-\xfe]")
 
 # libjpeg-turbo reads up to 7 bytes ahead, so each piece of a scan gets 7 bytes of 0xFF as padding. (In a scan, a zero
-# byte must follow 0xFF.) With less padding, most whole pictures would be refused. The decoder may mistake the padding
-# for empty blocks: for one in a baseline JPEG, and for several in a progressive JPEG. So heroimg may overlook as many
-# missing blocks.
+# byte must follow 0xFF.) With less padding, most whole pictures would be refused. So heroimg may overlook a missing
+# block, because the decoder can take the padding for an empty block (in a progressive JPEG, for several empty blocks).
 _PADDING = b"\xff\0" * 7
 
 # Pillow's mode for each number of components. Grey output is enough for a colour picture, because the decoder decodes

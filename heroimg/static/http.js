@@ -81,7 +81,7 @@ export async function patiently(attempt, { onWait, signal, canPass = isTemporary
     try {
       return await orStopped(attempt, signal);
     } catch (error) {
-      // Count at most LONGEST_SILENCE: a longer attempt has made progress, or the device has slept.
+      // An attempt counts for at most LONGEST_SILENCE. If it took longer, it made progress, or the device slept.
       spent += Math.min((Date.now() - start) / 1000, LONGEST_SILENCE);
       const seconds = error instanceof HeroimgError && canPass(error) ? (error.retryAfter ?? pause) : Infinity;
       if (spent + seconds > patience) {

@@ -155,7 +155,7 @@ class ImageStore(ABC):
         """Remove all expired pictures, and all leftovers of crashes.
 
         At most one sweep reports an expired picture, even if several sweeps run at the same time. A shared store
-        always reports an expired picture if its checkout is complete, but may not report others.
+        may omit expired pictures without a complete checkout.
 
         :param seconds: stop after this time. The rest waits for a later sweep.
         """

@@ -96,7 +96,7 @@ class RedisStore(ImageStore):
             original = original or before  # if the loop repeats, `before` will have our own change
             safe = self._pictures.make_safe(image_id, scripts.NOTE, *arguments)
             if safe is None or safe.checkout_fields() == new:
-                return original, safe or noted  # `after` may have an old claim
+                return original, safe or noted  # not `after`: the claim may have changed since `before` was read
 
     def claim(self, image_id: str, token: str) -> Claimed:
         now = self._now()
