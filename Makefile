@@ -74,7 +74,7 @@ system: ## install the Debian packages that some tests use, as root
 	apt-get update -q
 	apt-get install -qy --no-install-recommends $(DEBIAN_PACKAGES)
 
-clean: ## remove what these commands made, except uploads/ and instance/
+clean: ## remove virtual environments, packages and reports, but not uploads/ and instance/
 	rm -rf $(MADE)
 
 $(BIN)/python:

@@ -13,6 +13,12 @@ from demo.stripe_stand_in import StandIn
 from heroimg.config import ConfigError
 from heroimg.env_file import read_env_file
 
+# What the page sells, unless the settings name a product. The default product is a board, which the page does not have.
+PRODUCT = {
+    "HEROIMG_PRODUCT_NAME": "Hero Me: your picture",
+    "HEROIMG_PRODUCT_DESCRIPTION": "You get your picture back after the payment.",
+}
+
 
 def main() -> int:
     """Serve until interrupted; return gunicorn's exit status."""
@@ -60,7 +66,7 @@ def _serve(port: int, settings: dict[str, str]) -> int:
     print(f"Open http://localhost:{port}/hero-me", flush=True)
     if front_end != f"http://localhost:{port}":
         print(f"Customers return from the checkout to {front_end}, as FRONTEND_URL says.", flush=True)
-    with subprocess.Popen(command, env=os.environ | settings | {"FRONTEND_URL": front_end}) as server:
+    with subprocess.Popen(command, env=PRODUCT | os.environ | settings | {"FRONTEND_URL": front_end}) as server:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: server.terminate())
         return server.wait()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 from playwright.sync_api import Browser
 
+from demo.run import PRODUCT
 from demo.stripe_stand_in import StandIn
 from tests.helpers.api import Api
 from tests.helpers.browser import Visitor, chromium
@@ -77,7 +78,7 @@ def open_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     clock = DrivenClock(folder / "clock")
     with StandIn(clock=clock) as stand_in, Proxy() as proxy:
-        settings = {"FRONTEND_URL": proxy.url, **stripe_settings(stand_in)}
+        settings = {"FRONTEND_URL": proxy.url, **PRODUCT, **stripe_settings(stand_in)}
         with serving_at(clock, folder / "served", settings) as server:
             proxy.target = server.url
             yield Site(Api(server), stand_in, clock, proxy)

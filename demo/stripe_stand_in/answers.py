@@ -32,7 +32,7 @@ class Answer:
 
 
 class Silence(Enum):
-    """What a client gets instead of an answer."""
+    """Failures without an answer."""
 
     HANG_UP = "the connection closes"
     UNTIL_CLIENT_LEAVES = "nothing, for as long as the client waits"

@@ -25,7 +25,7 @@ from demo.stripe_stand_in.answers import (
 from demo.stripe_stand_in.parameters import check_parameters
 
 SECRET_KEY = "sk_test_standin"
-# What a restricted key may do. Without a permission Stripe answers 403 before it looks at the parameters.
+# The permissions of restricted keys. Without a permission Stripe answers 403 before it looks at the parameters.
 RESTRICTED_KEYS = {"rk_test_checkout": "/v1/checkout/sessions", "rk_test_account": "/v1/account"}
 
 T = TypeVar("T")

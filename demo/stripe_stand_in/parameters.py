@@ -29,7 +29,7 @@ AMOUNT = "line_items[0][price_data][unit_amount]"
 NAME = "line_items[0][price_data][product_data][name]"
 DESCRIPTION = "line_items[0][price_data][product_data][description]"
 
-# What each value must match, and the sentence for one that does not.
+# The pattern of each value, and the sentence for a value that does not match.
 _REQUIRED = {
     "mode": ("payment", "The stand-in supports mode=payment only."),
     "ui_mode": ("embedded_page", "Send ui_mode=embedded_page, which was called `embedded` before 2026-03-25.dahlia."),

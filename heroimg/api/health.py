@@ -1,4 +1,4 @@
-"""/healthz shows whether the store can be written and read. /readyz also shows whether an operator must act."""
+"""/healthz shows whether the store works. /readyz also shows whether an operator must act."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def commands_without_settings(error: ConfigError) -> list[click.Command]:
         raise error
 
     @_check_command
-    def check(url: str | None, as_json: bool) -> None:  # noqa: ARG001 (nothing is served with such settings)
+    def check(url: str | None, as_json: bool) -> None:  # noqa: ARG001 (no server runs with such settings)
         """Report what is wrong with the settings."""
         report(settings_findings(error), as_json=as_json)
 

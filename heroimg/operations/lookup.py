@@ -138,7 +138,7 @@ class Lookup:
             ) from error
 
     def _outcome(self, image: StoredImage, session_id: str) -> str:
-        """Tell what became of a session that `forget` had to end.
+        """Describe the state of a session that `forget` had to end.
 
         Ask Stripe, unless the picture's record says that the session is complete.
         """

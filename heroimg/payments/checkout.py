@@ -44,7 +44,7 @@ _MOST_REPEATS = 5
 
 
 class Checkout:
-    """Opens the Checkout Sessions of pictures, uses open sessions again, and tells their state.
+    """Opens the Checkout Sessions of pictures, uses open sessions again, and reports their state.
 
     Most methods ask Stripe, and may raise StripeUnreachable, StripeFailed or CheckoutNotConfigured.
     """
@@ -151,9 +151,9 @@ class Checkout:
         return None
 
     def _create(self, image: StoredImage, last_session: str | None) -> Session:
-        # `latest` is when a new picture would expire. A picture whose delayed payment failed may expire later, but
-        # Stripe does not let a session last that long. `latest` is in whole minutes, so that concurrent requests have
-        # the same `ends`, and get the same session.
+        # A picture whose delayed payment failed may expire so late that Stripe would refuse the session. So the session
+        # ends no later than `latest`, by which a picture that is uploaded now expires. `latest` is in whole minutes, so
+        # that concurrent requests have the same `ends`, and get the same session.
         latest = (self._now() // 60 + 1) * 60 + self._config.image_seconds
         ends = min(image.expires, latest) - self._config.return_seconds
         try:
@@ -180,7 +180,7 @@ class Checkout:
     def _refuse_to_outlive(self, image: StoredImage, session: Session) -> None:
         """Raise ClockWrong if, by Stripe's clock, the session would end too late."""
         ahead = self._sessions.seconds_ahead
-        # The margin is less than HEROIMG_RETURN_SECONDS, to tolerate a clock that is slightly ahead.
+        # Of HEROIMG_RETURN_SECONDS at least `margin` must remain. So a clock that is slightly ahead does no harm.
         margin = min(MIN_RETURN_SECONDS, self._config.return_seconds / 2)
         if session.expires_at + ahead > image.expires - margin:
             raise ClockWrong from RuntimeError(

@@ -41,7 +41,7 @@ class CheckoutNotes:
 
 
 def opened(image: StoredImage, session_id: str) -> StoredImage:
-    """Note a new session. If the picture's checkout is complete already, the session must be ended."""
+    """Note a new session. If the picture's checkout is complete already, the session goes into `sessions_to_end`."""
     if session_id == image.checkout_session or session_id in image.sessions_to_end:
         return image
     if image.checkout_complete:

@@ -32,7 +32,7 @@ MAX_UNBUFFERED = 6
 
 
 class EndsSessions(Protocol):
-    """What this module uses of heroimg/payments/ending.py."""
+    """The methods of heroimg/payments/ending.py that this module uses."""
 
     def end(self, image: StoredImage) -> None: ...
     def end_before_hand_over(self, image: StoredImage) -> None: ...

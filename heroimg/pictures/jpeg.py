@@ -29,8 +29,8 @@ MAX_SCANNED_BYTES = 25 * MAX_COEFFICIENT_BYTES
 _LEAST_SCANNED_BYTES = 10_000_000
 
 # Cameras write about one restart marker for each row of blocks. Each interval between two markers is decoded
-# separately. If a scan has more intervals than this, groups of intervals are decoded together. Then missing blocks
-# are found only in the last interval of each group.
+# separately. If a scan has more intervals than this, groups of intervals are decoded together. Then heroimg
+# detects missing blocks only in the last interval of each group.
 _MAX_PIECES = 2000
 
 # APP0 to APP15 and COM, but not APP14, which names the colour space.
@@ -40,8 +40,8 @@ _RESTART = 0xD0
 _ANY_MARKER = re.compile(rb"\xff[\x01-\xfe]")
 
 # libjpeg-turbo reads up to 7 bytes ahead, so each piece of a scan gets 7 bytes of 0xFF as padding. (In a scan, a zero
-# byte must follow 0xFF.) With less padding, most whole pictures would be refused. So heroimg may overlook a missing
-# block, because the decoder can take the padding for an empty block (in a progressive JPEG, for several empty blocks).
+# byte must follow 0xFF.) With less padding, most whole pictures would be refused. But the decoder can mistake the
+# padding for an empty block, or in a progressive JPEG for several. Then heroimg overlooks missing blocks.
 _PADDING = b"\xff\0" * 7
 
 # Pillow's mode for each number of components. Grey output is enough for a colour picture, because the decoder decodes

@@ -1,5 +1,5 @@
 /**
- * Sends requests to heroimg, gives them up after a silence, tries them again, and turns failures into errors.
+ * Sends requests to heroimg, aborts requests without progress, tries again, and turns failures into errors.
  *
  * @module http
  */
@@ -172,7 +172,7 @@ export function callPage(callback, ...args) {
 }
 
 /**
- * Give a request up after a silence. Also give the request up when the browser is online again, because the old
+ * Abort a request after a silence. Also abort the request when the browser is online again, because the old
  * connection is dead then. Compares times, because timers stop while the device sleeps.
  *
  * @param {() => void} giveUp

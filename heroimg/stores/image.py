@@ -40,10 +40,11 @@ class StoredImage:
     """Everything that a store knows about a picture except its bytes.
 
     A field with metadata is stored, in the sidecar or in the Redis hash. The metadata has the stored name, and the
-    function that reads the value. A field without a value is not stored. To store another field, add it here. If every
-    new picture has the field, set it in `new_record`. If the field is about the checkout, set it in `checkout_fields`
-    and in payments/notes.py. `mimetype` must stay the first stored name (files/admission.py). Names that start with
-    `claim_` are reserved for the claim.
+    function that reads the value. Empty values (None, False, an empty tuple) are not stored. `mimetype` must stay the
+    first stored name (files/admission.py). Names that start with `claim_` are reserved for the claim.
+
+    To store another field, add it here. If every new picture has the field, set it in `new_record`. If the field is
+    about the checkout, set it in `checkout_fields` and in payments/notes.py.
 
     :param size: bytes.
     :param checkout_session: the id of its current Checkout Session; None if none was opened.

@@ -263,7 +263,7 @@ def test_a_strangers_confirmation_leaves_the_checkout_open(shop: Shop) -> None:
     assert shop.stand_in.sessions[session_id]["status"] == "open"
 
 
-def test_a_reader_who_is_slow_when_the_hour_ends_gets_the_rest(shop: Shop) -> None:
+def test_a_reader_that_is_slow_when_the_hour_ends_gets_the_rest(shop: Shop) -> None:
     image_id = shop.api.keep(pictures.long_jpeg())
     with shop.api.connection(window=32768) as connection:
         request = f"GET {RETRIEVE}?imageId={image_id} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"

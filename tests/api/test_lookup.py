@@ -198,7 +198,7 @@ def open_another_checkout_while_one_ends(
 
 
 @pytest.mark.parametrize("digits", [6, 32])
-def test_forget_ends_a_checkout_that_the_page_opens_meanwhile(
+def test_forget_ends_a_checkout_that_the_page_has_just_opened(
     operator: Operator, monkeypatch: pytest.MonkeyPatch, digits: int
 ) -> None:
     first = operator.api.session_of(image_id := operator.api.keep(pictures.jpeg()))
@@ -220,7 +220,7 @@ def test_forget_reports_a_payment_that_comes_meanwhile(operator: Operator, monke
     assert f"checkout {opened[0][:12]}... is complete: refund it if the customer asks for that" in lines
 
 
-def test_forget_says_what_to_do_if_it_cannot_end_a_checkout_that_the_page_opens_meanwhile(
+def test_forget_says_what_to_do_if_it_cannot_end_a_checkout_that_the_page_has_just_opened(
     operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = operator.api.session_of(image_id := operator.api.keep(pictures.jpeg()))

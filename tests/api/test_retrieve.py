@@ -34,6 +34,14 @@ def test_exactly_one_of_16_readers_at_once_gets_the_picture_in_each_of_100_round
         assert all(b"JFIF" not in answer.content for answer in answers if answer is not winner)
 
 
+def test_a_fetch_without_a_claim_is_not_logged_as_claimed(own: Api) -> None:
+    image_id = own.keep(pictures.jpeg())
+    assert own.retrieve(image_id).status_code == 200
+    wait_for(lambda: f"handed over {image_id[:6]}" in own.server.log(), "the hand-over")
+    assert f"handing over {image_id[:6]}... for one use" in own.server.log()
+    assert "claimed" not in own.server.log()
+
+
 def test_a_refused_reader_gets_the_seconds_to_wait(shared: Api) -> None:
     image_id = shared.keep(pictures.jpeg())
     shared.retrieve(image_id, TOKEN)

@@ -61,7 +61,7 @@ def test_a_blocked_reader_keeps_its_claim(short_claims: Shop, claim: str | None)
 
 
 @pytest.mark.parametrize("claim", [None, "claim-of-the-reader"])
-def test_a_reader_who_began_before_the_payment_was_known_keeps_its_claim_after_the_old_hour(
+def test_a_reader_that_began_before_the_payment_was_known_keeps_its_claim_after_the_old_hour(
     short_claims: Shop, claim: str | None
 ) -> None:
     image_id = short_claims.api.keep(pictures.long_jpeg())

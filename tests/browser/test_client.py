@@ -213,7 +213,7 @@ def test_every_caller_hears_of_the_pauses(page: Page) -> None:
             for (const name of ["first", "second"]) retrieveImage("x", { onWait: () => reports.push(name) });
         }"""
     )
-    wait_for(lambda: page.evaluate("reports.length") >= 2, "both to hear of the first pause")
+    wait_for(lambda: page.evaluate("reports.length") >= 2, "both to get the first report")
     assert page.evaluate("reports.slice(0, 2)") == ["first", "second"]
 
 

@@ -109,7 +109,7 @@ def test_a_customer_pays_and_gets_the_same_bytes_back(site: Site, visit: Callabl
     checkout = checkout_of(page)
     expect(checkout.get_by_text("No money moves")).to_be_visible()
     expect(page.locator("[aria-current=step]")).to_have_text("Payment")
-    expect(checkout.get_by_role("heading")).to_have_text("Hero Me Feelings - Personalized AAC Board")
+    expect(checkout.get_by_role("heading")).to_have_text("Hero Me: your picture")
     expect(page.get_by_role("button", name="Back to the picture")).to_be_in_viewport(ratio=1)
     wait_for(lambda: checkout.locator("body").evaluate("body => innerHeight === body.offsetHeight"), "the frame to fit")
     look("4-payment")

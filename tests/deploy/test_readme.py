@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import requests
 
+from demo.run import PRODUCT
+from tests.helpers import pictures
+from tests.helpers.api import Api
 from tests.helpers.needed_programs import needs
 from tests.helpers.serving import LONG, ROOT, Server, free_port, wait_for
 
@@ -54,6 +57,19 @@ def test_the_journey_in_the_readme_prints_what_the_readme_says(served: tuple[Ser
         printed = shape(ran.stdout.replace(f"localhost:{port}", "localhost:3000")).splitlines()
         assert printed == expected
         assert "ERROR" not in server.log()
+    finally:
+        server.stop()
+
+
+def test_run_sells_what_its_page_hands_back(served: tuple[Server, int]) -> None:
+    server, stand_in_port = served
+    run = (sys.executable, "-m", "demo.run", "--port", str(free_port()), "--stand-in-port", str(stand_in_port))
+    server.start(*run)
+    try:
+        api = Api(server)
+        session = api.session_of(api.keep(pictures.jpeg()))
+        page = requests.get(f"http://127.0.0.1:{stand_in_port}/stand-in/sessions/{session}", timeout=LONG)
+        assert PRODUCT["HEROIMG_PRODUCT_NAME"] in page.text
     finally:
         server.stop()
 

@@ -283,8 +283,8 @@ def test_an_error_after_the_headers_leaves_no_id_in_apaches_log(mod_wsgi: Hosted
     with mod_wsgi.api.connection(window=32768) as connection:
         connection.sendall(f"GET {RETRIEVE}?imageId={image_id} HTTP/1.1\r\nHost: t\r\n\r\n".encode())
         assert connection.recv(1024)
-        # A link to itself stands for a disk with an error. At no moment is there no sidecar: a sweep would remove the
-        # picture as a leftover.
+        # A link to itself stands for a disk with an error. The sidecar must always exist, because a sweep would remove
+        # the picture as a leftover.
         unreadable.rename(sidecar)
         while reads_on and connection.recv(1024 * 1024):
             pass

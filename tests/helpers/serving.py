@@ -22,12 +22,12 @@ LONG = 80.0  # seconds; longer than heroimg.js waits on a silent connection
 def wait_for(fact: Callable[[], object], what: str, seconds: float = LONG) -> None:
     """Wait until a function returns a true value; fail after too many seconds.
 
-    :param what: the words after "waited in vain for".
+    :param what: the words after "waited ... seconds for".
     """
     deadline = time.monotonic() + seconds
     while not fact():
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds} seconds in vain for {what}")
+            raise AssertionError(f"waited {seconds} seconds for {what}")
         time.sleep(0.01)
 
 

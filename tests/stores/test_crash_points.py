@@ -128,7 +128,7 @@ STORIES = [
 class Cuts:
     """Runs a story once, stopped at every step, and examines every state that a power cut may leave.
 
-    :ivar survivors: for each state of the disk, the story's picture if it is there when the store is opened anew.
+    :ivar survivors: for each state of the disk, the story's picture if it is there when the store is opened again.
     """
 
     def __init__(self, story: Story, folder: Path, tally: Tally) -> None:

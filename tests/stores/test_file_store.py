@@ -131,7 +131,7 @@ def test_a_file_that_cannot_be_swept_is_reported_and_does_not_stop_the_sweep(she
 
 def test_a_name_that_cannot_be_looked_at_does_not_stop_the_sweep(shelf: Shelf, folder: Path) -> None:
     for name in (UNKNOWN, "x" * 32):
-        (folder / f"{name}.json").symlink_to(f"{name}.json")  # to itself: looking at it is an error
+        (folder / f"{name}.json").symlink_to(f"{name}.json")  # a link to itself: reading its status fails
     (folder / UNKNOWN).symlink_to(UNKNOWN)
     (folder / f"{LIVING}.part").touch()
     swept = shelf.store.sweep()

@@ -66,7 +66,7 @@ def test_private_files_of_another_program_with_names_like_ours_stop_the_start_an
     assert mode_of(folder) == 0o755
 
 
-def test_what_a_power_cut_may_leave_is_ours(tmp_path: Path) -> None:
+def test_leftovers_of_a_power_cut_are_ours(tmp_path: Path) -> None:
     server = Server(tmp_path, {})
     server.uploads.mkdir(mode=0o700)
     left = {

@@ -60,7 +60,7 @@ def test_a_full_disk_refuses_uploads_with_507_and_leaves_nothing(tmp_path: Path)
             assert (answer.status_code, answer.json()["code"]) == (507, "no_room")
             assert server.names() == before
         assert api.retrieve(image_id).content == pictures.jpeg(3)
-        wait_for(lambda: server.names() == [], "the picture to be gone")  # its reader has it a moment before
+        wait_for(lambda: server.names() == [], "the picture to be gone")  # the reader gets it earlier
         assert api.upload(pictures.jpeg(3)).status_code == 200
 
 

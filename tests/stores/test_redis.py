@@ -171,7 +171,8 @@ def test_a_worker_has_a_picture_in_memory_once_while_it_passes_and_none_of_those
         def keep_and_fetch() -> None:
             api.retrieve(api.keep(picture))
 
-        # A buffer that grows out of the heap is copied once: look at the best of some tries. A second copy is in all.
+        # A buffer that grows out of the heap is copied once, so take the best of some tries. A second copy would be in
+        # every try.
         assert min(peak_of(keep_and_fetch) for _ in range(4)) < 45
         for _ in range(20):
             api.keep(pictures.portrait())

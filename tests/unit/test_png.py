@@ -135,7 +135,7 @@ def test_a_png_without_all_its_rows_is_damaged(picture: bytes) -> None:
 def test_a_png_cut_anywhere_in_its_rows_is_damaged() -> None:
     picture = HEADER + DATA + IEND
     whole = [length for length in range(len(picture)) if is_whole(picture[:length])]
-    # After the last row come zlib's end of at most two bytes, its checksum, the chunk's checksum and the end chunk.
+    # The last row is followed by zlib's end of at most two bytes, its checksum, the chunk's checksum and the end chunk.
     assert whole == list(range(whole[0], len(picture)))
     assert whole[0] >= len(picture) - 2 - 4 - 4 - 12
 

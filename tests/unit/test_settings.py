@@ -244,14 +244,14 @@ def test_env_example_is_the_defaults() -> None:
 def test_one_line_adds_a_setting_to_the_check_the_example_and_the_table() -> None:
     @dataclass(frozen=True)
     class Extended(Config):
-        shelves: int = setting("HEROIMG_SHELVES", parsers.whole(1, 9), "3", "See docs/scale.md.")
+        shelves: int = setting("HEROIMG_SHELVES", parsers.whole(1, 9), "3", "See docs/redis.md.")
 
     assert Extended.from_env({"HEROIMG_SHELVES": "4"}).shelves == 4  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match="HEROIMG_SHELVES must be a whole number from 1 to 9, not 'x'; for example 3"):
         Extended.from_env({"HEROIMG_SHELVES": "x"})
-    assert generated.env_example(Extended) == (generated.env_example() + "\n# See docs/scale.md.\nHEROIMG_SHELVES=3\n")
+    assert generated.env_example(Extended) == (generated.env_example() + "\n# See docs/redis.md.\nHEROIMG_SHELVES=3\n")
     table = generated.with_table(f"{generated.BEGIN}{generated.END}", Extended)
-    assert "| `HEROIMG_SHELVES` | `3` | See [scale.md](scale.md). |" in table
+    assert "| `HEROIMG_SHELVES` | `3` | See [redis.md](redis.md). |" in table
 
 
 def test_the_environment_is_read_in_one_place() -> None:

@@ -46,7 +46,7 @@ let file;
 let imageId = "";
 // The picture's Checkout Session: from the address after the payment, or opened by pay().
 let sessionId = new URLSearchParams(location.search).get("session_id") ?? "";
-// Counts how often the customer started anew, so that earlier requests do not change the page.
+// Counts how often the customer started again, so that earlier requests do not change the page.
 let run = 0;
 let upload = new AbortController();
 /** @type {{ mount(at: string): void, destroy(): void } | undefined} */

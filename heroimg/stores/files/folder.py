@@ -43,8 +43,8 @@ class Folder:
     :raises ConfigError: the folder cannot be created or written.
     """
 
-    # The `_identity` of each checked folder, by its path. gunicorn's workers inherit it from the master. So a foreign
-    # file cannot stop a worker that replaces a killed worker.
+    # The `_identity` of each checked folder, by its path. gunicorn's workers inherit it from the master, and do not
+    # check the folder again. So a foreign file cannot stop a worker that replaces a killed worker.
     _admitted: ClassVar[dict[str, tuple[int, int, int]]] = {}
 
     def __init__(self, path: Path, min_free_bytes: int) -> None:
