@@ -109,8 +109,8 @@ def _check_body_limit(ask: _Ask, config: Config) -> Finding:
         return warning(
             "body limit", "cannot be checked just now, because this address made too many requests: try again"
         )
-    if code == "no_room":
-        return warning("body limit", "cannot be checked just now, because heroimg has no room for uploads")
+    if code in ("no_room", "store_unavailable"):
+        return warning("body limit", "cannot be checked just now, because heroimg cannot keep pictures")
     return fault(
         "body limit",
         f"the web server in front refuses an upload of {size} bytes with {answer.status}, so a customer does not learn "

@@ -11,6 +11,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from heroimg.operations import public_check
+from tests.helpers.api import UPLOAD
 from tests.helpers.production import Production, production, shipped
 from tests.helpers.serving import ROOT
 
@@ -117,6 +118,15 @@ def test_apache_that_cannot_reach_heroimg_is_recognised_by_its_code(
     sentences = check(house, url=httpserver.url_for("").rstrip("/"))
     assert f"/readyz answers {status}: heroimg does not run, or hangs" in sentences["fault", "public"]
     assert {"body limit", "cors", "prefetch"}.isdisjoint(subject for _, subject in sentences)
+
+
+def test_a_store_that_cannot_keep_pictures_is_not_taken_for_the_web_servers_limit(
+    house: Production, httpserver: HTTPServer
+) -> None:
+    httpserver.expect_request("/readyz").respond_with_json({"code": "store_unavailable", "error": "no store"}, 503)
+    httpserver.expect_request(UPLOAD).respond_with_json({"code": "store_unavailable", "error": "no store"}, 503)
+    sentences = check(house, url=httpserver.url_for("").rstrip("/"))
+    assert "because heroimg cannot keep pictures" in sentences["warning", "body limit"]
 
 
 def test_the_check_waits_longer_than_nginx_waits_for_heroimg() -> None:
