@@ -16,7 +16,7 @@ BEGIN, END = "<!-- `make settings` writes this table -->", "<!-- end of the tabl
 def env_example(config_class: type = Config) -> str:
     """Return the whole text of `.env.example`."""
     blocks = [
-        "# Copy this file to .env and change what you need. Values are the defaults; those after a # are examples.\n"
+        "# Copy this file to .env and change what you need. Values are the defaults. Values after a # are examples.\n"
         "# Times are in seconds, sizes in bytes."
     ]
     for setting in settings_of(config_class).values():

@@ -64,7 +64,7 @@ def create_app(config: Config, clock: Clock = time.time) -> Flask:
     app.before_request(rates.count_endpoint)
     shape_answers(app, config)
     if config.metrics:
-        # Import prometheus_client only here: at its import it reads PROMETHEUS_MULTIPROC_DIR, which open_counters sets.
+        # Not before open_counters, because prometheus_client reads PROMETHEUS_MULTIPROC_DIR when it is imported.
         from heroimg.api.metrics import add_metrics  # noqa: PLC0415
 
         add_metrics(app)

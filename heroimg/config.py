@@ -167,7 +167,7 @@ class Config:
         "1200",
         "How long a picture is kept after its checkout ends, so that the customer can return. At least 60.")
     paid_seconds: int = setting("HEROIMG_PAID_SECONDS", parsers.whole(1, 30 * 86400), "86400",
-        "How long a paid picture is kept if it is not fetched. Needs the webhook.")
+        "How long a paid picture is kept if it is not confirmed. Needs the webhook.")
     sweep_seconds: int = setting("HEROIMG_SWEEP_SECONDS", parsers.whole(0, 86400), "60",
         "How often expired pictures are removed from the disk. Set 0 if threads are not allowed, and run "
         "`flask --app heroimg.wsgi sweep` by cron.")

@@ -104,7 +104,7 @@ def _answer_werkzeugs(error: HTTPException) -> Response:
 def _keep_private(response: Response) -> Response:
     """Set `nosniff` on every response, and `no-store` unless the view has set Cache-Control.
 
-    Every response depends on the Origin header, but Flask-CORS sets `Vary` only if the request has an Origin.
+    Responses under /api and /static depend on the Origin header. Flask-CORS sets `Vary` only if there is an Origin.
     """
     response.headers.setdefault("Vary", "Origin")
     response.headers.setdefault("Cache-Control", "no-store")

@@ -30,7 +30,7 @@ def readyz() -> ResponseReturnValue:
     except StoreFull as error:
         raise NotReady(
             "Uploads are refused: the disk has too few inodes, or less room than HEROIMG_MIN_FREE_BYTES, or Redis has "
-            "reached its maxmemory. The log says which."
+            "reached its maxmemory. The log says more."
         ) from error.__cause__
     if overdue := services().sweeper.seconds_overdue():
         raise NotReady(

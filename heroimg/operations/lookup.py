@@ -134,7 +134,7 @@ class Lookup:
             raise click.ClickException(f"{_missing(name)} Stripe has no such session.") from error
         except HeroimgError as error:
             raise click.ClickException(
-                f"No picture's record has {_shown(name)}, and Stripe cannot be asked for its picture ({error.code})."
+                f"{_shown(name)} is in no picture's record, and Stripe cannot be asked about it ({error.code})."
             ) from error
 
     def _outcome(self, image: StoredImage, session_id: str) -> str:

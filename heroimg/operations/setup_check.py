@@ -65,7 +65,7 @@ class SetupCheck:
         return ok("threads", "this host allows them")
 
     def _try_store(self) -> Iterator[Finding]:
-        """Do with a few bytes what a checkout does with a picture. In Redis, this also tests the user's permissions."""
+        """Keep a trial picture, change it and remove it. In Redis, this also tests the user's permissions."""
         self._store.check()
         staged = self._store.stage()
         try:
@@ -83,7 +83,7 @@ class SetupCheck:
         finally:
             self._store.remove(image.id)
         self._store.held()
-        yield ok("store", f"a picture can be kept, noted, claimed and removed in {self._config.storage_location}")
+        yield ok("store", f"a picture can be kept, claimed and removed in {self._config.storage_location}")
 
 
 def report(findings: Iterable[Finding], *, as_json: bool) -> None:

@@ -38,7 +38,7 @@ _OVERDUE_INTERVALS = 3
 # The interval if HEROIMG_SWEEP_SECONDS is 0.
 _USUAL_SECONDS = Config.sweep_seconds
 
-# How long a sweep after a response may remove pictures. Its thread, or its process, takes no request during the sweep.
+# A sweep after a response stops after this time, because its thread takes no request meanwhile.
 _BETWEEN_REQUESTS_SECONDS = 0.1
 
 
@@ -114,7 +114,7 @@ class Sweeper:
             return 0
 
     def seconds_overdue(self) -> int:
-        """Return for how many seconds no sweep has run; 0 if sweeps are on time.
+        """Return for how many seconds the lock file shows no sweep; 0 if sweeps are on time.
 
         The result is also 0 if HEROIMG_SWEEP_SECONDS is 0, and for a shared store, where pictures expire by themselves.
         """

@@ -151,9 +151,8 @@ class Checkout:
         return None
 
     def _create(self, image: StoredImage, last_session: str | None) -> Session:
-        # A picture whose delayed payment failed may expire so late that Stripe would refuse the session. So the session
-        # ends no later than `latest`, by which a picture that is uploaded now expires. `latest` is in whole minutes, so
-        # that concurrent requests have the same `ends`, and get the same session.
+        # After a failed delayed payment, the picture may expire later than Stripe lets a session end. `latest` limits
+        # this. `latest` is in whole minutes, so that concurrent requests have the same `ends`, and get one session.
         latest = (self._now() // 60 + 1) * 60 + self._config.image_seconds
         ends = min(image.expires, latest) - self._config.return_seconds
         try:
@@ -180,7 +179,7 @@ class Checkout:
     def _refuse_to_outlive(self, image: StoredImage, session: Session) -> None:
         """Raise ClockWrong if, by Stripe's clock, the session would end too late."""
         ahead = self._sessions.seconds_ahead
-        # Of HEROIMG_RETURN_SECONDS at least `margin` must remain. So a clock that is slightly ahead does no harm.
+        # By Stripe's clock, the picture must expire at least `margin` seconds after the session ends.
         margin = min(MIN_RETURN_SECONDS, self._config.return_seconds / 2)
         if session.expires_at + ahead > image.expires - margin:
             raise ClockWrong from RuntimeError(

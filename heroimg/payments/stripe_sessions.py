@@ -114,7 +114,7 @@ class StripeSessions:
         """Return the type of a webhook's event, and its object's id. The id is empty if the object has no id.
 
         :raises SignatureInvalid: this is not an event, or it is not signed with STRIPE_WEBHOOK_SECRET.
-        :raises ThinEvent: this is a signed event of Stripe's API v2. Such an event has no object.
+        :raises ThinEvent: this is a signed event of Stripe's API v2. Such an event does not contain its object.
         """
         self._verify(payload, signature)
         try:

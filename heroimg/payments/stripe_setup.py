@@ -88,7 +88,7 @@ class StripeSetup:
             )
         settings = account.to_dict().get("settings") or {}
         name = (settings.get("dashboard") or {}).get("display_name") or "without a name"
-        return ok(_SUBJECT, f"the account is {name} ({account.id}), its API version {answered}")
+        return ok(_SUBJECT, f"the account is {name} ({account.id}), and Stripe answers in API version {answered}")
 
     def _webhook(self, client: StripeClient, url: str | None) -> Iterator[Finding]:
         advice = _webhook_advice(url)

@@ -39,9 +39,9 @@ FORMATS = (
 )
 
 # Other files that people choose. Each has a word for programs, a name for people, and a pattern of the first bytes. The
-# first match counts. AVIF and HEIC are containers like MP4 and MOV (ISO/IEC 23008-12). The videos are MP4, MOV, WebM,
-# AVI and MPEG-PS, then MPEG-TS, MTS, WMV and FLV. PDF readers accept other bytes before the header. A text may begin
-# with a byte order mark.
+# first match counts. AVIF and HEIC are containers like MP4 and MOV (ISO/IEC 23008-12). The first row of videos is MP4,
+# MOV, WebM, AVI and MPEG-PS; the second row is MPEG-TS, MTS, WMV and FLV. PDF readers accept other bytes before the
+# header. A text may begin with a byte order mark.
 _REFUSED_KINDS = (
     ("avif", "an AVIF picture", rb"\0.{3}ftyp(.{4}){0,10}?avi[fs]"),
     ("heic", "a HEIC photo", rb"\0.{3}ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)"),

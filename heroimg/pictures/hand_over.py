@@ -42,7 +42,7 @@ class EndsSessions(Protocol):
 class HandOvers:
     """All hand-overs of one process.
 
-    :param on_removed: called with `paid="true"` or `paid="false"` for each picture that a reader has received.
+    :param on_removed: called with `paid="true"` or `paid="false"` for each picture that was removed.
     :ivar renewal_seconds: the seconds between two runs of `renew_claims`.
     """
 
@@ -92,7 +92,7 @@ class HandOvers:
         return hand_over
 
     def confirm(self, image_id: str, token: str | None, before_stripe: Callable[[], None]) -> None:
-        """Remove a picture that its reader has received.
+        """Remove a picture, because its reader confirms the receipt.
 
         :param before_stripe: called before Stripe is asked to end a session. If `before_stripe` raises an error,
             nothing is removed.

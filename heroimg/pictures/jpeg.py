@@ -19,7 +19,7 @@ from heroimg.pictures.jpeg_segments import END, RESTART_INTERVAL, Frame, Scan, S
 from heroimg.pictures.limits import MAX_PIXELS, refuse_size
 
 # For a JPEG of several scans, such as a progressive JPEG, the decoder keeps all coefficients in memory, two bytes each.
-# A picture of MAX_PIXELS with the usual half-resolution colour has 3 bytes a pixel, and 0.1 for padding at the edges.
+# With the usual half-resolution colour, a pixel has 1.5 coefficients, so 3 bytes, and 0.1 for padding at the edges.
 MAX_COEFFICIENT_BYTES = MAX_PIXELS * 31 // 10
 
 # For each scan, the decoder reads all coefficients again. Encoders write about ten scans.
@@ -41,7 +41,7 @@ _ANY_MARKER = re.compile(rb"\xff[\x01-\xfe]")
 
 # libjpeg-turbo reads up to 7 bytes ahead, so each piece of a scan gets 7 bytes of 0xFF as padding. (In a scan, a zero
 # byte must follow 0xFF.) With less padding, most whole pictures would be refused. But the decoder can mistake the
-# padding for an empty block, or in a progressive JPEG for several. Then heroimg overlooks missing blocks.
+# padding for an empty block (in a progressive JPEG, for several empty blocks). Then heroimg overlooks missing blocks.
 _PADDING = b"\xff\0" * 7
 
 # Pillow's mode for each number of components. Grey output is enough for a colour picture, because the decoder decodes
@@ -78,7 +78,7 @@ def _refuse_many_coefficients(frame: Frame) -> None:
 
 
 def _decode(data: bytes, segments: list[Segment], frame: Frame) -> None:
-    """Decode scan after scan until no coefficient is missing.
+    """Decode scan after scan until no coefficient is missing, or until the end marker.
 
     :raises ImageTooComplex: the scans take too long.
     """
@@ -150,7 +150,7 @@ class _Decoder:
         return end
 
     def _decode_piece(self, piece: memoryview) -> None:
-        """Decode entropy-coded data that are followed by a marker.
+        """Decode entropy-coded data up to a marker, or to the end of the file.
 
         :raises ImageDamaged: blocks are missing.
         """
@@ -158,8 +158,8 @@ class _Decoder:
         if used >= 0:
             used, error = self._decoder.decode(bytes(piece[used:]) + _PADDING)
             if used >= 0:
-                # If no block is missing, the decoder looks for a marker and skips this byte. If blocks are missing, the
-                # decoder does not take the byte.
+                # If no block is missing, the decoder looks for a marker, and skips the zero byte that it gets here. If
+                # blocks are missing, the decoder does not take the byte.
                 self.feed(b"\0")
         if error:
             raise ImageDamaged

@@ -19,7 +19,7 @@ _PROGRESSIVE = 0xC2
 _MAX_SEGMENTS = 1000
 _MAX_BYTES_BETWEEN_SEGMENTS = 2 + 0xFFFF
 
-# This matches only the last 0xFF before a marker. `\xff+` would take hours for many fill bytes.
+# A marker is 0xFF and a code. Fill bytes of 0xFF may come before it, but `\xff+` would take hours for many of them.
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
 
 

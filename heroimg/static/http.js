@@ -173,7 +173,7 @@ export function callPage(callback, ...args) {
 
 /**
  * Abort a request after a silence. Also abort the request when the browser is online again, because the old
- * connection is dead then. Compares times, because timers stop while the device sleeps.
+ * connection is dead then. This compares times, because timers stop while the device sleeps.
  *
  * @param {() => void} giveUp
  */

@@ -138,8 +138,8 @@ function readGifImage(data) {
 }
 
 /**
- * Tell whether a BMP has all its rows. A compressed BMP is taken as whole. Windows describes the
- * headers as BITMAPFILEHEADER and BITMAPINFOHEADER.
+ * Tell whether a BMP has all its rows. A compressed BMP is taken as whole. Microsoft documents
+ * the headers as BITMAPFILEHEADER and BITMAPINFOHEADER.
  *
  * @param {DataView<ArrayBuffer>} view
  */

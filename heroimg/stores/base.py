@@ -52,7 +52,7 @@ class Swept(NamedTuple):
 
     :param expired: the pictures that the sweep removed because they had expired.
     :param leftovers: how many ids had incomplete data from a crash; the sweep removed this data.
-    :param with_sessions_to_end: the ids of the pictures that have sessions to end.
+    :param with_sessions_to_end: the ids of pictures with `sessions_to_end`.
     :param failures: a text for each id that could not be swept: the shortened id and the reason.
     """
 
@@ -74,7 +74,7 @@ class Staged(Protocol):
 class ImageStore(ABC):
     """The store of all pictures that wait for their owners."""
 
-    # Whether machines share the store. In a shared store, pictures expire by themselves.
+    # Whether machines share the store. A shared store removes expired pictures without a sweep.
     is_shared = False
 
     @abstractmethod
@@ -102,7 +102,7 @@ class ImageStore(ABC):
     def pin(self, image_id: str, until: int, renewed: int = 0) -> StoredImage:
         """Put a picture on stable storage, and make it expire no earlier than `until`.
 
-        If it would expire before `until`, its expiry becomes the later of `until` and `renewed`.
+        If it would expire before `until`, its expiry becomes `until`, or the instant `renewed` if that is later.
 
         :raises ImageNotFound: there is no such picture.
         """
@@ -134,7 +134,8 @@ class ImageStore(ABC):
         A lapsed claim can be renewed until another token claims the picture.
 
         :raises ImageClaimed: another token holds the claim; `retry_after` is the number of seconds to wait.
-        :raises ImageNotFound: there is no such picture. Or the last claim is another token's, or was given back.
+        :raises ImageNotFound: there is no such picture. Or the last claim was another token's and has lapsed, or
+            was given back.
         """
 
     @abstractmethod
@@ -155,7 +156,7 @@ class ImageStore(ABC):
         """Remove all expired pictures, and all leftovers of crashes.
 
         At most one sweep reports an expired picture, even if several sweeps run at the same time. A shared store
-        may omit expired pictures without a complete checkout.
+        need not report an expired picture whose checkout is not complete.
 
         :param seconds: stop after this time. The rest waits for a later sweep.
         """

@@ -15,7 +15,7 @@ from typing import Any, Self
 from heroimg.errors import ImageClaimed
 
 # The clocks of machines that share a store may differ by this much. If the clock was ahead by more than this when a
-# picture was kept, the picture's times are corrected.
+# picture was kept, the picture's times are corrected (`seconds_stored_ahead`).
 MAX_AHEAD_SECONDS = 60
 
 
@@ -39,9 +39,9 @@ def _stored_as(name: str, read: Callable[[Any], Any]) -> dict[str, Any]:
 class StoredImage:
     """Everything that a store knows about a picture except its bytes.
 
-    A field with metadata is stored, in the sidecar or in the Redis hash. The metadata has the stored name, and the
-    function that reads the value. Empty values (None, False, an empty tuple) are not stored. `mimetype` must stay the
-    first stored name (files/admission.py). Names that start with `claim_` are reserved for the claim.
+    A field with metadata is stored under a name, in the sidecar or in the Redis hash. The metadata has this name, and
+    the function that reads the value. Empty values (None, False, an empty tuple) are not stored. `mimetype` must stay
+    the first stored name (files/admission.py). Names that start with `claim_` are reserved for the claim.
 
     To store another field, add it here. If every new picture has the field, set it in `new_record`. If the field is
     about the checkout, set it in `checkout_fields` and in payments/notes.py.

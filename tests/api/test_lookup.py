@@ -101,7 +101,7 @@ def test_a_replaced_session_still_leads_to_its_picture(operator: Operator) -> No
     assert lines[-1] == f"checkout: {current[:12]}..., noted as open; Stripe says open, unpaid"
     operator.shop.stand_in.fail_next("500", 10)
     refusal = operator.error("forget", replaced)
-    assert f"No picture's record has {replaced[:12]}..., and Stripe cannot be asked" in refusal
+    assert f"{replaced[:12]}... is in no picture's record, and Stripe cannot be asked" in refusal
     operator.shop.stand_in.recover()
     assert operator.lines("forget", replaced) == [
         asked,

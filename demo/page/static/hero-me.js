@@ -155,8 +155,9 @@ async function uploadOnce(chosen) {
     showStatus("Your picture is safe with us while you pay.");
     element("pay", HTMLButtonElement).hidden = false;
   } finally {
+    // A later upload may show its progress already.
     if (signal === upload.signal) {
-      uploading.hidden = true; // not while it shows the next picture's progress
+      uploading.hidden = true;
     }
   }
 }

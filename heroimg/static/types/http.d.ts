@@ -1,5 +1,5 @@
 /**
- * Sends requests to heroimg, gives them up after a silence, tries them again, and turns failures into errors.
+ * Sends requests to heroimg, aborts requests without progress, tries again, and turns failures into errors.
  *
  * @module http
  */
@@ -77,8 +77,8 @@ export declare function orStopped<T>(work: () => Promise<T>, signal?: AbortSigna
  */
 export declare function callPage<A extends any[]>(callback: ((...args: A) => void) | undefined, ...args: A): void;
 /**
- * Give a request up after a silence. Also give the request up when the browser is online again, because the old
- * connection is dead then. Compares times, because timers stop while the device sleeps.
+ * Abort a request after a silence. Also abort the request when the browser is online again, because the old
+ * connection is dead then. This compares times, because timers stop while the device sleeps.
  *
  * @param {() => void} giveUp
  */

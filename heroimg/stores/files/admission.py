@@ -1,4 +1,4 @@
-"""Whether a folder may hold pictures: it must be empty, or hold only files of this store.
+"""Whether a folder may hold pictures: it must hold only files of this store, and harmless files.
 
 HEROIMG_UPLOAD_DIR may name another program's folder by mistake. Then the folder's mode would become 0700, and a sweep
 would remove files with names like ours. Some caches use such names, and our mode, 0600. So we also check the contents.
@@ -51,7 +51,7 @@ def _is_ours(folder: str, entry: os.DirEntry[str]) -> bool:
             is_ours = is_private or status.st_size == 0
         elif suffix:
             is_ours = _may_be_sidecar(_start_of(entry.path)) or (is_private and _begins(picture, _may_be_picture))
-        else:  # any sidecar is enough here, because `refuse_foreign` also checks the sidecars
+        else:  # its sidecar need only exist here, because `refuse_foreign` also checks the sidecar
             is_ours = is_private and (os.path.lexists(sidecar) or _may_be_picture(_start_of(entry.path)))
     except FileNotFoundError:  # another process of ours has just removed the file
         return True

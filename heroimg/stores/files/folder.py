@@ -40,7 +40,7 @@ class Folder:
     """A folder of pictures. It is created with mode 0700.
 
     :param min_free_bytes: new pictures are refused if the disk has fewer free bytes.
-    :raises ConfigError: the folder cannot be created or written.
+    :raises ConfigError: the folder cannot be used. The message says why.
     """
 
     # The `_identity` of each checked folder, by its path. gunicorn's workers inherit it from the master, and do not
@@ -168,7 +168,7 @@ class Folder:
     def _sync_parents(self) -> None:
         """Put the folder's own name on stable storage. Otherwise a power cut could remove a new folder."""
         for parent in self._path.parents:
-            with suppress(OSError):  # if we cannot sync a parent, we did not create it
+            with suppress(OSError):  # we can sync every parent that we have created
                 sync_folder(parent)
 
     def room(self) -> Room:

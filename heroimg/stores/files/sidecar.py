@@ -13,8 +13,8 @@ and no reader sees half a change.
 
 The modification time of a sidecar is the instant at which its picture expires. A sweep reads a sidecar after that
 instant. If the picture has sessions to end, the modification time is 0, so every sweep reads the sidecar. A sweep also
-reads a sidecar whose modification time is more than HEROIMG_IMAGE_SECONDS and a minute in the future, because the clock
-may have been ahead when the picture was kept.
+reads a sidecar whose modification time is too far in the future (`is_due`), because the clock may have been ahead when
+the picture was kept.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A picture while it arrives: `<id>.part`, locked by its writer, and renamed to `<id>` once it is complete.
 
-The lock shows a sweep that the file is in use. The kernel drops the lock when the writer dies, so an unlocked part is a
+The lock tells sweeps that the file is in use. The kernel drops the lock when the writer dies, so an unlocked part is a
 leftover. If a part is closed before it is published, it is removed.
 """
 

@@ -12,7 +12,7 @@ sidecar. The store then renames the `.part` file, which makes the picture visibl
 unlinks the picture, which makes it invisible. A sweep removes what a killed process has left (sweeping.py).
 
 The modification time of a picture is the instant at which it was kept. If the clock was ahead at that instant, a sweep
-or a pin moves the picture's times back. Otherwise the picture would be kept too long.
+or a pin moves the picture's times back (`seconds_stored_ahead`). Otherwise the picture would be kept too long.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _FILE_NAME = re.compile(r"([0-9a-f]{32})(|\.json)")
 class FileStore(ImageStore):
     """Pictures in `config.upload_dir`, which is created with mode 0700; files have mode 0600.
 
-    :raises ConfigError: the folder cannot be created or written.
+    :raises ConfigError: the folder cannot be used. The message says why.
     """
 
     def __init__(self, config: Config, clock: Clock) -> None:

@@ -1,9 +1,9 @@
 """Sweeping a folder: remove the pictures that have expired, and the files that a crash left.
 
-A sweep reads names and modification times, and only those sidecars that are due. There are three kinds of leftovers: a
-`.part` file that no process has locked, a `.json` or `.new` file without a picture, and a picture without a valid
-sidecar. A `.new` file with a picture is removed, but not counted. A file that another process has locked is in use, so
-the sweep skips it.
+A sweep reads names and modification times, and only the sidecars that may be due. There are three kinds of leftovers: a
+`.part` file that no process has locked, a `.json` or `.new` file without a picture, and a picture that is truncated or
+has no valid sidecar. A `.new` file with a picture is removed, but not counted. A file that another process has locked
+is in use, so the sweep skips it.
 """
 
 from __future__ import annotations

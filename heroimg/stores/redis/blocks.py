@@ -1,4 +1,4 @@
-"""The bytes of a picture on their way to and from Redis. The whole picture is never in memory twice."""
+"""The bytes of a picture on their way to and from Redis. The application never has a whole picture in memory twice."""
 
 from __future__ import annotations
 

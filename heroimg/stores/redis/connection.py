@@ -1,8 +1,8 @@
 """The connection to Redis, Valkey or a cluster, with its timeouts, retries and errors.
 
 If a server does not work, a request fails within about two seconds. A refused or broken connection is tried three times
-within half a second. A silent connection is not tried again. In a cluster, no connection is tried again, and a request
-may wait two seconds for each silent node. Trying a command again does no harm: at worst, a request counts twice towards
+within half a second. A silent server is not asked again. In a cluster, a request is not repeated, and may wait two
+seconds for each silent node. Trying a command again does no harm: at worst, a request counts twice towards
 a rate limit, or a removal is not logged.
 
 An open connection can become useless in two ways. First, after a planned failover it leads to a server that is now a
@@ -47,8 +47,8 @@ _IDLE_SECONDS = 1
 # A working server answers a PING within this time.
 _PING_SECONDS = 0.3
 
-# The most connections to one node. Each thread uses one connection at a time. If all connections are in use, a thread
-# waits; with a cluster, redis-py raises an error instead.
+# The maximum number of connections to one node. Each thread uses one connection at a time. If all connections are in
+# use, a thread waits; with a cluster, redis-py raises an error instead.
 _MAX_CONNECTIONS = 16
 
 # The errors of a server that is no longer a primary.

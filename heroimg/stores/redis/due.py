@@ -1,8 +1,8 @@
 """The sorted set `heroimg:due`: the ids of pictures that a sweep must look at, sorted by the instant when they are due.
 
-An id is added before its picture is changed, and removed after its picture is gone. So the set always has every due
-picture. It may also have a picture that is not due or is gone, which does no harm. In a cluster, the set
-and most pictures are on different nodes, so no script uses both.
+`RedisStore.note` adds an id before it stores a complete checkout or sessions to end. An id is removed after its picture
+is gone. So the set always has every due picture. It may also have a picture that is not due or is gone, which does no
+harm. In a cluster, the set and most pictures are on different nodes, so no script uses both.
 """
 
 from __future__ import annotations

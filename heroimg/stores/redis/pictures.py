@@ -1,7 +1,4 @@
-"""The pictures in Redis. Each picture is a hash, `heroimg:{<id>}`. After `keep`, only scripts change it.
-
-In a cluster, all keys with the same text in braces are on one node.
-"""
+"""The pictures in Redis. Each picture is a hash, `heroimg:{<id>}`. After `keep`, only scripts change it."""
 
 from __future__ import annotations
 

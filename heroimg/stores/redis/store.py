@@ -36,8 +36,8 @@ from heroimg.stores.redis.pictures import RedisPictures, key_of
 from heroimg.stores.redis.setup import check_redis, denials, risks
 from heroimg.stores.redis.sweeping import DueSweep
 
-# Before `note` writes `sessions_to_end`, it adds the picture's id to the due ids. The id is due only after this time,
-# so that no sweep looks at the picture before the sessions are noted.
+# Before `note` writes `sessions_to_end`, it adds the picture's id to the due ids. The id is due this many seconds
+# later, so that no sweep looks at the picture before the sessions are noted.
 _NOTING_SECONDS = 5
 
 
@@ -93,7 +93,7 @@ class RedisStore(ImageStore):
             noted, _ = self._pictures.change(image_id, scripts.NOTE, *arguments)
             if noted.checkout_fields() != new:
                 continue  # read the picture again
-            original = original or before  # if the loop repeats, `before` will have our own change
+            original = original or before  # if `make_safe` fails, the next `before` has our own change
             safe = self._pictures.make_safe(image_id, scripts.NOTE, *arguments)
             if safe is None or safe.checkout_fields() == new:
                 return original, safe or noted  # not `after`: the claim may have changed since `before` was read
