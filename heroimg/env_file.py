@@ -60,7 +60,7 @@ def read_env_file(path: Path = Path(".env")) -> dict[str, str]:
         elif binding.key is not None or binding.error:
             start = binding.original.string
             line = binding.original.line + start[: len(start) - len(start.lstrip())].count("\n")
-            faults.append(f"{path}, line {line}, is not NAME=value: a = or a quotation mark may be missing")
+            faults.append(f"{path}, line {line}, is not NAME=value: an equals sign or a quotation mark may be missing")
     if faults:
         raise ConfigError(faults)
     return values

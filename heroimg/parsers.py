@@ -72,7 +72,7 @@ def folder(text: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise BadValue("must not start with a ~user that this machine does not have", text) from error
+        raise BadValue("must be a folder whose ~user exists on this machine", text) from error
 
 
 def origin(text: str) -> str:

@@ -32,7 +32,7 @@ _FILE_BYTES = 64 * 1024
 _FILES = ("counter", "histogram")
 
 # The buckets' bounds, in seconds. Checking a picture of 3 MB takes about 0.03 seconds. A call to Stripe usually takes a
-# third of a second, and at most 20 seconds.
+# third of a second, and heroimg waits for at most 20 seconds.
 _CHECK_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _STRIPE_BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 

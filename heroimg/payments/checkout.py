@@ -151,8 +151,9 @@ class Checkout:
         return None
 
     def _create(self, image: StoredImage, last_session: str | None) -> Session:
-        # After a failed delayed payment, the picture may expire later than Stripe lets a session end. `latest` limits
-        # this. `latest` is in whole minutes, so that concurrent requests have the same `ends`, and get one session.
+        # After a failed delayed payment, the picture may be kept for longer than Stripe lets a session run. So `latest`
+        # limits `ends`. `latest` is in whole minutes, so that concurrent requests have the same `ends`, and get one
+        # session.
         latest = (self._now() // 60 + 1) * 60 + self._config.image_seconds
         ends = min(image.expires, latest) - self._config.return_seconds
         try:
@@ -179,7 +180,8 @@ class Checkout:
     def _refuse_to_outlive(self, image: StoredImage, session: Session) -> None:
         """Raise ClockWrong if, by Stripe's clock, the session would end too late."""
         ahead = self._sessions.seconds_ahead
-        # By Stripe's clock, the picture must expire at least `margin` seconds after the session ends.
+        # By Stripe's clock, the picture must expire at least `margin` seconds after the session ends. The margin is
+        # short, so that a clock that is slightly ahead does no harm.
         margin = min(MIN_RETURN_SECONDS, self._config.return_seconds / 2)
         if session.expires_at + ahead > image.expires - margin:
             raise ClockWrong from RuntimeError(

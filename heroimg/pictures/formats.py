@@ -72,7 +72,7 @@ def check_picture(read: Callable[[int], bytes], *, decode: bool = True) -> str:
     """Check that a picture is complete, and return its media type.
 
     :param read: `read(n)` returns the first n bytes, and `read(-1)` returns all bytes. It is called when the check
-        begins, so files that wait for a check are not in memory.
+        begins, so a file that waits for its check is not read into memory.
     :param decode: if False, check only the header.
     :raises NotAPicture: the picture has no format of FORMATS. The field `found` names its kind.
     :raises TooManyPixels: the picture is too large; nothing was decoded.

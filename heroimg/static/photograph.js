@@ -232,7 +232,7 @@ async function decoded(source) {
 }
 
 /**
- * Tell whether a corner of the picture is grey or has one colour. Decoders fill a missing part like this. The missing
+ * Tell whether a corner of the picture has one colour, or ends in a mid-grey pixel. Decoders fill a missing part like this. The missing
  * part may be in any corner, because the picture has been turned upright.
  *
  * @param {ImageBitmap | HTMLImageElement} picture

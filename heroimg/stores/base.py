@@ -134,8 +134,7 @@ class ImageStore(ABC):
         A lapsed claim can be renewed until another token claims the picture.
 
         :raises ImageClaimed: another token holds the claim; `retry_after` is the number of seconds to wait.
-        :raises ImageNotFound: there is no such picture. Or the last claim was another token's and has lapsed, or
-            was given back.
+        :raises ImageNotFound: there is no such picture, or it has no claim of this token, not even a lapsed claim.
         """
 
     @abstractmethod

@@ -62,7 +62,7 @@ def test_another_encoding_is_a_fault_with_the_files_name_and_line(path: Path, co
 )  # fmt: skip
 def test_a_line_that_cannot_be_read_is_a_fault_and_is_not_shown(path: Path, bad: str) -> None:
     path.write_text(f"A=1\n\n\n{bad}\nB=2\n")
-    assert faults(path) == [f"{path}, line 4, is not NAME=value: a = or a quotation mark may be missing"]
+    assert faults(path) == [f"{path}, line 4, is not NAME=value: an equals sign or a quotation mark may be missing"]
 
 
 def test_every_bad_line_is_reported(path: Path) -> None:

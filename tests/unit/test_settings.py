@@ -168,7 +168,7 @@ def test_a_claim_is_long_enough_to_be_renewed() -> None:
 
 def test_the_folder_of_an_unknown_user_is_a_fault_among_the_others() -> None:
     reported = faults({"HEROIMG_UPLOAD_DIR": "~nosuchuser/uploads", "HEROIMG_METRICS": "yes"})
-    assert reported[0].startswith("HEROIMG_UPLOAD_DIR must not start with a ~user that this machine does not have")
+    assert reported[0].startswith("HEROIMG_UPLOAD_DIR must be a folder whose ~user exists on this machine")
     assert reported[1].startswith("HEROIMG_METRICS ")
 
 

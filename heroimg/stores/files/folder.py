@@ -168,7 +168,7 @@ class Folder:
     def _sync_parents(self) -> None:
         """Put the folder's own name on stable storage. Otherwise a power cut could remove a new folder."""
         for parent in self._path.parents:
-            with suppress(OSError):  # we can sync every parent that we have created
+            with suppress(OSError):  # a parent that we cannot sync is not ours
                 sync_folder(parent)
 
     def room(self) -> Room:

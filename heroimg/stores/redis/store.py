@@ -93,7 +93,7 @@ class RedisStore(ImageStore):
             noted, _ = self._pictures.change(image_id, scripts.NOTE, *arguments)
             if noted.checkout_fields() != new:
                 continue  # read the picture again
-            original = original or before  # if `make_safe` fails, the next `before` has our own change
+            original = original or before  # in a later round, `before` may have our own change
             safe = self._pictures.make_safe(image_id, scripts.NOTE, *arguments)
             if safe is None or safe.checkout_fields() == new:
                 return original, safe or noted  # not `after`: the claim may have changed since `before` was read
