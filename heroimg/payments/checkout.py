@@ -181,7 +181,7 @@ class Checkout:
         """Raise ClockWrong if, by Stripe's clock, the session would end too late."""
         ahead = self._sessions.seconds_ahead
         # By Stripe's clock, the picture must expire at least `margin` seconds after the session ends. The margin is
-        # short, so that a clock that is slightly ahead does no harm.
+        # short, so that no checkout is refused if the clock is only slightly ahead.
         margin = min(MIN_RETURN_SECONDS, self._config.return_seconds / 2)
         if session.expires_at + ahead > image.expires - margin:
             raise ClockWrong from RuntimeError(

@@ -232,8 +232,8 @@ async function decoded(source) {
 }
 
 /**
- * Tell whether a corner of the picture has one colour, or ends in a mid-grey pixel. Decoders fill a missing part like this. The missing
- * part may be in any corner, because the picture has been turned upright.
+ * Tell whether the 4 x 4 pixels in a corner have one colour, or the outermost of them is mid-grey. Decoders fill a
+ * missing part like this. The missing part may be in any corner, because the picture has been turned upright.
  *
  * @param {ImageBitmap | HTMLImageElement} picture
  */

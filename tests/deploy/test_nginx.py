@@ -179,6 +179,12 @@ def test_only_uploads_of_over_1_mb_touch_a_temporary_file(tmp_path: Path) -> Non
         assert "upstream response is buffered" not in house.nginx_errors()
 
 
+def test_a_large_event_waits_on_the_disk_because_1000_events_may_arrive_at_once(tmp_path: Path) -> None:
+    with production(tmp_path / "whole", 1, WARN) as house:
+        house.customer().request("POST", "/api/checkout/webhook", data=bytes(100_000))
+        wait_for(lambda: "request body is buffered to a temporary file" in house.nginx_errors(), "the warning")
+
+
 def transfer(house: Production, stack: ExitStack, version: str, picture: bytes) -> None:
     """Upload a picture, and retrieve it by a reader that does not read before nginx has all of it."""
     image_id = upload_with_curl(house, version, picture)

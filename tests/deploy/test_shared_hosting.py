@@ -133,6 +133,9 @@ def test_apaches_refusals_are_json_that_the_front_end_may_read(site: Hosted) -> 
     answer = site.api.request("GET", "/" + "x" * 9000, headers={"Origin": "https://elsewhere.example.com"})
     assert (answer.status_code, answer.json()["code"]) == (414, "request_uri_too_long")
     assert "Access-Control-Allow-Origin" not in answer.headers
+    answer = site.api.request("GET", SESSION, headers={"Expect": "a miracle"})
+    assert (answer.status_code, answer.json()["code"]) == (417, "expectation_failed")
+    assert answer.headers["Content-Type"] == "application/json"
 
 
 def test_a_process_that_dies_is_replaced_and_its_customer_gets_json(mod_wsgi: Hosted) -> None:

@@ -51,7 +51,7 @@ def _is_ours(folder: str, entry: os.DirEntry[str]) -> bool:
             is_ours = is_private or status.st_size == 0
         elif suffix:
             is_ours = _may_be_sidecar(_start_of(entry.path)) or (is_private and _begins(picture, _may_be_picture))
-        else:  # its sidecar need only exist here, because `refuse_foreign` also checks the sidecar
+        else:  # it is enough that the sidecar exists, because `refuse_foreign` checks the sidecar itself
             is_ours = is_private and (os.path.lexists(sidecar) or _may_be_picture(_start_of(entry.path)))
     except FileNotFoundError:  # another process of ours has just removed the file
         return True

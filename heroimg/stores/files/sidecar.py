@@ -7,9 +7,9 @@ Without `expires`, the picture expires HEROIMG_IMAGE_SECONDS after `timestamp`.
 A change is written to `<id>.new`, synced, and renamed over the sidecar. If the disk has no room for another file, the
 change is written into the sidecar itself, because a paid picture must be handed over even if the disk is full. For
 this, each sidecar has 4 KB, one block of the disk, in two slots of 2 KB. A new sidecar starts at the first slot, and
-blanks fill the file. A changed sidecar is written into the slot without the current fields: a checksum, a version and
-the JSON text. Readers use the valid slot with the highest version. So neither a crash nor a power cut can damage the
-current fields, and no reader sees half a change.
+blanks fill the file. A change is written as a checksum, a version and the JSON text, into the slot that does not hold
+the current fields. Readers use the valid slot with the highest version. So neither a crash nor a power cut can damage
+the current fields, and no reader sees half a change.
 
 The modification time of a sidecar is the instant at which its picture expires. A sweep reads a sidecar after that
 instant. If the picture has sessions to end, the modification time is 0, so every sweep reads the sidecar. A sweep also
