@@ -23,8 +23,8 @@ from heroimg.stores.base import Clock
 log = logging.getLogger(__name__)
 
 # In each process, at most this many requests wait for Stripe. These and the MAX_UNBUFFERED readers of
-# pictures/hand_over.py leave some of gunicorn's 16 threads (gunicorn_conf.py) free. If a host allows no more threads,
-# there is no limit.
+# pictures/hand_over.py leave some of gunicorn's 16 threads (gunicorn_conf.py) free. A call for which
+# the host allows no thread does not count.
 MAX_CALLS_AT_ONCE = 6
 
 # The longest wait for a call and its retry, including name resolution and slow answers. It must be less than gunicorn's

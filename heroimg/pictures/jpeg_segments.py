@@ -15,7 +15,7 @@ _FRAMES = (0xC0, 0xC1, 0xC2)
 _PROGRESSIVE = 0xC2
 
 # A photograph has about ten segments before its first scan. If a segment's marker is broken, the whole segment counts
-# as bytes between segments. So the limit is the size of the largest possible segment.
+# as bytes between segments. So the limit of these bytes is the size of the largest possible segment.
 _MAX_SEGMENTS = 1000
 _MAX_BYTES_BETWEEN_SEGMENTS = 2 + 0xFFFF
 
