@@ -37,12 +37,14 @@ class Request(flask.Request):
             self.environ.pop(header, None)
         self.environ["wsgi.input"] = _Input(self.environ["wsgi.input"])
         if self.content_length is not None:
-            # With this key Werkzeug trusts the server to end the body, and does not notice if the body is too short.
+            # With `wsgi.input_terminated`, Werkzeug trusts the server to end the body, and does not notice if the body
+            # is too short.
             self.environ.pop("wsgi.input_terminated", None)
 
     def get_data(self, *args: Any, **kwargs: Any) -> Any:
         data = super().get_data(*args, **kwargs)
-        self.stream.read(1)  # raises RequestEntityTooLarge for a long body, which get_data only cuts off
+        # get_data cuts off a body that is too long. This read raises RequestEntityTooLarge.
+        self.stream.read(1)
         return data
 
 

@@ -38,7 +38,8 @@ _OVERDUE_INTERVALS = 3
 # The interval if HEROIMG_SWEEP_SECONDS is 0.
 _USUAL_SECONDS = Config.sweep_seconds
 
-# A sweep after a response stops removing pictures after this time, because its thread takes no request meanwhile.
+# A sweep after a response stops removing pictures after this time, because its thread takes no request during the
+# sweep.
 _BETWEEN_REQUESTS_SECONDS = 0.1
 
 

@@ -23,8 +23,7 @@ from heroimg.stores.base import Clock
 log = logging.getLogger(__name__)
 
 # In each process, at most this many requests wait for Stripe. These and the MAX_UNBUFFERED readers of
-# pictures/hand_over.py leave some of gunicorn's 16 threads (gunicorn_conf.py) free. A call for which
-# the host allows no thread does not count.
+# pictures/hand_over.py leave some of gunicorn's 16 threads (gunicorn_conf.py) free.
 MAX_CALLS_AT_ONCE = 6
 
 # The longest wait for a call and its retry, including name resolution and slow answers. It must be less than gunicorn's
@@ -89,7 +88,7 @@ class StripeHttp(stripe.RequestsClient):
         thread = threading.Thread(target=run, name="stripe", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the host allows no more threads, so make the call in this thread
+        except RuntimeError:  # the host allows no more threads: make the call in this thread, without the limit
             self._slots.release()
             return ask()
         try:

@@ -19,7 +19,8 @@ _PROGRESSIVE = 0xC2
 _MAX_SEGMENTS = 1000
 _MAX_BYTES_BETWEEN_SEGMENTS = 2 + 0xFFFF
 
-# A marker is 0xFF and a code. Fill bytes of 0xFF may come before it, but `\xff+` would take hours for many of them.
+# A marker is 0xFF and a code. Fill bytes of 0xFF may come before the marker. The pattern does not match fill bytes,
+# because `\xff+` would take hours for many of them.
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
 
 
