@@ -39,9 +39,9 @@ MIN_CLAIM_SECONDS = 10
 # The minimum of HEROIMG_RETURN_SECONDS. The webhook of a last-minute payment must still find the picture.
 MIN_RETURN_SECONDS = 60
 
-# These variables are not misspelt settings. If a Service is named heroimg, Kubernetes sets them in every pod of the
-# namespace: HEROIMG_SERVICE_HOST, HEROIMG_PORT=tcp://10.0.0.1:3000, HEROIMG_PORT_3000_TCP_ADDR. For a Service named
-# heroimg-x: HEROIMG_X_PORT.
+# Kubernetes sets these variables, so they are not misspelt settings. If a Service is named heroimg, they are in every
+# pod of the namespace: HEROIMG_SERVICE_HOST, HEROIMG_PORT=tcp://10.0.0.1:3000, HEROIMG_PORT_3000_TCP_ADDR. For a
+# Service named heroimg-x: HEROIMG_X_PORT.
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 _KUBERNETES = re.compile(
     r"HEROIMG_(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=[0-9]+|PORT=(tcp|udp|sctp)://.*"
@@ -176,7 +176,7 @@ class Config:
     image_check: str = setting("HEROIMG_IMAGE_CHECK", parsers.one_of("decode", "header"), "decode",
         "`decode` checks that a picture is whole; `header` checks only type and size.")
     trusted_proxies: int = setting("HEROIMG_TRUSTED_PROXIES", parsers.whole(0, 10), "0",
-        "How many proxies in front set X-Forwarded-For. With 0, heroimg ignores this header.")
+        "How many proxies in front of heroimg add an address to X-Forwarded-For. With 0, heroimg ignores this header.")
     metrics: bool = setting("HEROIMG_METRICS", parsers.switch, "0",
         "1 turns on /metrics for Prometheus. heroimg answers every client; deploy/nginx.conf allows only this "
         "machine. See docs/operations.md.")

@@ -2,9 +2,9 @@
 
 Every worker has a scheduler, which by default runs every minute. So sweeping goes on if a worker dies.
 
-A lock file lets one process sweep at a time. The modification time of the lock file is the end of the last sweep, or
-the creation of the file. It shows workers whether a sweep is due, and shows /readyz whether sweeps have stopped. A
-shared store has no lock file: every worker on every machine sweeps it.
+A lock file lets one process sweep at a time. The modification time of the lock file is the end of the last sweep;
+before the first sweep, it is the creation of the file. It shows workers whether a sweep is due, and shows /readyz
+whether sweeps have stopped. A shared store has no lock file: every worker on every machine sweeps it.
 
 On shared hosting, threads may be forbidden, or may end with an idle process. So an overdue sweep also runs after a
 response. Such a sweep reads the whole folder, but removes pictures for at most 0.1 s.

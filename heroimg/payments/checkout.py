@@ -152,8 +152,8 @@ class Checkout:
 
     def _create(self, image: StoredImage, last_session: str | None) -> Session:
         # After a failed delayed payment, the picture may be kept for longer than Stripe lets a session run. So `ends`
-        # is computed from `latest` if `image.expires` is later. `latest` is in whole minutes, so that concurrent
-        # requests have the same `ends`, and get one session.
+        # counts from `image.expires` or `latest`, whichever is earlier. `latest` is in whole minutes, so that
+        # concurrent requests have the same `ends`, and get one session.
         latest = (self._now() // 60 + 1) * 60 + self._config.image_seconds
         ends = min(image.expires, latest) - self._config.return_seconds
         try:

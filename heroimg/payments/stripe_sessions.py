@@ -126,7 +126,7 @@ class StripeSessions:
             raise SignatureInvalid from error
 
     def refuse_old_event(self, payload: bytes, signature: str | None) -> None:
-        """Refuse an event whose signature is older than 300 seconds. Stripe's clock, as last seen, decides.
+        """Refuse an event whose signature is older than 300 seconds, by Stripe's clock at this process's last call.
 
         :raises SignatureInvalid: the event is too old.
         """

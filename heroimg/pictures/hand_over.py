@@ -23,7 +23,7 @@ from heroimg.stores.image import StoredImage
 
 log = logging.getLogger(__name__)
 
-# heroimg sends blocks, because it could not stop a call of sendfile when the claim is lost.
+# heroimg sends blocks, and does not use sendfile, so that it can stop when the claim is lost.
 _BLOCK_BYTES = 256 * 1024
 
 # Each process serves at most this many unbuffered readers at a time. These readers and the calls to Stripe

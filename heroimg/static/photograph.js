@@ -232,7 +232,7 @@ async function decoded(source) {
 }
 
 /**
- * Tell whether the 4 x 4 pixels in a corner have one colour, or the outermost of them is mid-grey. Decoders fill a
+ * Tell whether, in any corner, 4 x 4 pixels have one colour, or the corner pixel is mid-grey. Decoders fill a
  * missing part like this. The missing part may be in any corner, because the picture has been turned upright.
  *
  * @param {ImageBitmap | HTMLImageElement} picture

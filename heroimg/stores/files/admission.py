@@ -3,7 +3,7 @@
 HEROIMG_UPLOAD_DIR may name another program's folder by mistake. Then the folder's mode would become 0700, and a sweep
 would remove files with names like ours. Some caches use such names, and our mode, 0600. So we also check the contents.
 The check accepts what a power cut may leave: a picture without a sidecar, and empty or truncated files. It accepts a
-picture with another mode if the picture's sidecar is there, because a copy may have another mode.
+picture with another mode if the picture's sidecar is there, because copying a folder may change modes.
 """
 
 from __future__ import annotations

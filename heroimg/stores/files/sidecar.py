@@ -11,10 +11,10 @@ blanks fill the file. A change is written as a checksum, a version and the JSON 
 the current fields. Readers use the valid slot with the highest version. So neither a crash nor a power cut can damage
 the current fields, and no reader sees half a change.
 
-The modification time of a sidecar is the instant at which its picture expires. A sweep reads a sidecar after that
-instant. If the picture has sessions to end, the modification time is 0, so every sweep reads the sidecar. A sweep also
-reads a sidecar whose modification time is too far in the future (`is_due`), because the clock may have been ahead when
-the picture was kept.
+The modification time of a sidecar is the instant at which its picture expires. Usually a sweep reads a sidecar only
+after that instant. If the picture has sessions to end, the modification time is 0, so every sweep reads the sidecar. A
+sweep also reads a sidecar whose modification time is too far in the future (`is_due`), because the clock may have been
+ahead when the picture was kept.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ class Sidecars:
             version, _, slot = _current_text(content := file.read())
             record = b"%d %s" % (version + 1, _to_json(sidecar))
             record = b"%08x %s" % (zlib.crc32(record), record)
-            # A text without a version starts in slot 0. If it reaches into slot 1, the record would overwrite its end.
+            # A text without a version starts in slot 0, and the record goes into slot 1. So the text must end in slot
+            # 0.
             if len(record) > _SLOT_BYTES or not (version or _has_json(content[:_SLOT_BYTES])):
                 raise OSError(errno.ENOSPC, "the sidecar is too long to be changed without another file")
             os.pwrite(file.fileno(), record.ljust(_SLOT_BYTES), (1 - slot) * _SLOT_BYTES)
